@@ -1,0 +1,346 @@
+package message
+
+import (
+	"bytes"
+	"errors"
+	"iter"
+	"mime"
+	"strings"
+	"unicode/utf8"
+)
+
+// What an edit of a header may not hold.
+var (
+	ErrFieldName  = errors.New("a field name is one or more printable characters without blanks and colons, at most 200")
+	ErrFieldValue = errors.New("a field value must not hold CR, LF or NUL")
+	ErrFieldLong  = errors.New("a field value is at most 64 KiB")
+)
+
+const (
+	maxFieldName  = 200
+	maxFieldValue = 64 << 10
+)
+
+// Field is one header field as it came: Raw is every byte of it, folding and
+// line ends included. A line that is no field (no colon, a "From " line) is kept
+// as a Field with an empty Name, so that a message leaves as it came.
+type Field struct {
+	Name string
+	Raw  []byte
+}
+
+// Value is the text behind the colon, unfolded (RFC 5322 section 2.2.3) and
+// trimmed, not decoded.
+func (f Field) Value() string {
+	_, v, ok := bytes.Cut(f.Raw, []byte{':'})
+	if !ok || f.Name == "" {
+		return ""
+	}
+	return strings.Trim(strings.NewReplacer("\r", "", "\n", "").Replace(string(v)), " \t")
+}
+
+// Decoded is Value with its encoded words decoded (RFC 2047); what can't be
+// decoded stays as it is, and the result is valid UTF-8.
+func (f Field) Decoded() string {
+	v := f.Value()
+	if strings.Contains(v, "=?") {
+		dec := mime.WordDecoder{}
+		if d, err := dec.DecodeHeader(v); err == nil {
+			v = d
+		}
+	}
+	return strings.ToValidUTF8(v, "\uFFFD")
+}
+
+// Header is a header section, kept byte for byte. The zero value is an empty
+// one. It is not safe for concurrent change; Clone is cheap.
+type Header struct {
+	fields []Field
+	edited bool
+}
+
+// HeaderLen is the length of the header section at the start of b: the offset
+// of the empty line that ends it (0 where the message starts with one). Where
+// no empty line is in b, ok is false and all of b may be header.
+func HeaderLen(b []byte) (n int, ok bool) {
+	if bytes.HasPrefix(b, []byte("\r\n")) {
+		return 0, true
+	}
+	if i := bytes.Index(b, []byte("\r\n\r\n")); i >= 0 {
+		return i + 2, true
+	}
+	return len(b), false
+}
+
+// ParseHeader reads a header section, without the empty line that ends it. The
+// fields refer to section's bytes, which must not change afterwards.
+func ParseHeader(section []byte) *Header {
+	h := &Header{fields: make([]Field, 0, bytes.Count(section, []byte{'\n'}))}
+	for len(section) > 0 {
+		end := 0
+		for {
+			i := bytes.IndexByte(section[end:], '\n')
+			if i < 0 {
+				end = len(section)
+				break
+			}
+			end += i + 1
+			if end == len(section) || section[end] != ' ' && section[end] != '\t' {
+				break
+			}
+		}
+		raw := section[:end:end]
+		h.fields = append(h.fields, Field{Name: fieldName(raw), Raw: raw})
+		section = section[end:]
+	}
+	return h
+}
+
+// fieldName is the name of a field, "" where raw is none. Blanks before the
+// colon are let pass, as RFC 5322 section 4.5 asks readers to.
+func fieldName(raw []byte) string {
+	i := bytes.IndexByte(raw, ':')
+	if i <= 0 {
+		return ""
+	}
+	name := bytes.TrimRight(raw[:i], " \t")
+	if !validName(string(name)) {
+		return ""
+	}
+	return string(name)
+}
+
+func validName(s string) bool {
+	if s == "" {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' || s[i] == ':' {
+			return false
+		}
+	}
+	return true
+}
+
+// Fields walks the fields from the top, the lines that are none included.
+func (h *Header) Fields() iter.Seq[Field] {
+	return func(yield func(Field) bool) {
+		if h == nil {
+			return
+		}
+		for _, f := range h.fields {
+			if !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+// Named walks the fields of that name, in any case, from the top.
+func (h *Header) Named(name string) iter.Seq[Field] {
+	return func(yield func(Field) bool) {
+		for f := range h.Fields() {
+			if f.Name != "" && strings.EqualFold(f.Name, name) && !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+// Get is the decoded text of the first field of that name; ok is false where
+// there is none.
+func (h *Header) Get(name string) (text string, ok bool) {
+	for f := range h.Named(name) {
+		return f.Decoded(), true
+	}
+	return "", false
+}
+
+// Count is the number of fields of that name.
+func (h *Header) Count(name string) int {
+	n := 0
+	for range h.Named(name) {
+		n++
+	}
+	return n
+}
+
+// Edited tells whether an edit changed the header since it was parsed.
+func (h *Header) Edited() bool { return h != nil && h.edited }
+
+// Clone is a header that can be edited without changing h.
+func (h *Header) Clone() *Header {
+	if h == nil {
+		return &Header{}
+	}
+	return &Header{fields: append([]Field(nil), h.fields...), edited: h.edited}
+}
+
+// Bytes is the header section as it is now, without the empty line.
+func (h *Header) Bytes() []byte {
+	if h == nil {
+		return nil
+	}
+	n := 0
+	for _, f := range h.fields {
+		n += len(f.Raw)
+	}
+	b := make([]byte, 0, n)
+	for _, f := range h.fields {
+		b = append(b, f.Raw...)
+	}
+	return b
+}
+
+// Prepend puts a field on top. The value is UTF-8; it is encoded and folded.
+func (h *Header) Prepend(name, value string) error {
+	f, err := newField(name, value)
+	if err == nil {
+		h.fields = append([]Field{f}, h.fields...)
+		h.edited = true
+	}
+	return err
+}
+
+// Append puts a field at the end of the section.
+func (h *Header) Append(name, value string) error {
+	f, err := newField(name, value)
+	if err != nil {
+		return err
+	}
+	if n := len(h.fields); n > 0 && !bytes.HasSuffix(h.fields[n-1].Raw, []byte("\n")) {
+		last := &h.fields[n-1]
+		last.Raw = append(append([]byte(nil), last.Raw...), "\r\n"...)
+	}
+	h.fields = append(h.fields, f)
+	h.edited = true
+	return nil
+}
+
+// Replace puts value into the first field of that name and removes the others;
+// where there is none, it appends one.
+func (h *Header) Replace(name, value string) error {
+	f, err := newField(name, value)
+	if err != nil {
+		return err
+	}
+	for i := range h.fields {
+		if strings.EqualFold(h.fields[i].Name, name) {
+			h.fields[i] = f
+			h.removeFrom(i+1, name, 0)
+			h.edited = true
+			return nil
+		}
+	}
+	return h.Append(name, value)
+}
+
+// Remove takes away the n-th field of that name, counted from 1 at the top, or
+// all of them where n is 0. It tells how many went.
+func (h *Header) Remove(name string, n int) int {
+	gone := h.removeFrom(0, name, n)
+	if gone > 0 {
+		h.edited = true
+	}
+	return gone
+}
+
+func (h *Header) removeFrom(start int, name string, n int) int {
+	kept, seen, gone := h.fields[:start:start], 0, 0
+	for _, f := range h.fields[start:] {
+		if f.Name != "" && strings.EqualFold(f.Name, name) {
+			if seen++; n == 0 || seen == n {
+				gone++
+				continue
+			}
+		}
+		kept = append(kept, f)
+	}
+	if gone > 0 {
+		h.fields = append([]Field(nil), kept...)
+	}
+	return gone
+}
+
+func newField(name, value string) (Field, error) {
+	if !validName(name) || len(name) > maxFieldName {
+		return Field{}, ErrFieldName
+	}
+	if strings.ContainsAny(value, "\r\n\x00") {
+		return Field{}, ErrFieldValue
+	}
+	if len(value) > maxFieldValue {
+		return Field{}, ErrFieldLong
+	}
+	return Field{Name: name, Raw: fold(name, encodeWords(strings.ToValidUTF8(value, "\uFFFD")))}, nil
+}
+
+// encodeWords writes each blank-separated run that holds something beyond
+// printable ASCII as encoded words (RFC 2047). Blanks between two encoded runs
+// are encoded with them, since a reader drops those between encoded words.
+func encodeWords(s string) string {
+	if plain(s) {
+		return s
+	}
+	words := strings.SplitAfter(s, " ")
+	var b strings.Builder
+	for i := 0; i < len(words); {
+		if plain(words[i]) {
+			b.WriteString(words[i])
+			i++
+			continue
+		}
+		j := i + 1
+		for k := j; k < len(words); k++ {
+			if !plain(words[k]) {
+				j = k + 1
+			}
+		}
+		run := strings.Join(words[i:j], "")
+		trimmed := strings.TrimRight(run, " ")
+		b.WriteString(mime.QEncoding.Encode("utf-8", trimmed))
+		b.WriteString(run[len(trimmed):])
+		i = j
+	}
+	return b.String()
+}
+
+func plain(s string) bool {
+	for _, r := range s {
+		if (r < ' ' && r != '\t') || r > '~' || r == utf8.RuneError {
+			return false
+		}
+	}
+	return true
+}
+
+// fold writes "Name: value" in lines of at most 78 octets where blanks allow it
+// and never over 998 (RFC 5322 section 2.1.1); a longer run without a blank is
+// cut.
+func fold(name, value string) []byte {
+	const soft, hard = 78, 998
+	b := make([]byte, 0, len(name)+len(value)+8)
+	b = append(b, name...)
+	b = append(b, ": "...)
+	line := len(b)
+	for value != "" {
+		word := value
+		if i := strings.IndexAny(value[1:], " \t"); i >= 0 {
+			word = value[:i+1]
+		}
+		value = value[len(word):]
+		blank := word[0] == ' ' || word[0] == '\t'
+		if blank && line+len(word) > soft && strings.Trim(word, " \t") != "" {
+			b = append(b, "\r\n"...)
+			line = 0
+		}
+		for line+len(word) > hard {
+			cut := hard - line
+			b = append(append(b, word[:cut]...), "\r\n "...)
+			word, line = word[cut:], 1
+		}
+		b = append(b, word...)
+		line += len(word)
+	}
+	return append(b, '\r', '\n')
+}

@@ -1,0 +1,210 @@
+package hooks
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/postern-mta/postern/core/message"
+)
+
+// maxAdded bounds what policies can add to one transaction.
+const maxAdded = 1000
+
+var errNoRecipient = errors.New("no such recipient")
+
+// apply makes the edits of one decision, all or none. They are tried on copies
+// of what they touch first.
+func apply(at Stage, tx *Transaction, edits []Edit) error {
+	if len(edits) == 0 {
+		return nil
+	}
+	row := at.Row()
+	next := *tx
+	next.Marks = tx.Marks.clone()
+	next.Recipients = slices.Clone(tx.Recipients)
+	next.Notes = maps.Clone(tx.Notes)
+	if tx.Header != nil {
+		next.Header = tx.Header.Clone()
+	}
+	conn := row.Scope == OfConnection
+	session := Session{Marks: tx.Session.Marks.clone(), Notes: maps.Clone(tx.Session.Notes)}
+	current := tx.Current
+	for _, e := range edits {
+		if !row.AllowsEdit(e.Kind) {
+			return fmt.Errorf("edit %q is not possible at stage %s", e.Kind, at)
+		}
+		marks := &next.Marks
+		if conn {
+			marks = &session.Marks
+		}
+		if err := applyOne(&next, &session, marks, e); err != nil {
+			return fmt.Errorf("edit %q: %w", e.Kind, err)
+		}
+	}
+	if len(next.Recipients) > len(tx.Recipients)+maxAdded {
+		return fmt.Errorf("more than %d recipients added", maxAdded)
+	}
+	if current != nil && next.Current != current {
+		*current = *next.Current
+		for i, r := range next.Recipients {
+			if r == next.Current {
+				next.Recipients[i] = current
+			}
+		}
+		next.Current = current
+	}
+	*tx = next
+	tx.Session.Marks, tx.Session.Notes = session.Marks, session.Notes
+	return nil
+}
+
+func applyOne(tx *Transaction, s *Session, marks *Marks, e Edit) error {
+	switch e.Kind {
+	case AddHeader, AppendHeader, ReplaceHeader, RemoveHeader:
+		return editHeader(tx, e)
+	case AddRecipient, RemoveRecipient, ReplaceRecipient:
+		return editRecipients(tx, e)
+	case SetRoute:
+		return setRoute(tx, e)
+	case SetNote:
+		setNote(&tx.Notes, e)
+	case SetConnNote:
+		setNote(&s.Notes, e)
+	case AddScore:
+		marks.Scores = append(marks.Scores, Score{e.Name, e.Number, e.Value})
+	case AddTag:
+		if !marks.Tagged(e.Value) {
+			marks.Tags = append(marks.Tags, e.Value)
+		}
+	case SetResult:
+		fields, ok := e.Any.(map[string]any)
+		if !ok {
+			return errors.New("a result is a table of named values")
+		}
+		if marks.Results == nil {
+			marks.Results = map[string]map[string]any{}
+		}
+		marks.Results[e.Name] = fields
+	case SkipPolicy:
+		if marks.Skipped == nil {
+			marks.Skipped = map[string]bool{}
+		}
+		marks.Skipped[e.Value] = true
+	case SetPriority:
+		tx.Priority = e.N
+	case SetReceived:
+		tx.Received = e.Value
+	}
+	return nil
+}
+
+func editHeader(tx *Transaction, e Edit) error {
+	if tx.Header == nil {
+		return errors.New("there is no header section yet: edit it from stage headers on")
+	}
+	switch e.Kind {
+	case AddHeader:
+		return tx.Header.Prepend(e.Name, e.Value)
+	case AppendHeader:
+		return tx.Header.Append(e.Name, e.Value)
+	case ReplaceHeader:
+		return tx.Header.Replace(e.Name, e.Value)
+	}
+	tx.Header.Remove(e.Name, e.N)
+	return nil
+}
+
+func editRecipients(tx *Transaction, e Edit) error {
+	var to message.Address
+	if e.Kind != RemoveRecipient {
+		var err error
+		if to, err = message.ParseAddress(e.Value); err != nil {
+			return fmt.Errorf("%q: %w", e.Value, err)
+		}
+		if to.IsNull() {
+			return errors.New("a recipient can't be empty")
+		}
+	}
+	switch e.Kind {
+	case AddRecipient:
+		if tx.recipient(to.String()) < 0 {
+			tx.Recipients = append(tx.Recipients, &Recipient{Address: to, Given: to})
+		}
+	case RemoveRecipient:
+		i := tx.recipient(e.Value)
+		if i < 0 {
+			return fmt.Errorf("%q: %w", e.Value, errNoRecipient)
+		}
+		tx.Recipients = slices.Delete(tx.Recipients, i, i+1)
+	case ReplaceRecipient:
+		return replaceRecipient(tx, e.Name, to)
+	}
+	return nil
+}
+
+func replaceRecipient(tx *Transaction, name string, to message.Address) error {
+	if tx.Current != nil && (name == "" || name == tx.Current.Address.String()) {
+		i := slices.Index(tx.Recipients, tx.Current)
+		one := *tx.Current
+		one.Address = to
+		tx.Current = &one
+		if i >= 0 {
+			tx.Recipients[i] = &one
+		}
+		return nil
+	}
+	i := tx.recipient(name)
+	if i < 0 {
+		return fmt.Errorf("%q: %w", name, errNoRecipient)
+	}
+	one := *tx.Recipients[i]
+	one.Address = to
+	tx.Recipients[i] = &one
+	return nil
+}
+
+// recipient is the index of the recipient with that address, or -1.
+func (tx *Transaction) recipient(address string) int {
+	if a, err := message.ParseAddress(address); err == nil {
+		address = a.String()
+	}
+	return slices.IndexFunc(tx.Recipients, func(r *Recipient) bool { return r.Address.String() == address })
+}
+
+func setRoute(tx *Transaction, e Edit) error {
+	if e.Name == "" {
+		tx.Route = e.Value
+		return nil
+	}
+	if tx.Current != nil && tx.Current.Address.String() == e.Name {
+		i := slices.Index(tx.Recipients, tx.Current)
+		one := *tx.Current
+		one.Route = e.Value
+		tx.Current = &one
+		if i >= 0 {
+			tx.Recipients[i] = &one
+		}
+		return nil
+	}
+	i := tx.recipient(e.Name)
+	if i < 0 {
+		return fmt.Errorf("%q: %w", e.Name, errNoRecipient)
+	}
+	one := *tx.Recipients[i]
+	one.Route = e.Value
+	tx.Recipients[i] = &one
+	return nil
+}
+
+func setNote(notes *map[string]any, e Edit) {
+	if *notes == nil {
+		*notes = map[string]any{}
+	}
+	if e.Any == nil {
+		delete(*notes, e.Name)
+		return
+	}
+	(*notes)[e.Name] = e.Any
+}

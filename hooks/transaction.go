@@ -1,0 +1,237 @@
+package hooks
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/postern-mta/postern/core/message"
+)
+
+// Session is what belongs to the connection alone: it outlives STARTTLS, RSET
+// and every transaction. A field stands here if, and only if, it depends on
+// nothing but the connection. Its owner is the connection's goroutine; handlers
+// read it during their call and never change it.
+type Session struct {
+	ID       string
+	Listener string // [[listen]] name
+	Protocol string // smtp; later submission, lmtp, qmqp…; local for mail handed over on this host
+	Client   netip.AddrPort
+	Local    netip.AddrPort
+	Started  time.Time
+
+	Helo     string
+	Extended bool     // EHLO, not HELO
+	TLS      *TLSFact // nil in the clear
+
+	User          string
+	Authenticated bool
+	Relaying      bool // may send anywhere: in relay_from, or told so by a rule
+
+	Env    map[string]string // set by the connection rule
+	Notes  map[string]any    // shared by policies, for the connection
+	Marks                    // carried into each transaction
+	Totals Totals            // for disconnect
+
+	// Reverse finds the client's confirmed name (RFC 8601 section 2.7.3), "" where
+	// it has none. It may wait for the DNS; nil where there is nothing to ask.
+	Reverse func(context.Context) string
+	// Early waits up to wait for bytes that the client sent before it was its
+	// turn, and tells whether there are any; nil where it can't be told.
+	Early func(ctx context.Context, wait time.Duration) bool
+}
+
+// Host is the client's confirmed name or "".
+func (s *Session) Host(ctx context.Context) string {
+	if s.Reverse == nil {
+		return ""
+	}
+	return s.Reverse(ctx)
+}
+
+// TLSFact is what a handshake agreed on.
+type TLSFact struct {
+	Version string `json:"version"`          // "TLSv1.3"
+	Cipher  string `json:"cipher"`           // as IANA names it
+	Client  string `json:"client,omitempty"` // subject of a verified client certificate
+}
+
+// Totals counts what a connection did.
+type Totals struct {
+	Messages  int           // accepted
+	Refused   int           // negative replies
+	Bytes     int64         // of accepted messages
+	Duration  time.Duration // set at disconnect
+	Transacts int           // transactions begun
+}
+
+// Score is a named symbol and its points.
+type Score struct {
+	Name   string  `json:"name"`
+	Points float64 `json:"points"`
+	Why    string  `json:"why,omitempty"`
+}
+
+// Marks is what policies leave for those after them.
+type Marks struct {
+	Scores  []Score                   `json:"scores,omitempty"`
+	Tags    []string                  `json:"tags,omitempty"`
+	Results map[string]map[string]any `json:"results,omitempty"`
+	Skipped map[string]bool           `json:"-"` // names of policies that are not asked any more
+}
+
+func (m *Marks) clone() Marks {
+	return Marks{slices.Clone(m.Scores), slices.Clone(m.Tags), maps.Clone(m.Results), maps.Clone(m.Skipped)}
+}
+
+// Total is the sum of the points.
+func (m *Marks) Total() float64 {
+	sum := 0.0
+	for _, s := range m.Scores {
+		sum += s.Points
+	}
+	return sum
+}
+
+// Tagged tells whether the tag is set.
+func (m *Marks) Tagged(tag string) bool { return slices.Contains(m.Tags, tag) }
+
+// Param is one ESMTP parameter of MAIL or RCPT. Key is upper-case.
+type Param struct{ Key, Value string }
+
+// Recipient is one recipient of a transaction.
+type Recipient struct {
+	Address message.Address
+	Given   message.Address // as the client gave it, before any replacement
+	Params  []Param
+	Ours    bool           // its domain is one of ours
+	Route   string         // next hop set by a policy, "" otherwise
+	Notes   map[string]any // of this recipient
+}
+
+// Refusal is what a handler of stage deny judges.
+type Refusal struct {
+	Stage  Stage
+	Policy string // who refused; "" for the protocol engine
+	Reply  message.Reply
+}
+
+// Try is what a delivery stage is about.
+type Try struct {
+	Attempt int    // 1 for the first
+	NextHop string // as a route names it: smtp://host:port, mx, local, discard
+	TLS     string // none, may…
+	Peer    string // name and address of the server that answered, "" before
+	Reply   message.Reply
+	Age     time.Duration // since arrival
+}
+
+// Transaction is one message's way from MAIL to its last attempt. At connection
+// stages it stands for the connection: Session is set and nothing else. What a
+// handler sees it must not change: changes are Edits. Session, Header and Body
+// are nil before their stage.
+type Transaction struct {
+	Session *Session
+	ID      string // the message's id from MAIL on
+
+	Sender     message.Address
+	Params     []Param // of MAIL
+	Recipients []*Recipient
+	Current    *Recipient // the one in question at rcpt, route, and outcome stages
+	Size       int64      // of the message as received; before it: what SIZE= said
+
+	Header *message.Header
+	Body   message.Body // the whole message as received, header section included
+
+	Notes map[string]any
+	Marks
+	Route    string // next hop set for all recipients, "" otherwise
+	Priority int
+	Received string // replaces the text of our Received field, "" otherwise
+
+	Refusal *Refusal // at deny
+	Try     *Try     // at route, attempt, delivered, deferred, bounced
+}
+
+// NewTransaction begins a transaction of the session; what was marked at
+// connection stages carries over.
+func NewTransaction(s *Session, id string) *Transaction {
+	return &Transaction{Session: s, ID: id, Marks: s.Marks.clone()}
+}
+
+// Subject is the transaction's id, or at connection stages the session's.
+func (tx *Transaction) Subject() string {
+	if tx.ID != "" {
+		return tx.ID
+	}
+	return tx.Session.ID
+}
+
+// Snapshot is a copy that another goroutine may read while the mail path goes
+// on. Its body stays readable until release is called, which must be once.
+func (tx *Transaction) Snapshot() (copied *Transaction, release func()) {
+	c, s := *tx, *tx.Session
+	s.Notes, s.Env, s.Marks = maps.Clone(s.Notes), maps.Clone(s.Env), s.Marks.clone()
+	c.Session, c.Marks, c.Notes = &s, tx.Marks.clone(), maps.Clone(tx.Notes)
+	c.Recipients = make([]*Recipient, len(tx.Recipients))
+	for i, r := range tx.Recipients {
+		one := *r
+		one.Notes = maps.Clone(r.Notes)
+		c.Recipients[i] = &one
+		if r == tx.Current {
+			c.Current = &one
+		}
+	}
+	if c.Current == tx.Current && tx.Current != nil {
+		one := *tx.Current
+		c.Current = &one
+	}
+	if tx.Header != nil {
+		c.Header = tx.Header.Clone()
+	}
+	if tx.Body == nil {
+		return &c, func() {}
+	}
+	return &c, message.Retain(tx.Body)
+}
+
+// Facts is the part of a transaction that travels with the queued message, for
+// the delivery stages.
+type Facts struct {
+	Session  string         `json:"session,omitempty"`
+	Listener string         `json:"listener,omitempty"`
+	Protocol string         `json:"protocol,omitempty"`
+	Client   netip.AddrPort `json:"client,omitzero"`
+	Helo     string         `json:"helo,omitempty"`
+	Extended bool           `json:"extended,omitempty"`
+	TLS      *TLSFact       `json:"tls,omitempty"`
+	User     string         `json:"user,omitempty"`
+	Auth     bool           `json:"authenticated,omitempty"`
+	Relaying bool           `json:"relaying,omitempty"`
+	Notes    map[string]any `json:"notes,omitempty"`
+	Marks
+	Priority int `json:"priority,omitempty"`
+}
+
+// Facts extracts what is to be kept.
+func (tx *Transaction) Facts() Facts {
+	s := tx.Session
+	return Facts{
+		Session: s.ID, Listener: s.Listener, Protocol: s.Protocol, Client: s.Client, Helo: s.Helo, Extended: s.Extended,
+		TLS: s.TLS, User: s.User, Auth: s.Authenticated, Relaying: s.Relaying,
+		Notes: tx.Notes, Marks: tx.Marks, Priority: tx.Priority,
+	}
+}
+
+// Restore makes the transaction of a queued message out of its facts.
+func (f Facts) Restore(id string) *Transaction {
+	return &Transaction{
+		ID: id, Notes: f.Notes, Marks: f.Marks, Priority: f.Priority,
+		Session: &Session{
+			ID: f.Session, Listener: f.Listener, Protocol: f.Protocol, Client: f.Client, Helo: f.Helo, Extended: f.Extended,
+			TLS: f.TLS, User: f.User, Authenticated: f.Auth, Relaying: f.Relaying,
+		},
+	}
+}
