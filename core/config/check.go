@@ -1,0 +1,313 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxSocketPath is the longest path of a unix socket: sun_path has 108 bytes, the last of which is NUL.
+const maxSocketPath = 107
+
+// check holds the rules that join several keys, or a key and the files it names.
+func check(l *loader, c *Config) {
+	add := func(p ...Problem) { l.problems = append(l.problems, p...) }
+	add(checkServer(c)...)
+	add(checkListen(c)...)
+	add(checkTLS(c)...)
+	add(checkRoutes(c)...)
+	add(checkServed(c)...)
+	add(checkDelivery(c)...)
+	add(checkPolicies(c)...)
+	add(checkScore(c)...)
+}
+
+// checkServer looks at the folders and at the length of the control socket's path.
+func checkServer(c *Config) (found Problems) {
+	if n := len(c.Server.Control); n > maxSocketPath {
+		found = append(found, c.Problem("server.control", fmt.Sprintf(
+			"%s is %d bytes long, and a socket's path may have %d; write a shorter one", c.Server.Control, n, maxSocketPath)))
+	}
+	if st, err := os.Stat(c.Server.Control); err == nil && st.IsDir() {
+		found = append(found, c.Problem("server.control", c.Server.Control+" is a folder; write the path of a socket"))
+	}
+	for key, dir := range map[string]string{
+		"server.data_dir": c.Server.DataDir, "server.policy_dir": c.Server.PolicyDir, "server.plugin_dir": c.Server.PluginDir,
+	} {
+		if st, err := os.Stat(dir); err == nil && !st.IsDir() {
+			found = append(found, c.Problem(key, dir+" is not a folder; write the path of one"))
+		}
+	}
+	if c.Server.DataDir == "" {
+		found = append(found, c.Problem("server.data_dir", `is empty; write a folder such as "var"`))
+	}
+	return found
+}
+
+// checkListen finds names and addresses that stand twice, and rules that can't be read.
+func checkListen(c *Config) (found Problems) {
+	names, addresses := map[string]Pos{}, map[string]string{}
+	if a, once := bound(c.Console.Address); once {
+		addresses[a] = "the console"
+	}
+	for _, l := range c.Listen {
+		if l.Address == "" {
+			continue // reported where it was read
+		}
+		a, once := bound(l.Address)
+		if by := addresses[a]; by != "" {
+			found = append(found, l.Problem("address", fmt.Sprintf("%s is taken by %s already; write another address or port", l.Address, by)))
+			continue // its name is the same where none is written
+		}
+		if first, taken := names[l.Name]; taken {
+			found = append(found, l.Problem("name", fmt.Sprintf("%q is the name of the entry at %s:%d already; write another", l.Name, first.File, first.Line)))
+		}
+		names[l.Name] = l.Pos
+		if once {
+			addresses[a] = fmt.Sprintf("the entry at %s:%d", l.File, l.Line)
+		}
+		if l.Rules == "" {
+			continue
+		}
+		if err := readable(l.Rules); err != nil {
+			found = append(found, l.Problem("rules", fmt.Sprintf("%s can't be read: %v; write the path of a file of connection rules", l.Rules, bare(err))))
+		}
+	}
+	return found
+}
+
+// bound returns an address in a form to compare; once is false where the system chooses the port, or there is none.
+func bound(address string) (a string, once bool) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port == "0" {
+		return address, false
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.Unmap().String()
+	}
+	return net.JoinHostPort(strings.ToLower(host), port), true
+}
+
+// readable tells why a regular file can't be read.
+func readable(path string) error {
+	if err := checkFile(path); err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// checkTLS reads the certificates and keys and looks whether they belong together.
+func checkTLS(c *Config) (found Problems) {
+	certs, keys := c.TLS.Certificate, c.TLS.Key
+	if len(certs) != len(keys) {
+		found = append(found, c.Problem("tls.key", fmt.Sprintf(
+			"has %d entries, certificate has %d; write one key for each certificate, in the same order", len(keys), len(certs))))
+	}
+	for i := range max(len(certs), len(keys)) {
+		var pem [2][]byte
+		whole := true
+		for j, list := range [2][]string{certs, keys} {
+			if i >= len(list) {
+				whole = false
+				continue
+			}
+			key := "tls." + [2]string{"certificate", "key"}[j] + "[" + strconv.Itoa(i) + "]"
+			text, err := readPEM(list[i])
+			if err != nil {
+				found = append(found, c.Problem(key, fmt.Sprintf("%s can't be read: %v; write the path of a PEM file", list[i], bare(err))))
+				whole = false
+			}
+			pem[j] = text
+		}
+		if whole {
+			found = append(found, checkPair(c, i, pem[0], pem[1])...)
+		}
+	}
+	return found
+}
+
+// readPEM reads a file of the size that certificates have.
+func readPEM(path string) ([]byte, error) {
+	if err := checkFile(path); err != nil {
+		return nil, err
+	}
+	return readConfig(path)
+}
+
+// checkPair parses a certificate with its key.
+func checkPair(c *Config, i int, cert, key []byte) Problems {
+	at := func(what string) string { return fmt.Sprintf("tls.%s[%d]", what, i) }
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return Problems{c.Problem(at("key"), fmt.Sprintf("%s and %s are no pair: %s; write a certificate and the key that belongs to it",
+			c.TLS.Certificate[i], c.TLS.Key[i], strings.TrimPrefix(err.Error(), "tls: ")))}
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err == nil && time.Now().After(leaf.NotAfter) {
+		p := c.Problem(at("certificate"), fmt.Sprintf("%s expired on %s; renew it", c.TLS.Certificate[i], leaf.NotAfter.Format(time.DateOnly)))
+		p.Warning = true
+		return Problems{p}
+	}
+	return nil
+}
+
+// checkRoutes finds entries without a pattern, and those behind one that takes everything.
+func checkRoutes(c *Config) (found Problems) {
+	var all *Route
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		if all != nil {
+			p := r.Problem("", fmt.Sprintf("never used, since the entry at %s:%d takes all mail; put it before that one", all.File, all.Line))
+			p.Warning = true
+			found = append(found, p)
+			continue
+		}
+		if !r.hasPattern() && !r.wrotePattern() {
+			found = append(found, r.Problem("", `says nothing about which mail takes it; write to_domain = ["*"] for all`))
+		}
+		if r.takesAll() {
+			all = r
+		}
+	}
+	return found
+}
+
+// hasPattern tells whether some mail is named.
+func (r *Route) hasPattern() bool {
+	return len(r.ToDomain)+len(r.ToAddress)+len(r.FromDomain)+len(r.FromAddress)+len(r.Client)+len(r.Tag) > 0
+}
+
+// wrotePattern tells whether a pattern was written that may have been refused.
+func (r *Route) wrotePattern() bool {
+	for _, key := range []string{"to_domain", "to_address", "from_domain", "from_address", "client", "tag"} {
+		if r.node.child(key) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// takesAll tells whether no mail gets past the route.
+func (r *Route) takesAll() bool {
+	if len(r.ToAddress)+len(r.FromDomain)+len(r.FromAddress)+len(r.Client)+len(r.Tag) > 0 {
+		return false
+	}
+	for _, p := range r.ToDomain {
+		if p == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+// checkServed warns of domains of ours that surely no route takes.
+func checkServed(c *Config) (found Problems) {
+	for i := range c.Domains {
+		d := &c.Domains[i]
+		for _, name := range d.Names {
+			if c.mayRoute(name) {
+				continue
+			}
+			p := d.Problem("name", fmt.Sprintf("mail for %s has no [[route]]; write one with to_domain = [%q]", name, name))
+			p.Warning = true
+			found = append(found, p)
+			break // one is enough for an entry that may name thousands
+		}
+	}
+	return found
+}
+
+// mayRoute tells whether some route could take mail for a domain, or for one below it where it is "*.name".
+func (c *Config) mayRoute(name string) bool {
+	meets := func(pattern string) bool {
+		return matches(pattern, name) || strings.HasPrefix(name, "*.") && matches(name, pattern)
+	}
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		if len(r.ToDomain)+len(r.ToAddress) == 0 {
+			return true
+		}
+		for _, pattern := range r.ToDomain {
+			if meets(pattern) {
+				return true
+			}
+		}
+		for _, address := range r.ToAddress {
+			if meets(address[strings.LastIndexByte(address, '@')+1:]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// checkDelivery finds rules that change nothing.
+func checkDelivery(c *Config) (found Problems) {
+	for _, r := range c.Delivery.Rules {
+		if r.node.child("concurrency") == nil && r.node.child("rate") == nil {
+			found = append(found, r.Problem("", `changes nothing; write concurrency = 2 or rate = "60/min"`))
+		}
+	}
+	return found
+}
+
+// checkPolicies finds listeners that don't exist, and names given twice.
+func checkPolicies(c *Config) (found Problems) {
+	var listeners []string
+	for _, l := range c.Listen {
+		listeners = append(listeners, l.Name)
+	}
+	given := map[string]Pos{}
+	for _, p := range c.Policies {
+		for i, name := range p.When.Listener {
+			if slices.Contains(listeners, name) {
+				continue
+			}
+			text := fmt.Sprintf("no [[listen]] entry has the name %q; there are %s", name, strings.Join(listeners, ", "))
+			if near := Suggest(name, listeners); near != "" {
+				text = fmt.Sprintf("no [[listen]] entry has the name %q; did you mean %q?", name, near)
+			}
+			found = append(found, p.Problem("when.listener["+strconv.Itoa(i)+"]", text))
+		}
+		if p.node.child("name") == nil {
+			continue
+		}
+		if first, taken := given[p.Name]; taken {
+			found = append(found, p.Problem("name", fmt.Sprintf("%q is the name of the entry at %s:%d already; write another", p.Name, first.File, first.Line)))
+			continue
+		}
+		given[p.Name] = p.Pos
+	}
+	return found
+}
+
+// checkScore holds the thresholds in the order in which they are to bite.
+func checkScore(c *Config) (found Problems) {
+	type threshold struct {
+		key string
+		at  *float64
+	}
+	last := threshold{}
+	for _, t := range []threshold{{"tag", c.Score.Tag}, {"quarantine", c.Score.Quarantine}, {"reject", c.Score.Reject}} {
+		if t.at == nil {
+			continue
+		}
+		if last.at != nil && *t.at < *last.at {
+			found = append(found, c.Problem("score."+t.key, fmt.Sprintf(
+				"%g is below %s = %g, which could never act; write at least %g", *t.at, last.key, *last.at, *last.at)))
+		}
+		last = t
+	}
+	return found
+}

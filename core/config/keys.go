@@ -1,0 +1,268 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// This file is the schema and the manual: one row a key, with its type, where it is put, its value where it is not
+// written, and what it means.
+
+// schema is the whole file.
+func schema() section[Config] {
+	return section[Config]{rows: []row[Config]{
+		{"server", table(serverKeys(), func(c *Config) *Server { return &c.Server }), nil, ""},
+		{"listen", tables(listenKeys(), func(c *Config) *[]Listen { return &c.Listen }), nil, ""},
+		{"limits", table(limitsKeys(), func(c *Config) *Limits { return &c.Limits }), nil, ""},
+		{"tls", table(tlsKeys(), func(c *Config) *TLS { return &c.TLS }), nil, ""},
+		{"dns", table(dnsKeys(), func(c *Config) *DNS { return &c.DNS }), nil, ""},
+		{"domain", tables(domainKeys(), func(c *Config) *[]Domain { return &c.Domains }), nil, ""},
+		{"route", tables(routeKeys(), func(c *Config) *[]Route { return &c.Routes }), nil, ""},
+		{"queue", table(queueKeys(), func(c *Config) *Queue { return &c.Queue }), nil, ""},
+		{"delivery", table(deliveryKeys(), func(c *Config) *Delivery { return &c.Delivery }), nil, ""},
+		{"policy", tables(policyKeys(), func(c *Config) *[]Policy { return &c.Policies }), nil, ""},
+		{"score", table(scoreKeys(), func(c *Config) *Score { return &c.Score }), nil, ""},
+		{"store", table(storeKeys(), func(c *Config) *Store { return &c.Store }), nil, ""},
+		{"recorder", table(recorderKeys(), func(c *Config) *Recorder { return &c.Recorder }), nil, ""},
+		{"log", table(logKeys(), func(c *Config) *Log { return &c.Log }), nil, ""},
+		{"console", table(consoleKeys(), func(c *Config) *Console { return &c.Console }), nil, ""},
+		{"auth", later[Config](), nil, "Back-ends that know users and passwords."},
+		{"lookup", later[Config](), nil, "Named maps from files, databases and services."},
+		{"dkim", later[Config](), nil, "Keys that outgoing mail is signed with."},
+		{"arc", later[Config](), nil, "Sealing of forwarded mail."},
+		{"quarantine", later[Config](), nil, "How long quarantined mail is kept."},
+		{"metrics", later[Config](), nil, "Metrics beyond those of the console."},
+		{"cluster", later[Config](), nil, "Several nodes with one queue."},
+	}}
+}
+
+func serverKeys() section[Server] {
+	return section[Server]{
+		name: "server", doc: "Who the gateway is and where it keeps things.",
+		rows: []row[Server]{
+			{"hostname", to(domain(), func(s *Server) *string { return &s.Hostname }), computed("the machine's name"), "the name in the greeting, in trace fields and in bounces"},
+			{"data_dir", to(path(), func(s *Server) *string { return &s.DataDir }), "var", "queue, store, recorder, quarantine and local mail; made where it is missing"},
+			{"user", to(account(), func(s *Server) *string { return &s.User }), "", "account to drop to once the ports are bound; empty: stay"},
+			{"control", to(path(), func(s *Server) *string { return &s.Control }), computed("`postern.sock` in `data_dir`"), "socket that the postern commands talk to; its path is at most 107 bytes"},
+			{"policy_dir", to(path(), func(s *Server) *string { return &s.PolicyDir }), "policies", "folder of the site's scripts, which win over shipped ones of their names; may be missing"},
+			{"plugin_dir", to(path(), func(s *Server) *string { return &s.PluginDir }), "plugins.d", "folder of the site's plugins; may be missing"},
+			{"mixed_recipients", to(enum(options{[]string{"strictest"}, []string{"split", "quarantine"}}), func(s *Server) *string { return &s.MixedRecipients }), "strictest", "what a message gets whose recipients are decided differently after DATA"},
+		},
+	}
+}
+
+func listenKeys() section[Listen] {
+	return section[Listen]{
+		name: "listen", list: true, doc: "A way in. Without any: SMTP on 127.0.0.1:2525.",
+		begin: func(l *Listen, v value) { l.Pos = v.pos("listen") },
+		rows: []row[Listen]{
+			{"name", to(word("mx"), func(l *Listen) *string { return &l.Name }), computed("the address"), "what `when.listener`, conn.listener and the log call it; no two are the same"},
+			{"address", to(listenAddress(), func(l *Listen) *string { return &l.Address }), required(`"127.0.0.1:2525"`), "address and port; port 0: the system chooses"},
+			{"protocol", to(enum(options{[]string{"smtp"}, []string{"submission", "lmtp", "qmqp", "qmtp", "milter", "policy-service", "mta-hooks"}}), func(l *Listen) *string { return &l.Protocol }), "smtp", "what is spoken there"},
+			{"tls", to(enum(options{[]string{"off", "starttls"}, []string{"required", "implicit"}}), func(l *Listen) *string { return &l.TLS }), "starttls", "whether STARTTLS is offered"},
+			{"proxy_from", to(prefixesLater(), func(l *Listen) *[]netip.Prefix { return &l.ProxyFrom }), []any{}, "clients that may send a PROXY header; in this version none"},
+			{"xclient_from", to(prefixes(), func(l *Listen) *[]netip.Prefix { return &l.XclientFrom }), []any{}, "clients that may use XCLIENT and XFORWARD"},
+			{"relay_from", to(prefixes(), func(l *Listen) *[]netip.Prefix { return &l.RelayFrom }), []any{}, "clients that may send anywhere; they are exempt from `connections_per_client`"},
+			{"rules", to(path(), func(l *Listen) *string { return &l.Rules }), "", "file of connection rules in the tcprules language; empty: none"},
+		},
+	}
+}
+
+func limitsKeys() section[Limits] {
+	return section[Limits]{
+		name: "limits", doc: "Bounds of what one client, and all together, may ask for.",
+		rows: []row[Limits]{
+			{"message_size", to(size(), func(l *Limits) *int64 { return &l.MessageSize }), "50MiB", "largest message, announced as SIZE"},
+			{"header_size", to(size(), func(l *Limits) *int64 { return &l.HeaderSize }), "1MiB", "largest header section of a message"},
+			{"recipients", to(count(1), func(l *Limits) *int { return &l.Recipients }), 1000, "recipients of one message; the next gets 452"},
+			{"connections", to(count(1), func(l *Limits) *int { return &l.Connections }), 2000, "connections at a time, all clients together"},
+			{"connections_per_client", to(count(1), func(l *Limits) *int { return &l.ConnectionsPerClient }), 200, "connections of one address at a time; clients in `relay_from` are exempt"},
+			{"errors", to(count(1), func(l *Limits) *int { return &l.Errors }), 10, "negative replies in a connection before the next command gets 421"},
+			{"hops", to(count(1), func(l *Limits) *int { return &l.Hops }), 100, "Received fields above which a message is in a loop"},
+			{"command_timeout", to(duration(time.Second), func(l *Limits) *time.Duration { return &l.CommandTimeout }), "5m", "time to the end of the next command line"},
+			{"data_timeout", to(duration(time.Second), func(l *Limits) *time.Duration { return &l.DataTimeout }), "10m", "time for a message's body, to which each `min_data_rate` received adds a second"},
+			{"min_data_rate", to(size(), func(l *Limits) *int64 { return &l.MinDataRate }), "4KiB", "bytes a second that a body must keep up in the long run"},
+			{"bare_lf", to(enum(options{now: []string{"reject", "normalise"}}), func(l *Limits) *string { return &l.BareLF }), "reject", "what becomes of a message with LF that no CR precedes: refused with 554 5.6.11, or its lines ended as they should"},
+		},
+	}
+}
+
+func tlsKeys() section[TLS] {
+	files := listOf(path(), `"cert.pem"`)
+	return section[TLS]{
+		name: "tls", doc: "Certificates, read again at a reload. As many keys as certificates, in the same order.",
+		rows: []row[TLS]{
+			{"certificate", to(files, func(t *TLS) *[]string { return &t.Certificate }), []any{}, "PEM files, each with its chain; empty: a self-signed one is made for the host name"},
+			{"key", to(files, func(t *TLS) *[]string { return &t.Key }), []any{}, "PEM files of the private keys"},
+		},
+	}
+}
+
+func dnsKeys() section[DNS] {
+	return section[DNS]{
+		name: "dns", doc: "Who is asked for names.",
+		rows: []row[DNS]{
+			{"servers", to(listOf(scalar("address", `"127.0.0.1:53"`, parseServer), `"127.0.0.1:53"`), func(d *DNS) *[]netip.AddrPort { return &d.Servers }), []any{}, "addresses, with a port where it isn't 53; empty: the system's"},
+			{"timeout", to(duration(time.Millisecond), func(d *DNS) *time.Duration { return &d.Timeout }), "5s", "time for one answer, all attempts together"},
+		},
+	}
+}
+
+func domainKeys() section[Domain] {
+	return section[Domain]{
+		name: "domain", list: true, doc: "A domain that is ours: mail for it is taken from everyone. Without any, nothing is ours.",
+		begin: func(d *Domain, v value) { d.Pos = v.pos("domain") },
+		rows: []row[Domain]{
+			{"name", to(optional(domainName()), func(d *Domain) **string { return &d.written }), required(`"example.net"`), "`example.net`; `*.example.net` for all below it; `@file.txt`, a file with one of these a line; empty: the host name"},
+			{"recipients", to(recipients(), func(d *Domain) *Recipients { return &d.Recipients }), "any", "`any`, or `@file.txt`: a file with a local part or an address a line"},
+		},
+	}
+}
+
+func routeKeys() section[Route] {
+	return section[Route]{
+		name: "route", list: true, doc: "Where mail goes; the first entry that matches. An entry matches where each pattern key it has does.",
+		begin: func(r *Route, v value) { r.Pos = v.pos("route") },
+		rows: []row[Route]{
+			{"to_domain", to(patterns(), func(r *Route) *[]string { return &r.ToDomain }), nil, "recipient's domain: `example.net`, `*.example.net` for all below it, `*` for all"},
+			{"to_address", to(addresses(false), func(r *Route) *[]string { return &r.ToAddress }), nil, "recipient's address"},
+			{"from_domain", to(patterns(), func(r *Route) *[]string { return &r.FromDomain }), nil, "sender's domain, as `to_domain`"},
+			{"from_address", to(addresses(true), func(r *Route) *[]string { return &r.FromAddress }), nil, "sender's address; `<>` is the null sender"},
+			{"client", to(somePrefixes(), func(r *Route) *[]netip.Prefix { return &r.Client }), nil, "address of the client that brought the message"},
+			{"tag", to(some(word("bulk"), `"bulk"`), func(r *Route) *[]string { return &r.Tag }), nil, "tag that a policy gave the message"},
+			{"next_hop", to(nextHop(), func(r *Route) *NextHop { return &r.NextHop }), required(`"smtp://192.0.2.1:25"`), "`smtp://HOST:PORT`, `mx` (the domain's mail exchangers), `local` (a Maildir below `data_dir`) or `discard`"},
+			{"mode", to(enum(options{[]string{"queue"}, []string{"proxy"}}), func(r *Route) *string { return &r.Mode }), "queue", "accepted mail is kept and sent on from the queue"},
+			{"tls", to(enum(options{[]string{"none", "may"}, []string{"encrypt", "verify", "dane"}}), func(r *Route) *string { return &r.TLS }), "may", "whether STARTTLS is used where the next hop offers it"},
+			{"auth", later[Route](), nil, "user and password for the next hop"},
+		},
+	}
+}
+
+func queueKeys() section[Queue] {
+	return section[Queue]{
+		name: "queue", doc: "How long mail is tried.",
+		rows: []row[Queue]{
+			{"lifetime", to(duration(time.Second), func(q *Queue) *time.Duration { return &q.Lifetime }), "7d", "age at which the last attempt is made and the message bounces"},
+			{"delay_notice", to(duration(0), func(q *Queue) *time.Duration { return &q.DelayNotice }), "4h", "age at which the sender is told once that delivery is late; 0: never"},
+			{"retry", to(retry(), func(q *Queue) *Retry { return &q.Retry }), "quadratic", "qmail's schedule, or the waits between attempts, the last of which repeats"},
+			{"double_bounce_to", to(mailboxOrNone(), func(q *Queue) *string { return &q.DoubleBounceTo }), "", "who gets null-sender mail that fails; empty: postmaster at the host name if that is ours, else nobody"},
+		},
+	}
+}
+
+func deliveryKeys() section[Delivery] {
+	return section[Delivery]{
+		name: "delivery", doc: "How mail is sent on.",
+		rows: []row[Delivery]{
+			{"concurrency_local", to(count(1), func(d *Delivery) *int { return &d.ConcurrencyLocal }), 10, "deliveries on this machine at a time"},
+			{"concurrency_remote", to(count(1), func(d *Delivery) *int { return &d.ConcurrencyRemote }), 200, "deliveries to other machines at a time"},
+			{"per_destination", to(count(1), func(d *Delivery) *int { return &d.PerDestination }), 20, "of these, to one destination"},
+			{"helo", to(domain(), func(d *Delivery) *string { return &d.Helo }), computed("the host name"), "name given to next hops"},
+			{"rule", tables(ruleKeys(), func(d *Delivery) *[]DeliveryRule { return &d.Rules }), nil, ""},
+		},
+	}
+}
+
+func ruleKeys() section[DeliveryRule] {
+	return section[DeliveryRule]{
+		name: "delivery.rule", list: true, doc: "Bounds for some destinations; the first entry that names one applies to it.",
+		begin: func(r *DeliveryRule, v value) { r.Pos = v.pos("delivery.rule") },
+		rows: []row[DeliveryRule]{
+			{"destination", to(patterns(), func(r *DeliveryRule) *[]string { return &r.Destination }), required(`["slow.example"]`), "domains, as in `to_domain`, or hosts of next hops"},
+			{"concurrency", to(count(1), func(r *DeliveryRule) *int { return &r.Concurrency }), computed("`per_destination`"), "deliveries at a time"},
+			{"rate", to(scalar("rate", `"60/min"`, ParseRate), func(r *DeliveryRule) *Rate { return &r.Rate }), computed("no bound"), "deliveries begun in a second (`/s`), minute (`/min`), hour (`/hour`) or day (`/day`)"},
+		},
+	}
+}
+
+func policyKeys() section[Policy] {
+	return section[Policy]{
+		name: "policy", list: true, doc: "A policy, in the order in which they are asked. All further keys are the policy's own settings: `postern policy show NAME` lists them. Write tables inline.",
+		begin: func(p *Policy, v value) { p.Pos = v.pos("policy") },
+		other: func(p *Policy, name string, v value) {
+			if p.Settings == nil {
+				p.Settings = map[string]any{}
+			}
+			p.Settings[name] = v.raw
+		},
+		rows: []row[Policy]{
+			{"use", to(policyUse(), func(p *Policy) *string { return &p.Use }), required(`"greylist"`), "name of a built-in, script or plugin, or a path (with a slash)"},
+			{"name", to(word("greylist"), func(p *Policy) *string { return &p.Name }), computed("that of the file without .lua"), "what the log, metrics and other policies call it"},
+			{"mode", to(enum(options{now: []string{"enforce", "shadow", "off"}}), func(p *Policy) *string { return &p.Mode }), "enforce", "`shadow`: it is asked and traced, and nothing follows"},
+			{"timeout", to(duration(time.Millisecond), func(p *Policy) *time.Duration { return &p.Timeout }), computed("as the policy says, else 30s"), "time for one answer; later is a failure"},
+			{"on_failure", to(enum(options{now: []string{"defer", "pass"}}), func(p *Policy) *string { return &p.OnFailure }), computed("as the policy says, else `defer`"), "what follows a failure: 451, or the next policy"},
+			{"when", table(whenKeys(), func(p *Policy) *When { return &p.When }), nil, ""},
+			{"immune", to(listOf(enum(options{now: []string{"relaying", "authenticated"}}), `"relaying"`), func(p *Policy) *[]string { return &p.Immune }), computed("as the policy says"), "clients that the policy leaves alone"},
+			{"deny_at", later[Policy](), nil, "keeps a refusal until a later stage"},
+			{"sample", later[Policy](), nil, "part of the connections that are asked about"},
+			{"isolate", later[Policy](), nil, "runs a script in a process of its own"},
+			{"sha256", later[Policy](), nil, "checksum that a plugin's file must have"},
+		},
+	}
+}
+
+func whenKeys() section[When] {
+	return section[When]{
+		name: "policy.when", doc: "Limits a policy: `when = { … }`. All that is given must match.",
+		rows: []row[When]{
+			{"listener", to(some(word("mx"), `"mx"`), func(w *When) *[]string { return &w.Listener }), nil, "names of [[listen]] entries"},
+			{"client", to(somePrefixes(), func(w *When) *[]netip.Prefix { return &w.Client }), nil, "addresses of clients"},
+			{"client_not", to(prefixes(), func(w *When) *[]netip.Prefix { return &w.ClientNot }), nil, "clients that are left alone"},
+			{"rcpt_domain", to(patterns(), func(w *When) *[]string { return &w.RcptDomain }), nil, "recipient's domain, as `to_domain` of a route"},
+			{"sender_domain", to(patterns(), func(w *When) *[]string { return &w.SenderDomain }), nil, "sender's domain"},
+			{"authenticated", to(optional(boolean()), func(w *When) **bool { return &w.Authenticated }), nil, "whether the client has authenticated"},
+		},
+	}
+}
+
+func scoreKeys() section[Score] {
+	return section[Score]{
+		name: "score", doc: "What a message's points lead to; a threshold that is not written is off.",
+		rows: []row[Score]{
+			{"tag", to(optional(number()), func(s *Score) **float64 { return &s.Tag }), nil, "points from which a message is marked"},
+			{"quarantine", to(optional(number()), func(s *Score) **float64 { return &s.Quarantine }), nil, "points from which it is quarantined"},
+			{"reject", to(optional(number()), func(s *Score) **float64 { return &s.Reject }), nil, "points from which it is refused"},
+			{"rule", later[Score](), nil, "points for combinations of results"},
+		},
+	}
+}
+
+func storeKeys() section[Store] {
+	return section[Store]{
+		name: "store", doc: "Memory that policies share.",
+		rows: []row[Store]{
+			{"engine", to(engine(), func(s *Store) *string { return &s.Engine }), "embedded", "where it is kept: below `data_dir`"},
+		},
+	}
+}
+
+func recorderKeys() section[Recorder] {
+	return section[Recorder]{
+		name: "recorder", doc: "The flight recorder behind `postern why`.",
+		rows: []row[Recorder]{
+			{"keep", to(duration(time.Second), func(r *Recorder) *time.Duration { return &r.Keep }), "7d", "how long it remembers"},
+			{"max_size", to(size(), func(r *Recorder) *int64 { return &r.MaxSize }), "1GiB", "how much it remembers; the oldest goes first"},
+			{"bodies", to(boolean(), func(r *Recorder) *bool { return &r.Bodies }), false, "whether it keeps bodies of messages too"},
+		},
+	}
+}
+
+func logKeys() section[Log] {
+	return section[Log]{
+		name: "log", doc: "The log.",
+		rows: []row[Log]{
+			{"format", to(enum(options{[]string{"auto", "text", "json"}, []string{"qmail"}}), func(l *Log) *string { return &l.Format }), "auto", "`auto`: coloured lines on a terminal, else text"},
+			{"level", to(level(), func(l *Log) *slog.Level { return &l.Level }), "info", "the least that is logged"},
+		},
+	}
+}
+
+func consoleKeys() section[Console] {
+	return section[Console]{
+		name: "console", doc: "HTTP: the state page, /metrics, /healthz, /readyz.",
+		rows: []row[Console]{
+			{"address", to(listenAddressOrNone(), func(c *Console) *string { return &c.Address }), "127.0.0.1:2580", "address and port; empty: none"},
+		},
+	}
+}

@@ -1,0 +1,285 @@
+package config
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRefusals: what is written, and every finding that comes of it, to the letter.
+func TestRefusals(t *testing.T) {
+	const domainless = "[[listen]]\naddress = \"127.0.0.1:0\"\n"
+	for _, tc := range []struct {
+		name, text string
+		want       []string
+	}{
+		// Names.
+		{"unknown section", "[limitz]\n", []string{`postern.toml:1: limitz: unknown section; did you mean "limits"?`}},
+		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, dns, domain, route, queue, delivery, policy, score, store, recorder, log, console`}},
+		{"key without its section", "message_size = 1\n", []string{`postern.toml:1: message_size: unknown section; "message_size" belongs to [limits]`}},
+		{"key in the wrong section", "[queue]\nhops = 1\n", []string{`postern.toml:2: queue.hops: unknown key; "hops" belongs to [limits]`}},
+		{"far key", "[store]\nzebra = 1\n", []string{`postern.toml:2: store.zebra: unknown key; [store] has engine`}},
+		{"far key of an entry", "[[delivery.rule]]\ndestination = [\"x\"]\nrate = \"1/s\"\nzebra = 1\n", []string{`postern.toml:4: delivery.rule.zebra: unknown key; [[delivery.rule]] has destination, concurrency, rate`}},
+		{"near key of an inline table", "[[policy]]\nuse = \"x\"\nwhen = { cleint = [\"::1\"] }\n", []string{`postern.toml:3: policy.when.cleint: unknown key; did you mean "client"?`}},
+		{"dotted key", "limits.hopps = 3\n", []string{`postern.toml:1: limits.hopps: unknown key; did you mean "hops"?`}},
+		{"table where entries belong", "[listen]\naddress = \"x:1:2\"\n", []string{
+			`postern.toml:1: listen: one table where a list of them belongs; write [[listen]]`,
+			`postern.toml:2: listen.address: "x:1:2" has more than one colon; write an IPv6 address in brackets, such as "[::1]:25"`,
+		}},
+		{"entries where a table belongs", "[[limits]]\nhops = 3\n", []string{`postern.toml:1: limits: is a list; write it as [limits]`}},
+		{"value where a table belongs", "limits = 3\n", []string{`postern.toml:1: limits: is an integer; write it as [limits]`}},
+		{"value where entries belong", "route = 3\n", []string{`postern.toml:1: route: is an integer; write [[route]]`}},
+		{"values in a list of entries", "route = [\n  3,\n]\n", []string{`postern.toml:2: route: is an integer; write it as [[route]]`}},
+
+		// Types.
+		{"duration", "[limits]\ncommand_timeout = \"5 parsecs\"\n", []string{`postern.toml:2: limits.command_timeout: "5 parsecs" is not a duration; write something like "30s", "5m", "1h30m" or "7d"`}},
+		{"duration without unit", "[limits]\ncommand_timeout = 300\n", []string{`postern.toml:2: limits.command_timeout: has no unit; write "300s" for seconds, or something like "5m", "1h30m", "7d"`}},
+		{"duration too short", "[limits]\ncommand_timeout = \"5ms\"\n", []string{`postern.toml:2: limits.command_timeout: 5ms is too short; write at least "1s"`}},
+		{"size", "[limits]\nmessage_size = \"50M\"\n", []string{`postern.toml:2: limits.message_size: "50M" has no unit that is known; did you mean "50MiB"?`}},
+		{"size of the wrong type", "[limits]\nmessage_size = 1.5\n", []string{`postern.toml:2: limits.message_size: is a number; write a size such as "50MiB"`}},
+		{"no size", "[limits]\nmessage_size = 0\n", []string{`postern.toml:2: limits.message_size: must be at least one byte; write a size such as "50MiB"`}},
+		{"quoted integer", "[limits]\nhops = \"100\"\n", []string{`postern.toml:2: limits.hops: is a string; write an integer such as 100, without quotes`}},
+		{"integer too small", "[limits]\nhops = 0\n", []string{`postern.toml:2: limits.hops: 0 is too small; write at least 1`}},
+		{"integer too large", "[limits]\nhops = 4294967297\n", []string{`postern.toml:2: limits.hops: 4294967297 is too large; write at most 2147483647`}},
+		{"boolean", "[recorder]\nbodies = \"no\"\n", []string{`postern.toml:2: recorder.bodies: is a string; write true or false, without quotes`}},
+		{"number", "[score]\ntag = inf\n", []string{`postern.toml:2: score.tag: is not a finite number; write one such as 5.0, without quotes`}},
+		{"list", "[tls]\ncertificate = \"cert.pem\"\n", []string{`postern.toml:2: tls.certificate: is a string; write a list such as ["cert.pem"]`}},
+		{"date", "[server]\nhostname = 2024-01-01\n", []string{`postern.toml:2: server.hostname: is a date or time; write a domain such as "mx.example.net"`}},
+		{"enumeration, near", "[log]\nlevel = \"warning\"\n", []string{`postern.toml:2: log.level: "warning" is unknown; write "debug" or "info" or "warn" or "error"`}},
+		{"enumeration, mistyped", "[log]\nlevel = \"inof\"\n", []string{`postern.toml:2: log.level: "inof" is unknown; did you mean "info"? It takes "debug" or "info" or "warn" or "error"`}},
+		{"elements at their own lines", "[[listen]]\naddress = \"127.0.0.1:0\"\nrelay_from = [\n  \"127.0.0.0/8\", # fine\n  \"127.0.0.0/99\",\n\n  \"zebra\", 5,\n]\n", []string{
+			`postern.toml:5: listen.relay_from[1]: "127.0.0.0/99" has a prefix length of 99; write one from 0 to 32`,
+			`postern.toml:7: listen.relay_from[2]: "zebra" is not an address or CIDR; write something like "192.0.2.0/24", "192.0.2.1" or "2001:db8::/32"`,
+			`postern.toml:7: listen.relay_from[3]: is an integer; write a CIDR such as "127.0.0.0/8"`,
+		}},
+
+		{"list of one scalar", "[tls]\nkey = [true]\n", []string{`postern.toml:2: tls.key[0]: is a boolean; write a path such as "var/file"`}},
+		{"address of a wrong type", "[console]\naddress = 2580\n", []string{`postern.toml:2: console.address: is an integer; write an address such as "127.0.0.1:2580"`}},
+
+		// Listeners.
+		{"missing address", "[[listen]]\nname = \"x\"\n", []string{`postern.toml:1: listen.address: missing; write address = "127.0.0.1:2525"`}},
+		{"address without port", "[[listen]]\naddress = \"127.0.0.1\"\n", []string{`postern.toml:2: listen.address: "127.0.0.1" has no port; write something like "127.0.0.1:2525"`}},
+		{"named port", "[[listen]]\naddress = \"127.0.0.1:smtp\"\n", []string{`postern.toml:2: listen.address: port "smtp" is not a number from 0 to 65535; write the number`}},
+		{"protocol", domainless + "protocol = \"uucp\"\n", []string{`postern.toml:3: listen.protocol: "uucp" is unknown; write "smtp"`}},
+		{"names twice", domainless + "name = \"a\"\n" + domainless + "name = \"a\"\n", []string{`postern.toml:6: listen.name: "a" is the name of the entry at postern.toml:1 already; write another`}},
+		{"addresses twice", "[[listen]]\naddress = \"127.0.0.1:25\"\n[[listen]]\naddress = \"[::ffff:127.0.0.1]:25\"\nname = \"b\"\n", []string{`postern.toml:4: listen.address: [::ffff:127.0.0.1]:25 is taken by the entry at postern.toml:1 already; write another address or port`}},
+		{"the console's address", "[[listen]]\naddress = \"127.0.0.1:2580\"\n", []string{`postern.toml:2: listen.address: 127.0.0.1:2580 is taken by the console already; write another address or port`}},
+		{"port 0 twice", domainless + domainless, nil},
+		{"rules", domainless + "rules = \"none.tcp\"\n", []string{`postern.toml:3: listen.rules: DIR/none.tcp can't be read: no such file or directory; write the path of a file of connection rules`}},
+		{"rules that are a folder", domainless + "rules = \".\"\n", []string{`postern.toml:3: listen.rules: DIR can't be read: not a regular file; write the path of a file of connection rules`}},
+
+		// Server.
+		{"account", "[server]\nuser = \"no-such-account\"\n", []string{`postern.toml:2: server.user: there is no account "no-such-account" on this machine; write one that is, or "" to stay`}},
+		{"host name", "[server]\nhostname = \"mx..example\"\n", []string{`postern.toml:2: server.hostname: "mx..example" is not a domain name: a part between dots is empty; write something like "mx.example.net"`}},
+		{"folder", "[server]\ndata_dir = \"postern.toml\"\n", []string{`postern.toml:2: server.data_dir: DIR/postern.toml is not a folder; write the path of one`}},
+		{"no folder", "[server]\ndata_dir = \"\"\n", []string{`postern.toml:2: server.data_dir: is empty; write a folder such as "var"`}},
+		{"control is a folder", "[server]\ncontrol = \"/tmp\"\n", []string{`postern.toml:2: server.control: /tmp is a folder; write the path of a socket`}},
+		{"control too long", "[server]\nhostname = \"x\"\ncontrol = \"/" + strings.Repeat("x", 107) + "\"\n", []string{"postern.toml:3: server.control: /" + strings.Repeat("x", 107) + " is 108 bytes long, and a socket's path may have 107; write a shorter one"}},
+		{"control too long through the data folder", "[server]\ndata_dir = \"/" + strings.Repeat("x", 100) + "\"\n", []string{"postern.toml:1: server.control: /" + strings.Repeat("x", 100) + "/postern.sock is 114 bytes long, and a socket's path may have 107; write a shorter one"}},
+
+		// Certificates.
+		{"counts", "[tls]\ncertificate = [\"good.pem\"]\n", []string{"postern.toml:1: tls.key: has 0 entries, certificate has 1; write one key for each certificate, in the same order"}},
+		{"missing", "[tls]\ncertificate = [\n \"good.pem\",\n \"none.pem\",\n]\nkey = [\"good.key\", \"good.key\"]\n", []string{"postern.toml:4: tls.certificate[1]: DIR/none.pem can't be read: no such file or directory; write the path of a PEM file"}},
+		{"no pair", "[tls]\ncertificate = [\"good.pem\"]\nkey = [\"other.key\"]\n", []string{"postern.toml:3: tls.key[0]: DIR/good.pem and DIR/other.key are no pair: private key does not match public key; write a certificate and the key that belongs to it"}},
+		{"expired", "[tls]\ncertificate = [\"other.pem\"]\nkey = [\"other.key\"]\n", []string{"postern.toml:2: warning: tls.certificate[0]: DIR/other.pem expired on 2001-09-09; renew it"}},
+
+		// DNS.
+		{"server", "[dns]\nservers = [\"ns.example\"]\n", []string{`postern.toml:2: dns.servers[0]: "ns.example" is not an IP address with or without a port; write something like "127.0.0.1:53"`}},
+		{"server's port", "[dns]\nservers = [\"[::1]:0\"]\n", []string{`postern.toml:2: dns.servers[0]: port "0" is not a number from 1 to 65535; write the number`}},
+
+		// Domains and routes.
+		{"every domain", "[[domain]]\nname = \"*\"\n", []string{`postern.toml:2: domain.name: "*" would make every domain ours, an open relay; write the domains, or "*.example.net"`}},
+		{"domain twice", "[[domain]]\nname = \"a.example\"\n[[domain]]\nname = \"A.example\"\n[[route]]\nto_domain = [\"*\"]\nnext_hop = \"local\"\n", []string{`postern.toml:4: domain.name: "a.example" is already a domain at postern.toml:1; leave one of the two out`}},
+		{"domain without name", "[[domain]]\n", []string{`postern.toml:1: domain.name: missing; write name = "example.net"`}},
+		{"domain that no route takes", "[[domain]]\nname = \"a.example\"\n[[route]]\nto_domain = [\"b.example\", \"*.a.example\"]\nnext_hop = \"local\"\n", []string{`postern.toml:2: warning: domain.name: mail for a.example has no [[route]]; write one with to_domain = ["a.example"]`}},
+		{"domain that an address may serve", "[[domain]]\nname = \"*.a.example\"\n[[route]]\nto_address = [\"x@y.a.example\"]\nnext_hop = \"local\"\n", nil},
+		{"recipients", "[[domain]]\nname = \"a.example\"\nrecipients = \"some\"\n[[route]]\nto_domain = [\"*\"]\nnext_hop = \"local\"\n", []string{`postern.toml:3: domain.recipients: "some" is unknown; write "any", or "@file.txt" with a local part or an address a line`}},
+		{"route without pattern", "[[route]]\nnext_hop = \"local\"\n", []string{`postern.toml:1: route: says nothing about which mail takes it; write to_domain = ["*"] for all`}},
+		{"route with an empty pattern", "[[route]]\nto_domain = []\nnext_hop = \"local\"\n", []string{`postern.toml:2: route.to_domain: is an empty list, which nothing matches; leave it out, or write ["example.net"]`}},
+		{"route without next hop", "[[route]]\ntag = [\"bulk\"]\n", []string{`postern.toml:1: route.next_hop: missing; write next_hop = "smtp://192.0.2.1:25"`}},
+		{"route behind one for all", "[[route]]\nto_domain = [\"x\", \"*\"]\nnext_hop = \"mx\"\n[[route]]\nto_domain = [\"x\"]\nnext_hop = \"local\"\n", []string{`postern.toml:4: warning: route: never used, since the entry at postern.toml:1 takes all mail; put it before that one`}},
+		{"patterns", "[[route]]\nto_domain = [\"a@b\"]\nto_address = [\"b.example\"]\nnext_hop = \"local\"\n", []string{
+			`postern.toml:2: route.to_domain[0]: "a@b" is not a domain pattern; write "example.net", "*.example.net" or "*"`,
+			`postern.toml:3: route.to_address[0]: "b.example" is not an address; write something like "user@example.net"`,
+		}},
+		{"scheme", nextHopIs("gopher://x"), []string{`postern.toml:3: route.next_hop: "gopher://x" has the unknown scheme "gopher"; write "smtp://HOST:PORT", "mx", "local" or "discard"`}},
+		{"near scheme", nextHopIs("stmp://x"), []string{`postern.toml:3: route.next_hop: "stmp://x" has the unknown scheme "stmp"; did you mean "smtp://x"?`}},
+		{"near word", nextHopIs("locale"), []string{`postern.toml:3: route.next_hop: "locale" is unknown; did you mean "local"? It takes "smtp://HOST:PORT", "mx", "local" or "discard"`}},
+		{"no scheme", nextHopIs("192.0.2.1:25"), []string{`postern.toml:3: route.next_hop: "192.0.2.1:25" has no scheme; did you mean "smtp://192.0.2.1:25"?`}},
+		{"path", nextHopIs("smtp://x/y"), []string{`postern.toml:3: route.next_hop: "smtp://x/y" has more than a host and a port; write something like "smtp://192.0.2.1:25"`}},
+		{"port", nextHopIs("smtp://x:99999"), []string{`postern.toml:3: route.next_hop: port "99999" is not a number from 1 to 65535; write the number`}},
+		{"bare IPv6", nextHopIs("smtp://::1"), []string{`postern.toml:3: route.next_hop: "::1" has more than one colon; write an IPv6 address in brackets, such as "[::1]:25"`}},
+
+		// Queue, delivery, policies, score.
+		{"retry", "[queue]\nretry = \"linear\"\n", []string{`postern.toml:2: queue.retry: "linear" is unknown; write "quadratic"`}},
+		{"retry of nothing", "[queue]\nretry = []\n", []string{`postern.toml:2: queue.retry: is an empty list, which nothing matches; leave it out, or write ["5m", "30m", "2h"]`}},
+		{"retry of a wrong type", "[queue]\nretry = 5\n", []string{`postern.toml:2: queue.retry: is an integer; write "quadratic" or a list of durations such as ["5m", "30m", "2h"]`}},
+		{"retry's delays", "[queue]\nretry = [\"5m\",\n \"5x\"]\n", []string{`postern.toml:3: queue.retry[1]: "5x" is not a duration; write something like "30s", "5m", "1h30m" or "7d"`}},
+		{"double bounces", "[queue]\ndouble_bounce_to = \"postmaster\"\n", []string{`postern.toml:2: queue.double_bounce_to: "postmaster" is not an address; write something like "user@example.net"`}},
+		{"rate", "[[delivery.rule]]\ndestination = [\"x\"]\nrate = \"60 a minute\"\n", []string{`postern.toml:3: delivery.rule.rate: "60 a minute" is not a rate; write something like "5/s", "60/min", "1000/hour" or "10000/day"`}},
+		{"rule for nothing", "[[delivery.rule]]\ndestination = [\"x\"]\n", []string{`postern.toml:1: delivery.rule: changes nothing; write concurrency = 2 or rate = "60/min"`}},
+		{"policy without use", "[[policy]]\nmode = \"off\"\n", []string{`postern.toml:1: policy.use: missing; write use = "greylist"`}},
+		{"policy's mode", "[[policy]]\nuse = \"x\"\nmode = \"shadwo\"\n", []string{`postern.toml:3: policy.mode: "shadwo" is unknown; did you mean "shadow"? It takes "enforce" or "shadow" or "off"`}},
+		{"policy's immunity", "[[policy]]\nuse = \"x\"\nimmune = [\"me\"]\n", []string{`postern.toml:3: policy.immune[0]: "me" is unknown; write "relaying" or "authenticated"`}},
+		{"policy's listener", domainless + "name = \"inside\"\n[[policy]]\nuse = \"x\"\nwhen = { listener = [\"inside\",\n \"insdie\"] }\n", []string{`postern.toml:7: policy.when.listener[1]: no [[listen]] entry has the name "insdie"; did you mean "inside"?`}},
+		{"policy's name twice", "[[policy]]\nuse = \"x\"\n[[policy]]\nuse = \"x\"\n[[policy]]\nuse = \"x\"\nname = \"y\"\n[[policy]]\nuse = \"x\"\nname = \"y\"\n", []string{`postern.toml:10: policy.name: "y" is the name of the entry at postern.toml:5 already; write another`}},
+		{"score", "[score]\nreject = 5\ntag = 6.5\n", []string{`postern.toml:2: score.reject: 5 is below tag = 6.5, which could never act; write at least 6.5`}},
+
+		// TOML itself.
+		{"nested", "x = " + strings.Repeat("[", 100), []string{"postern.toml:1: nested more than 32 levels deep"}},
+		{"twice", "[limits]\nhops = 1\nhops = 2\n", []string{"postern.toml:3: limits.hops: not TOML: Key 'limits.hops' has already been defined."}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			files := map[string]string{"postern.toml": tc.text}
+			files["good.pem"], files["good.key"] = pair(t, time.Now().Add(time.Hour))
+			files["other.pem"], files["other.key"] = pair(t, time.Unix(1e9, 0))
+			dir := write(t, files)
+			_, problems := Load("postern.toml", Options{})
+			if got := lines(problems, dir); !slices.Equal(got, tc.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tc.want, "\n"))
+			}
+		})
+	}
+}
+
+func nextHopIs(s string) string {
+	return "[[route]]\nto_domain = [\"*\"]\nnext_hop = \"" + s + "\"\n"
+}
+
+// TestLaterFeaturesAnswer: each key or value of a later version is refused as such, on its own line.
+func TestLaterFeaturesAnswer(t *testing.T) {
+	listen := "[[listen]]\naddress = \"127.0.0.1:0\"\n"
+	route := "[[route]]\nto_domain = [\"*\"]\nnext_hop = \"mx\"\n"
+	policy := "[[policy]]\nuse = \"x\"\n"
+	for _, tc := range []struct {
+		before, line, key, value string
+	}{
+		{listen, `protocol = "submission"`, "listen.protocol", `"submission" `},
+		{listen, `protocol = "lmtp"`, "listen.protocol", `"lmtp" `},
+		{listen, `protocol = "qmqp"`, "listen.protocol", `"qmqp" `},
+		{listen, `protocol = "qmtp"`, "listen.protocol", `"qmtp" `},
+		{listen, `protocol = "milter"`, "listen.protocol", `"milter" `},
+		{listen, `protocol = "policy-service"`, "listen.protocol", `"policy-service" `},
+		{listen, `protocol = "mta-hooks"`, "listen.protocol", `"mta-hooks" `},
+		{listen, `tls = "required"`, "listen.tls", `"required" `},
+		{listen, `tls = "implicit"`, "listen.tls", `"implicit" `},
+		{listen, `proxy_from = ["127.0.0.1"]`, "listen.proxy_from", ""},
+		{"[[listen]]\n", `address = "unix:/run/x"`, "listen.address", `"unix:/run/x" `},
+		{"[[listen]]\n", `address = "systemd:smtp"`, "listen.address", `"systemd:smtp" `},
+		{"[console]\n", `address = "unix:/run/x"`, "console.address", `"unix:/run/x" `},
+		{"[server]\n", `mixed_recipients = "split"`, "server.mixed_recipients", `"split" `},
+		{"[server]\n", `mixed_recipients = "quarantine"`, "server.mixed_recipients", `"quarantine" `},
+		{"[[domain]]\nname = \"x\"\n", `recipients = "callout"`, "domain.recipients", `"callout" `},
+		{"[[domain]]\nname = \"x\"\n", `recipients = "lookup:users"`, "domain.recipients", `"lookup:users" `},
+		{"[[route]]\nto_domain = [\"*\"]\n", `next_hop = "smtps://x"`, "route.next_hop", `"smtps://x" `},
+		{"[[route]]\nto_domain = [\"*\"]\n", `next_hop = "lmtp://x:24"`, "route.next_hop", `"lmtp://x:24" `},
+		{"[[route]]\nto_domain = [\"*\"]\n", `next_hop = "lmtp:///run/x"`, "route.next_hop", `"lmtp:///run/x" `},
+		{"[[route]]\nto_domain = [\"*\"]\n", `next_hop = "qmqp://x"`, "route.next_hop", `"qmqp://x" `},
+		{"[[route]]\nto_domain = [\"*\"]\n", `next_hop = "pipe:/bin/cat -v"`, "route.next_hop", `"pipe:/bin/cat -v" `},
+		{route, `mode = "proxy"`, "route.mode", `"proxy" `},
+		{route, `tls = "encrypt"`, "route.tls", `"encrypt" `},
+		{route, `tls = "verify"`, "route.tls", `"verify" `},
+		{route, `tls = "dane"`, "route.tls", `"dane" `},
+		{route, `auth = { user = "x", password_file = "y" }`, "route.auth", ""},
+		{"[queue]\n", `retry = { start = "1m", factor = 2, max = "1h", jitter = 0.1 }`, "queue.retry", "a table { start, factor, max, jitter } is "},
+		{"[log]\n", `format = "qmail"`, "log.format", `"qmail" `},
+		{"[store]\n", `engine = "postgres://me:secret@db/x"`, "store.engine", `"postgres://" `},
+		{"[store]\n", `engine = "redis://db"`, "store.engine", `"redis://" `},
+		{policy, `deny_at = "rcpt"`, "policy.deny_at", ""},
+		{policy, `sample = 0.1`, "policy.sample", ""},
+		{policy, `isolate = true`, "policy.isolate", ""},
+		{policy, `sha256 = "00"`, "policy.sha256", ""},
+		{"[[policy]]\n", `use = "https://hooks.example/"`, "policy.use", `a service ("https://hooks.example/") `},
+		{"[score]\n", `rule = [{ when = "x", points = 3 }]`, "score.rule", ""},
+		{"[score]\ntag = 1\n", `[[score.rule]]`, "score.rule", ""},
+		{"", `[[auth]]`, "auth", ""},
+		{"", `[[lookup]]`, "lookup", ""},
+		{"", `[[dkim]]`, "dkim", ""},
+		{"", `[arc]`, "arc", ""},
+		{"", `[quarantine]`, "quarantine", ""},
+		{"", `[metrics]`, "metrics", ""},
+		{"", `[cluster]`, "cluster", ""},
+	} {
+		t.Run(tc.line, func(t *testing.T) {
+			write(t, map[string]string{"postern.toml": tc.before + tc.line + "\n"})
+			_, problems := Load("postern.toml", Options{})
+			errs := problems.Errors()
+			if len(errs) != 1 {
+				t.Fatalf("findings: %v", errs)
+			}
+			want := Problem{File: "postern.toml", Line: 1 + strings.Count(tc.before, "\n"), Key: tc.key}
+			got := errs[0]
+			got.Text = ""
+			text := errs[0].Text
+			said := strings.HasPrefix(text, tc.value+"is not available in this version; ") || strings.HasPrefix(text, tc.value+"not available in this version; ")
+			if got != want || !said {
+				t.Errorf("got %v, want %v", errs[0], want)
+			}
+			if strings.Contains(text, "secret") {
+				t.Errorf("a password is printed: %s", text)
+			}
+		})
+	}
+}
+
+func TestListsOfNames(t *testing.T) {
+	dir := write(t, map[string]string{
+		"postern.toml": "[[domain]]\nname = \"@domains.txt\"\nrecipients = \"@users.txt\"\n[[domain]]\nname = \"*.c.example\"\nrecipients = \"@none.txt\"\n[[route]]\nto_domain = [\"*\"]\nnext_hop = \"local\"\n",
+		"domains.txt":  "# ours\nA.example\n\nb.example\r\na.example\n",
+		"users.txt":    "Root\n # staff\nanna.b+x@A.Example\n",
+	})
+	c, problems := Load("postern.toml", Options{})
+	want := []string{"postern.toml:6: domain.recipients: DIR/none.txt can't be read: no such file or directory; write the path of a file with one name a line"}
+	if got := lines(problems, dir); !slices.Equal(got, want) {
+		t.Fatalf("got %q, want %q", got, want)
+	}
+	d := c.Domains[0]
+	if !slices.Equal(d.Names, []string{"a.example", "b.example"}) || d.NamesFile != filepath.Join(dir, "domains.txt") {
+		t.Errorf("names = %v of %s", d.Names, d.NamesFile)
+	}
+	for _, tc := range []struct {
+		local, domain string
+		valid         bool
+	}{
+		{"root", "a.example", true},
+		{"ROOT", "b.example", true},
+		{"anna.b+x", "a.example", true},
+		{"anna.b+x", "b.example", false},
+		{"anna", "a.example", false},
+		{"", "a.example", false},
+	} {
+		if got := d.Recipients.Valid(tc.local, tc.domain); got != tc.valid {
+			t.Errorf("Valid(%q, %q) = %v", tc.local, tc.domain, got)
+		}
+	}
+	if d.Recipients.Len() != 2 || d.Recipients.File != filepath.Join(dir, "users.txt") {
+		t.Errorf("recipients: %d of %s", d.Recipients.Len(), d.Recipients.File)
+	}
+	if (Recipients{}).Valid("root", "a.example") {
+		t.Error("the zero value has recipients")
+	}
+}
+
+func TestListsWithBadLines(t *testing.T) {
+	dir := write(t, map[string]string{
+		"postern.toml": "[[domain]]\nname = \"@domains.txt\"\nrecipients = \"@users.txt\"\n[[route]]\nto_domain = [\"*\"]\nnext_hop = \"local\"\n",
+		"domains.txt":  "a.example\n*\n@more.txt\n",
+		"users.txt":    "ok\n" + strings.Repeat("two words\n", 30),
+	})
+	_, problems := Load("postern.toml", Options{})
+	got := lines(problems, dir)
+	for i, want := range []string{
+		`DIR/domains.txt:2: domain.name: "*" would make every domain ours, an open relay; write the domains, or "*.example.net"`,
+		`DIR/domains.txt:3: domain.name: "@more.txt": a file can't name another; write a domain such as "example.net"`,
+		`DIR/users.txt:2: domain.recipients: "two words" is not a recipient; write a local part such as "user", or an address such as "user@example.net"`,
+	} {
+		if got[i] != want {
+			t.Errorf("got %s, want %s", got[i], want)
+		}
+	}
+	if last := got[len(got)-1]; len(got) != 23 || last != "DIR/users.txt:22: domain.recipients: and more like these; only the first are told" {
+		t.Errorf("%d findings, the last is %s", len(got), last)
+	}
+}

@@ -1,0 +1,230 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// Config is a whole configuration. It is not changed after Load and may be read from any goroutine.
+type Config struct {
+	// Path is the main file as it was named; empty for the built-in default.
+	Path string
+	// Dir is the absolute folder that relative paths started from.
+	Dir string
+	// Files are the names of the configuration files read, the main one first.
+	Files []string
+
+	Server   Server
+	Listen   []Listen
+	Limits   Limits
+	TLS      TLS
+	DNS      DNS
+	Domains  []Domain
+	Routes   []Route
+	Queue    Queue
+	Delivery Delivery
+	Policies []Policy
+	Score    Score
+	Store    Store
+	Recorder Recorder
+	Log      Log
+	Console  Console
+
+	main Pos
+	keys map[string]Pos
+}
+
+// Problem makes a finding about a key of a [section], such as "tls.certificate[0]" or "console.address", at the line
+// where it stands; a key that is not in any file is reported at its section, else at the first line of the main file.
+func (c *Config) Problem(key, text string) Problem {
+	return locate(c.keys, c.main, key, text)
+}
+
+// Server is the [server] section.
+type Server struct {
+	Hostname        string // the name in the greeting and in trace fields; the machine's name where none is set
+	DataDir         string // absolute
+	User            string // account to drop to; empty: stay
+	Control         string // absolute path of the control socket, at most 107 bytes
+	PolicyDir       string // absolute; need not exist
+	PluginDir       string // absolute; need not exist
+	MixedRecipients string // "strictest"
+}
+
+// Listen is one [[listen]] entry.
+type Listen struct {
+	Pos
+	Name        string // unique; the address where none is set
+	Address     string // host:port, the host may be empty
+	Protocol    string // "smtp"
+	TLS         string // "off" or "starttls"
+	ProxyFrom   []netip.Prefix
+	XclientFrom []netip.Prefix
+	RelayFrom   []netip.Prefix
+	Rules       string // absolute path of a readable file of connection rules, or empty
+}
+
+// Limits is the [limits] section. Sizes are bytes.
+type Limits struct {
+	MessageSize          int64
+	HeaderSize           int64
+	Recipients           int
+	Connections          int
+	ConnectionsPerClient int
+	Errors               int
+	Hops                 int
+	CommandTimeout       time.Duration
+	DataTimeout          time.Duration
+	MinDataRate          int64  // bytes a second
+	BareLF               string // "reject" or "normalise"
+}
+
+// TLS is the [tls] section: as many keys as certificates, each pair checked to belong together.
+type TLS struct {
+	Certificate []string // absolute paths of PEM files; empty: a self-signed one is to be made
+	Key         []string
+}
+
+// DNS is the [dns] section.
+type DNS struct {
+	Servers []netip.AddrPort // empty: the system's
+	Timeout time.Duration
+}
+
+// Domain is one [[domain]] entry.
+type Domain struct {
+	Pos
+	Name       string   // as written: "example.net", "*.example.net", "@file.txt", or empty for the host name
+	Names      []string // what it stands for: lower-case names, or "*.name" for everything below a name
+	NamesFile  string   // absolute path of the list that Name gives with @, else empty
+	Recipients Recipients
+
+	written *string // Name; nil where it is missing or was refused
+}
+
+// Recipients tells which local parts a domain has. The zero value has none.
+type Recipients struct {
+	Any   bool
+	File  string // absolute path of the list, else empty
+	known map[string]struct{}
+}
+
+// Route is one [[route]] entry. A message takes a route where every kind of pattern that is given matches; a list
+// matches where one of its members does. At least one kind is given.
+type Route struct {
+	Pos
+	ToDomain    []string // lower-case: "*", "name" or "*.name" (everything below name)
+	ToAddress   []string // lower-case addresses
+	FromDomain  []string // as ToDomain
+	FromAddress []string // lower-case addresses; "" is the null sender
+	Client      []netip.Prefix
+	Tag         []string
+	NextHop     NextHop
+	Mode        string // "queue"
+	TLS         string // "none" or "may"
+}
+
+// NextHop is where a route sends mail.
+type NextHop struct {
+	Scheme string // "smtp", "mx", "local" or "discard"
+	Host   string // smtp only: a name, or an IP address without brackets
+	Port   uint16 // smtp only
+}
+
+// Retry is the plan of delivery attempts.
+type Retry struct {
+	// Delays are the waits between attempts, the last of which repeats; nil is qmail's quadratic schedule.
+	Delays []time.Duration
+}
+
+// Quadratic tells whether qmail's schedule applies.
+func (r Retry) Quadratic() bool { return r.Delays == nil }
+
+// Queue is the [queue] section.
+type Queue struct {
+	Lifetime       time.Duration
+	DelayNotice    time.Duration // 0: no notice
+	Retry          Retry
+	DoubleBounceTo string // an address; empty: postmaster at the host name if that is ours, else nobody
+}
+
+// Delivery is the [delivery] section.
+type Delivery struct {
+	ConcurrencyLocal  int
+	ConcurrencyRemote int
+	PerDestination    int
+	Helo              string // the host name where none is set
+	Rules             []DeliveryRule
+}
+
+// DeliveryRule is one [[delivery.rule]] entry; the first that names a destination applies to it.
+type DeliveryRule struct {
+	Pos
+	Destination []string // as Route.ToDomain; also names of next hops
+	Concurrency int      // 0: as [delivery] says
+	Rate        Rate     // zero: no bound
+}
+
+// Rate is so many in so long; the zero value is no bound.
+type Rate struct {
+	Count int
+	Per   time.Duration
+}
+
+// Policy is one [[policy]] entry, in the order in which they run.
+type Policy struct {
+	Pos
+	Use       string // a built-in, script or plugin name, or a path, as written
+	Path      string // absolute, where Use is a path (it holds a slash); not checked here
+	Name      string // as given, else of Use: the last element without .lua
+	Mode      string // "enforce", "shadow" or "off"
+	Timeout   time.Duration
+	OnFailure string // "defer", "pass", or empty: as the policy declares
+	When      When
+	// Immune lists "relaying" and "authenticated"; nil leaves it to the policy, an empty list overrides it.
+	Immune []string
+	// Settings are the remaining keys as the TOML decoder gives them (string, int64, float64, bool, time.Time, []any,
+	// map[string]any); the policy checks them, and Problem puts its findings at their lines.
+	Settings map[string]any
+}
+
+// When limits a policy; every part that is given must match.
+type When struct {
+	Listener      []string // names of [[listen]] entries
+	Client        []netip.Prefix
+	ClientNot     []netip.Prefix
+	RcptDomain    []string // as Route.ToDomain
+	SenderDomain  []string // as Route.ToDomain
+	Authenticated *bool
+}
+
+// Score is the [score] section; nil thresholds are off.
+type Score struct {
+	Tag        *float64
+	Quarantine *float64
+	Reject     *float64
+}
+
+// Store is the [store] section.
+type Store struct {
+	Engine string // "embedded"
+}
+
+// Recorder is the [recorder] section.
+type Recorder struct {
+	Keep    time.Duration
+	MaxSize int64 // bytes
+	Bodies  bool
+}
+
+// Log is the [log] section.
+type Log struct {
+	Format string // "auto", "text" or "json"
+	Level  slog.Level
+}
+
+// Console is the [console] section.
+type Console struct {
+	Address string // host:port; empty: none
+}

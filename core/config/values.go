@@ -1,0 +1,351 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"os/user"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// splitAddress takes host:port apart; port is empty where none is written. IPv6 addresses stand in brackets.
+func splitAddress(s string) (host, port string, err error) {
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		host, rest, closed := strings.Cut(inner, "]")
+		a, err := netip.ParseAddr(host)
+		port, hasPort := strings.CutPrefix(rest, ":")
+		if !closed || err != nil || !a.Is6() || rest != "" && (!hasPort || port == "") {
+			return "", "", fmt.Errorf(`%q is not an address and port; write something like "[::1]:25"`, s)
+		}
+		return host, port, nil
+	}
+	host, port, hasPort := strings.Cut(s, ":")
+	switch {
+	case strings.Contains(port, ":"):
+		return "", "", fmt.Errorf(`%q has more than one colon; write an IPv6 address in brackets, such as "[::1]:25"`, s)
+	case hasPort && port == "":
+		return "", "", fmt.Errorf("%q ends in a colon; write a port behind it", s)
+	}
+	return host, port, nil
+}
+
+// parsePort reads a port number; 0 is legal where the system may choose.
+func parsePort(s string, low uint64) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n < low || s != strconv.FormatUint(n, 10) {
+		return 0, fmt.Errorf("port %q is not a number from %d to 65535; write the number", s, low)
+	}
+	return uint16(n), nil
+}
+
+// checkHost accepts an IP address or a domain name.
+func checkHost(host string) error {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return nil
+	}
+	_, err := parseDomain(host)
+	return err
+}
+
+// parseListen accepts what a listener can be bound to.
+func parseListen(s string) (string, error) {
+	for _, scheme := range []string{"unix:", "systemd:"} {
+		if strings.HasPrefix(s, scheme) {
+			return "", fmt.Errorf(`%q is not available in this version; write an address and port such as "127.0.0.1:2525"`, s)
+		}
+	}
+	host, port, err := splitAddress(s)
+	if err != nil {
+		return "", err
+	}
+	if port == "" {
+		return "", fmt.Errorf(`%q has no port; write something like "127.0.0.1:2525"`, s)
+	}
+	if _, err := parsePort(port, 0); err != nil {
+		return "", err
+	}
+	if host != "" {
+		err = checkHost(host)
+	}
+	return s, err
+}
+
+// listenAddress is host:port for a listener.
+func listenAddress() kind[string] {
+	return scalar("address", `"127.0.0.1:2525"`, parseListen).planned(laterAddresses()...)
+}
+
+// laterAddresses are the forms of an address that parseListen refuses.
+func laterAddresses() []string { return []string{"`unix:/path`", "`systemd:NAME`"} }
+
+// listenAddressOrNone also takes the empty string.
+func listenAddressOrNone() kind[string] {
+	return scalar("address", `"127.0.0.1:2580"`, func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		return parseListen(s)
+	}).planned(laterAddresses()...)
+}
+
+// parseServer reads the address of a name server, whose port is 53 where none is written.
+func parseServer(s string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.AddrPortFrom(a, 53), nil
+	}
+	host, port, err := splitAddress(s)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf(`%q is not an IP address with or without a port; write something like "127.0.0.1:53"`, s)
+	}
+	n := uint16(53)
+	if port != "" {
+		n, err = parsePort(port, 1)
+	}
+	return netip.AddrPortFrom(a, n), err
+}
+
+// parseDomain accepts a domain name (RFC 5321 2.3.5; underscores too, since they are met) and returns it lower-case.
+func parseDomain(s string) (string, error) {
+	bad := func(why string) (string, error) {
+		return "", fmt.Errorf(`%q is not a domain name: %s; write something like "mx.example.net"`, s, why)
+	}
+	if _, err := netip.ParseAddr(s); err == nil {
+		return bad("it is an address")
+	}
+	switch {
+	case s == "":
+		return bad("it is empty")
+	case len(s) > 253:
+		return bad("it is longer than 253 characters")
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		switch {
+		case label == "":
+			return bad("a part between dots is empty")
+		case len(label) > 63:
+			return bad("a part is longer than 63 characters")
+		case label[0] == '-' || label[len(label)-1] == '-':
+			return bad("a part begins or ends with a hyphen")
+		}
+		for _, r := range label {
+			switch {
+			case r >= 0x80:
+				return bad("write other than ASCII letters in the xn-- form")
+			case r != '-' && r != '_' && !('0' <= r && r <= '9' || 'a' <= r|0x20 && r|0x20 <= 'z'):
+				return bad(fmt.Sprintf("it holds %q", r))
+			}
+		}
+	}
+	return strings.ToLower(s), nil
+}
+
+// domain is a domain name as written; empty is legal.
+func domain() kind[string] {
+	return scalar("domain", `"mx.example.net"`, func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		_, err := parseDomain(s)
+		return s, err
+	})
+}
+
+// parsePattern reads "*", "name" or "*.name", lower-case.
+func parsePattern(s string) (string, error) {
+	if s == "*" {
+		return s, nil
+	}
+	name, below := strings.CutPrefix(s, "*.")
+	got, err := parseDomain(name)
+	if err != nil {
+		return "", fmt.Errorf(`%q is not a domain pattern; write "example.net", "*.example.net" or "*"`, s)
+	}
+	if below {
+		got = "*." + got
+	}
+	return got, nil
+}
+
+// matches tells whether a pattern takes a domain, both lower-case.
+func matches(pattern, domain string) bool {
+	below, isBelow := strings.CutPrefix(pattern, "*")
+	return pattern == domain || isBelow && (below == "" || strings.HasSuffix(domain, below))
+}
+
+// parseMailbox reads an address; the domain comes back lower-case, the local part as written.
+func parseMailbox(s string) (string, error) {
+	bad := fmt.Errorf(`%q is not an address; write something like "user@example.net"`, s)
+	at := strings.LastIndexByte(s, '@')
+	if at < 1 || at > 64 || s != oneLine(s) {
+		return "", bad
+	}
+	local := s[:at]
+	if !strings.HasPrefix(local, `"`) && strings.ContainsAny(local, ` "@<>()[],;:\`) {
+		return "", bad
+	}
+	name, err := parseDomain(s[at+1:])
+	if err != nil {
+		return "", bad
+	}
+	return local + "@" + name, nil
+}
+
+// mailboxOrNone is an address or the empty string.
+func mailboxOrNone() kind[string] {
+	return scalar("address", `"postmaster@example.net"`, func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		return parseMailbox(s)
+	})
+}
+
+// addresses is a list of addresses to compare with, lower-case; where null is true "<>" stands for the null sender.
+func addresses(null bool) kind[[]string] {
+	return some(scalar("address", `"user@example.net"`, func(s string) (string, error) {
+		if null && (s == "" || s == "<>") {
+			return "", nil
+		}
+		got, err := parseMailbox(s)
+		return strings.ToLower(got), err
+	}), `"user@example.net"`)
+}
+
+// account is the name of an account of this machine, or the empty string.
+func account() kind[string] {
+	return scalar("account", `"postern"`, func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		if _, err := user.Lookup(s); err != nil {
+			return "", fmt.Errorf("there is no account %q on this machine; write one that is, or \"\" to stay", s)
+		}
+		return s, nil
+	})
+}
+
+// nextHop is where a route leads.
+func nextHop() kind[NextHop] {
+	return scalar("next hop", `"smtp://192.0.2.1:25"`, parseNextHop).planned("`smtps://…`", "`lmtp://…`", "`qmqp://…`", "`pipe:…`")
+}
+
+func parseNextHop(s string) (NextHop, error) {
+	const forms = `"smtp://HOST:PORT", "mx", "local" or "discard"`
+	words := []string{"mx", "local", "discard"}
+	for _, word := range words {
+		if s == word {
+			return NextHop{Scheme: word}, nil
+		}
+	}
+	scheme, rest, hasScheme := strings.Cut(s, ":")
+	host, slashes := strings.CutPrefix(rest, "//")
+	switch {
+	case hasScheme && (scheme == "smtps" || scheme == "lmtp" || scheme == "qmqp" || scheme == "pipe"):
+		return NextHop{}, fmt.Errorf("%q is not available in this version; write %s", s, forms)
+	case scheme == "smtp" && slashes:
+		return parseHost(s, host)
+	case Suggest(s, words) != "":
+		return NextHop{}, fmt.Errorf("%q is unknown; did you mean %q? It takes %s", s, Suggest(s, words), forms)
+	case slashes && Suggest(scheme, []string{"smtp"}) != "":
+		return NextHop{}, fmt.Errorf("%q has the unknown scheme %q; did you mean %q?", s, scheme, "smtp://"+host)
+	case slashes:
+		return NextHop{}, fmt.Errorf("%q has the unknown scheme %q; write %s", s, scheme, forms)
+	}
+	if _, err := parseHost(s, s); err == nil {
+		return NextHop{}, fmt.Errorf("%q has no scheme; did you mean %q?", s, "smtp://"+s)
+	}
+	return NextHop{}, fmt.Errorf("%q is not a next hop; write %s", s, forms)
+}
+
+// parseHost reads the host and port of smtp://, port 25 where none is written.
+func parseHost(whole, s string) (NextHop, error) {
+	if strings.ContainsAny(s, "/@?#") {
+		return NextHop{}, fmt.Errorf(`%q has more than a host and a port; write something like "smtp://192.0.2.1:25"`, whole)
+	}
+	host, port, err := splitAddress(s)
+	if err != nil {
+		return NextHop{}, err
+	}
+	if err := checkHost(host); err != nil {
+		return NextHop{}, fmt.Errorf(`%q: %w`, whole, err)
+	}
+	hop := NextHop{Scheme: "smtp", Host: host, Port: 25}
+	if port != "" {
+		hop.Port, err = parsePort(port, 1)
+	}
+	return hop, err
+}
+
+// retry is "quadratic" or a list of delays.
+func retry() kind[Retry] {
+	word := enum(options{now: []string{"quadratic"}})
+	list := some(duration(time.Second), `"5m", "30m", "2h"`)
+	return reader(word.typ+" or list of durations", func(v value) (Retry, bool) {
+		switch v.raw.(type) {
+		case string:
+			_, ok := word.read(v)
+			return Retry{}, ok
+		case map[string]any:
+			v.fail(`a table { start, factor, max, jitter } is not available in this version; write "quadratic" or a list of durations`)
+			return Retry{}, false
+		case []any, []map[string]any:
+			delays, ok := list.read(v)
+			return Retry{Delays: delays}, ok
+		}
+		v.fail(`%s; write "quadratic" or a list of durations such as ["5m", "30m", "2h"]`, v.found())
+		return Retry{}, false
+	}).planned("`{ start, factor, max, jitter }`")
+}
+
+// engine is where shared state lives.
+func engine() kind[string] {
+	word := enum(options{now: []string{"embedded"}})
+	return reader(word.typ, func(v value) (string, bool) {
+		if s, ok := v.raw.(string); ok {
+			for _, scheme := range []string{"postgres:", "postgresql:", "redis:", "rediss:"} {
+				if strings.HasPrefix(s, scheme) {
+					// Not quoted in full: such an address may hold a password.
+					v.fail(`%q is not available in this version; write "embedded"`, scheme+"//")
+					return "", false
+				}
+			}
+		}
+		return word.read(v)
+	}).planned("`postgres://…`", "`redis://…`")
+}
+
+// domainName is what [[domain]] name takes.
+func domainName() kind[string] { return scalar("domain", `"example.net"`, parseDomainName) }
+
+func parseDomainName(s string) (string, error) {
+	file, isFile := strings.CutPrefix(s, "@")
+	switch {
+	case s == "", isFile && file != "":
+		return s, nil
+	case s == "*":
+		return "", fmt.Errorf(`"*" would make every domain ours, an open relay; write the domains, or "*.example.net"`)
+	}
+	got, err := parsePattern(s)
+	if err != nil {
+		return "", fmt.Errorf(`%q is not a domain; write "example.net", "*.example.net" or "@file.txt"`, s)
+	}
+	return got, nil
+}
+
+// policyUse is what [[policy]] use takes; whether it can be loaded is for the loader of policies to say.
+func policyUse() kind[string] {
+	name := word("greylist")
+	return reader("name or path", func(v value) (string, bool) {
+		s, ok := name.read(v)
+		if ok && (strings.HasPrefix(s, "https:") || strings.HasPrefix(s, "http:")) {
+			v.fail("a service (%q) is not available in this version; write the name or path of a script or plugin", s)
+			return "", false
+		}
+		return s, ok
+	}).planned("`https://…`")
+}
