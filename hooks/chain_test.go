@@ -93,8 +93,16 @@ func TestDefaultReplies(t *testing.T) {
 		verb Verb
 		want string
 	}{
-		{Connect, Reject, "554"}, {Connect, Defer, "451"}, {Mail, Reject, "550"}, {Mail, Defer, "450"}, {Rcpt, Reject, "550"},
-		{Message, Reject, "554"}, {Message, Defer, "451"}, {Queue, Reject, "554"}, {Rcpt, Drop, "421"}, {Data, Reject, "554"},
+		{Connect, Reject, "554"},
+		{Connect, Defer, "451"},
+		{Mail, Reject, "550"},
+		{Mail, Defer, "450"},
+		{Rcpt, Reject, "550"},
+		{Message, Reject, "554"},
+		{Message, Defer, "451"},
+		{Queue, Reject, "554"},
+		{Rcpt, Drop, "421"},
+		{Data, Reject, "554"},
 	} {
 		d := chainOf(Options{}, says("p", Decision{Verb: c.verb}, c.at)).Run(t.Context(), c.at, newTx(t))
 		if !strings.HasPrefix(d.Reply.String(), c.want+" "+c.want[:1]+".") || (c.verb == Drop) != d.Disconnect {

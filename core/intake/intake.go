@@ -1,0 +1,226 @@
+// Package intake is the one door into the queue. Whatever way a message came,
+// it passes here, in this order:
+//
+//  1. The recipient rule (rule.go) answers RCPT where no policy did.
+//  2. Begin opens a Mail (mail.go); the protocol writes the message's bytes into
+//     it. When the header section is complete the hops are counted and stage
+//     headers runs.
+//  3. End runs stages message, the score thresholds, and queue, stamps our
+//     Received field, writes the edited message and commits it: one durable
+//     step, and only then 250.
+//  4. The committed message is handed to delivery in memory (Accepted), and
+//     stage queued is told.
+//
+// Nothing is accepted twice and nothing is half accepted: every failure before
+// the commit is a negative reply, and the draft is gone.
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/core/record"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// Options of New: what does not change while the daemon runs.
+type Options struct {
+	Queue  *queue.Queue
+	Record *record.Recorder
+	Log    *slog.Logger
+	// Accepted takes a committed message for its first attempt, with its body in
+	// memory, which it owns from then on (message.Retainer). It must not wait.
+	Accepted func(m *queue.Message, body message.Body)
+}
+
+// Settings are what a reload may change.
+type Settings struct {
+	Hostname    string
+	Domains     *Domains
+	MessageSize int64 // bytes; what is larger is refused with 552 5.3.4
+	HeaderSize  int64 // bytes of header section
+	Hops        int   // Received fields at which a message is in a loop
+	Score       Score
+	// Routed tells whether a route exists for mail to a domain that is not ours;
+	// a relaying client may send nowhere else. nil: everywhere.
+	Routed func(tx *hooks.Transaction, rcpt message.Address) bool
+}
+
+// Score is the table [score]: points from which a message is tagged, kept in
+// quarantine or refused. A nil one is off.
+type Score struct{ Tag, Quarantine, Reject *float64 }
+
+// Intake is safe for concurrent use.
+type Intake struct {
+	o   Options
+	set atomic.Pointer[Settings]
+}
+
+// New makes an intake.
+func New(o Options, s Settings) *Intake {
+	in := &Intake{o: o}
+	in.Reconfigure(s)
+	return in
+}
+
+// Reconfigure replaces the settings; transactions under way keep theirs.
+func (in *Intake) Reconfigure(s Settings) { in.set.Store(&s) }
+
+// Limits are the bounds that the protocol tells its clients.
+func (in *Intake) Limits() (messageSize int64) { return in.set.Load().MessageSize }
+
+// Hostname is our name.
+func (in *Intake) Hostname() string { return in.set.Load().Hostname }
+
+// Ours tells whether mail to the domain is ours to receive.
+func (in *Intake) Ours(domain string) bool { return in.set.Load().Domains.find(domain) != nil }
+
+// Postmaster is the mailbox that <postmaster> without a domain means (RFC 5321
+// section 4.5.1): at our first domain, else at our host name.
+func (in *Intake) Postmaster() message.Address {
+	s := in.set.Load()
+	domain := s.Hostname
+	if first := s.Domains.first(); first != "" {
+		domain = first
+	}
+	return message.Address{Local: "postmaster", Domain: domain}
+}
+
+// Inject takes mail that was made on this host: by the inject command, from a
+// drop file, or a bounce of our own. It runs the stages mail, rcpt, headers,
+// message and queue of the chain and returns the reply to the whole; the first
+// refused recipient refuses the message, so that nothing is half sent. Lone LF
+// line ends become CRLF.
+func (in *Intake) Inject(ctx context.Context, chain *hooks.Chain, tx *hooks.Transaction, body io.Reader) message.Reply {
+	refuse := func(d hooks.Decision) message.Reply {
+		in.o.Record.Verdict(tx, verdictOf(d.Verb), d.Reply, d.By)
+		return d.Reply
+	}
+	switch d := chain.Run(ctx, hooks.Mail, tx); {
+	case d.Verb.Refuses():
+		return refuse(d)
+	case d.Verb == hooks.Discard:
+		return in.discarded(tx, d)
+	}
+	kept := tx.Recipients
+	tx.Recipients = nil
+	for _, r := range kept {
+		tx.Current = r
+		r.Ours = in.Ours(r.Address.Domain)
+		d := chain.Run(ctx, hooks.Rcpt, tx)
+		if d.Verb.Refuses() {
+			d.Reply.Text = r.Address.Path() + ": " + d.Reply.Text
+			return refuse(d)
+		}
+		if d.Verb != hooks.Discard {
+			tx.Recipients = append(tx.Recipients, tx.Current)
+		}
+	}
+	tx.Current = nil
+	m := in.Begin(ctx, chain, tx)
+	m.local = true
+	if err := copyLines(m, body); err != nil {
+		m.Abort()
+		return message.NewReply(451, "4.3.0", "Reading the message: %v", err)
+	}
+	return m.End(ctx).Reply
+}
+
+// copyLines writes body to m with CRLF for each line end, the last line's too.
+func copyLines(m *Mail, body io.Reader) error {
+	var buf [32 << 10]byte
+	var out []byte
+	last := byte('\n')
+	for {
+		n, err := body.Read(buf[:])
+		out = out[:0]
+		for _, c := range buf[:n] {
+			if c == '\n' && last != '\r' {
+				out = append(out, '\r')
+			}
+			out = append(out, c)
+			last = c
+		}
+		m.Write(out)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch last {
+	case '\n':
+	case '\r':
+		m.Write([]byte("\n"))
+	default:
+		m.Write([]byte("\r\n"))
+	}
+	return nil
+}
+
+// NewLocal begins a transaction for mail made on this host.
+func NewLocal(protocol string, sender message.Address, recipients []message.Address) *hooks.Transaction {
+	now := time.Now()
+	s := &hooks.Session{ID: message.NewID(now), Protocol: protocol, Listener: protocol, Started: now, Relaying: true}
+	tx := hooks.NewTransaction(s, message.NewID(now))
+	tx.Sender = sender
+	for _, a := range recipients {
+		tx.Recipients = append(tx.Recipients, &hooks.Recipient{Address: a, Given: a})
+	}
+	return tx
+}
+
+func (in *Intake) discarded(tx *hooks.Transaction, d hooks.Decision) message.Reply {
+	in.o.Record.Verdict(tx, record.Discarded, queuedAs(tx.ID), d.By+": "+d.Reason)
+	return queuedAs(tx.ID)
+}
+
+func queuedAs(id string) message.Reply {
+	return message.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued as " + id}
+}
+
+func verdictOf(v hooks.Verb) record.Verdict {
+	switch v {
+	case hooks.Reject:
+		return record.Rejected
+	case hooks.Defer, hooks.Drop:
+		return record.Deferred
+	case hooks.Discard:
+		return record.Discarded
+	case hooks.Quarantine:
+		return record.Quarantined
+	case hooks.Hold:
+		return record.Held
+	}
+	return record.Queued
+}
+
+// param is the value of a MAIL or RCPT parameter, "" where it was not given.
+func param(list []hooks.Param, key string) string {
+	for _, p := range list {
+		if p.Key == key {
+			return p.Value
+		}
+	}
+	return ""
+}
+
+func symbols(scores []hooks.Score) string {
+	var b strings.Builder
+	for i, s := range scores {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s=%.4g", s.Name, s.Points)
+	}
+	return b.String()
+}

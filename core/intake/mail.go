@@ -1,0 +1,350 @@
+package intake
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/core/record"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// Answer is what becomes of a message.
+type Answer struct {
+	Reply      message.Reply
+	Disconnect bool // close after the reply
+	Queued     bool // it is ours now
+}
+
+// Mail is one message on its way in. It belongs to one goroutine.
+type Mail struct {
+	in    *Intake
+	set   *Settings
+	ctx   context.Context
+	chain *hooks.Chain
+	tx    *hooks.Transaction
+	draft *queue.Draft
+	local bool // made on this host: what RFC 5322 demands is completed
+
+	head     []byte // the header section as far as it came
+	headLen  int    // its length, once complete
+	complete bool
+
+	refusal *hooks.Decision // remembered; the rest is dropped
+	kept    *hooks.Decision // quarantine or hold: taken, but not to be sent on
+}
+
+// Begin opens a mail for a transaction whose recipients are known. The caller
+// ends it with End or Abort.
+func (in *Intake) Begin(ctx context.Context, chain *hooks.Chain, tx *hooks.Transaction) *Mail {
+	return &Mail{in: in, set: in.set.Load(), ctx: ctx, chain: chain, tx: tx, draft: in.o.Queue.Begin(tx.ID)}
+}
+
+// Replies of intake.
+var (
+	errSize   = message.NewReply(552, "5.3.4", "The message is larger than this server takes")
+	errHeader = message.NewReply(552, "5.3.4", "The header section is larger than this server takes")
+	errHops   = message.NewReply(554, "5.4.6", "Too many Received fields: the message is in a loop")
+	errStored = message.NewReply(451, "4.3.0", "The message can't be stored now, please try again later")
+	errFull   = message.NewReply(452, "4.3.1", "Not enough storage now, please try again later")
+)
+
+// Write takes the message's next bytes as they are to be stored: unstuffed, with
+// CRLF line ends. It never fails: what stands against the message is remembered
+// for End, and the rest is dropped.
+func (m *Mail) Write(p []byte) {
+	if m.refusal != nil || len(p) == 0 {
+		return
+	}
+	if m.draft.Size()+int64(len(p)) > m.set.MessageSize {
+		m.refuse(hooks.Message, errSize)
+		return
+	}
+	if _, err := m.draft.Write(p); err != nil {
+		m.failed("write", err)
+		return
+	}
+	if !m.complete {
+		m.scanHeader(p)
+	}
+}
+
+// scanHeader collects the header section and looks for its end.
+func (m *Mail) scanHeader(p []byte) {
+	from := max(0, len(m.head)-3)
+	room := int(m.set.HeaderSize) + 4 - len(m.head)
+	m.head = append(m.head, p[:min(len(p), room)]...)
+	if bytes.HasPrefix(m.head, []byte("\r\n")) {
+		m.headerDone(0)
+		return
+	}
+	if i := bytes.Index(m.head[from:], []byte("\r\n\r\n")); i >= 0 {
+		m.headerDone(from + i + 2)
+		return
+	}
+	if len(m.head) > int(m.set.HeaderSize) {
+		m.refuse(hooks.Headers, errHeader)
+	}
+}
+
+// headerDone parses the section of n bytes and asks stage headers.
+func (m *Mail) headerDone(n int) {
+	m.complete, m.headLen = true, n
+	m.head = m.head[:n:n]
+	m.tx.Header = message.ParseHeader(m.head)
+	if m.tx.Header.Count("Received") >= m.set.Hops {
+		m.refuse(hooks.Headers, errHops)
+		return
+	}
+	m.judge(hooks.Headers)
+}
+
+// Refuse remembers a refusal of the protocol engine, such as a bare LF in the
+// data. The first one counts.
+func (m *Mail) Refuse(r message.Reply) { m.refuse(hooks.Message, r) }
+
+func (m *Mail) refuse(at hooks.Stage, r message.Reply) {
+	if m.refusal != nil {
+		return
+	}
+	r, disconnect := m.chain.Refuse(m.ctx, at, m.tx, r)
+	d := hooks.Decision{Verb: hooks.Reject, Reply: r, Disconnect: disconnect, By: "postern"}
+	if r.Temporary() {
+		d.Verb = hooks.Defer
+	}
+	m.settle(d)
+}
+
+// failed remembers a failure of our own storage.
+func (m *Mail) failed(what string, err error) {
+	m.in.o.Log.Error("message not stored", "id", m.tx.ID, "at", what, "error", err)
+	r := errStored
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		r = errFull
+	}
+	m.refusal = nil
+	m.refuse(hooks.Queue, r)
+}
+
+// settle remembers a decision. One that keeps the message leaves it whole; any
+// other ends it and frees what was stored.
+func (m *Mail) settle(d hooks.Decision) {
+	if d.Verb == hooks.Quarantine || d.Verb == hooks.Hold {
+		if m.kept == nil || d.Verb == hooks.Quarantine {
+			m.kept = &d
+		}
+		return
+	}
+	m.refusal = &d
+	m.draft.Abort()
+}
+
+// judge runs a stage and remembers its decision. A later stage may still refuse
+// what an earlier one wanted to keep in quarantine or on hold, never the other
+// way round.
+func (m *Mail) judge(at hooks.Stage) (ended bool) {
+	d := m.chain.Run(m.ctx, at, m.tx)
+	if d.Verb != hooks.Pass && d.Verb != hooks.Accept {
+		m.settle(d)
+	}
+	return m.refusal != nil
+}
+
+// Abort forgets the message: the client went away. It may be called at any time.
+func (m *Mail) Abort() {
+	m.draft.Abort()
+}
+
+// End takes the end of the message and decides: the stages message and queue
+// run, the score acts, and what is accepted is committed before it is said. It
+// must be called once; ctx bounds the policies, not the commit.
+func (m *Mail) End(ctx context.Context) Answer {
+	m.ctx = ctx
+	defer m.Abort()
+	if m.refusal == nil && !m.complete {
+		m.headerDone(len(m.head))
+	}
+	if m.refusal == nil {
+		m.tx.Size = m.draft.Size()
+		m.tx.Body = m.draft.Body()
+		_ = m.judge(hooks.Message) || m.score() || m.judge(hooks.Queue)
+		m.tx.Body = nil
+	}
+	if d := m.refusal; d != nil && d.Verb == hooks.Discard {
+		return Answer{Reply: m.in.discarded(m.tx, *d)}
+	}
+	if m.refusal != nil {
+		return m.answer()
+	}
+	if len(m.tx.Recipients) == 0 {
+		return Answer{Reply: m.in.discarded(m.tx, hooks.Decision{By: "postern", Reason: "no recipient is left"})}
+	}
+	place, why := queue.Active, ""
+	if d := m.kept; d != nil {
+		place, why = queue.Held, d.By+": "+d.Reason
+		if d.Verb == hooks.Quarantine {
+			place = queue.Quarantined
+		}
+	}
+	return m.commit(place, why)
+}
+
+// score compares the points of all policies with the thresholds.
+func (m *Mail) score() (ended bool) {
+	total, s := m.tx.Total(), m.set.Score
+	over := func(limit *float64) bool { return limit != nil && total >= *limit }
+	d := hooks.Decision{By: "score", Reason: fmt.Sprintf("%.4g points: %s", total, symbols(m.tx.Scores))}
+	switch {
+	case over(s.Reject):
+		d.Verb = hooks.Reject
+		d.Reply = message.NewReply(554, "5.7.1", "Refused: the message scores %.4g, the limit is %.4g", total, *s.Reject)
+		d.Reply, d.Disconnect = m.chain.Refuse(m.ctx, hooks.Message, m.tx, d.Reply)
+	case over(s.Quarantine):
+		d.Verb = hooks.Quarantine
+	case over(s.Tag):
+		d.Edits = []hooks.Edit{
+			{Kind: hooks.ReplaceHeader, Name: "X-Spam-Flag", Value: "YES"},
+			{Kind: hooks.ReplaceHeader, Name: "X-Spam-Score", Value: fmt.Sprintf("%.4g (%s)", total, symbols(m.tx.Scores))},
+			{Kind: hooks.AddTag, Value: "spam"},
+		}
+		m.tx.Header = m.tx.Header.Clone()
+		for _, e := range d.Edits[:2] {
+			if err := m.tx.Header.Replace(e.Name, e.Value); err != nil {
+				m.in.o.Log.Error("tagging", "id", m.tx.ID, "error", err)
+			}
+		}
+		m.tx.Tags = append(slices.Clone(m.tx.Tags), "spam")
+	default:
+		return false
+	}
+	m.in.o.Record.Stage(m.tx, hooks.StageRun{Stage: hooks.Message, Time: time.Now(), Handlers: []hooks.HandlerRun{{
+		Policy: d.By, Verb: d.Verb, Reply: d.Reply, Reason: d.Reason, Edits: d.Edits,
+	}}})
+	if d.Verb == hooks.Pass {
+		return false
+	}
+	m.settle(d)
+	return m.refusal != nil
+}
+
+// commit stamps the message, makes it durable, and only then says so.
+func (m *Mail) commit(place queue.Place, why string) Answer {
+	now := time.Now()
+	tx := m.tx
+	facts, err := json.Marshal(tx.Facts())
+	if err != nil {
+		m.failed("notes", err)
+		return m.answer()
+	}
+	q := &queue.Message{
+		ID: tx.ID, Sender: tx.Sender, Arrived: now, Place: place, Reason: why, Facts: facts,
+		Double:     tx.Session.Protocol == DoubleBounce,
+		EightBit:   param(tx.Params, "BODY") == "8BITMIME",
+		Ret:        param(tx.Params, "RET"),
+		EnvID:      param(tx.Params, "ENVID"),
+		Recipients: make([]queue.Recipient, 0, len(tx.Recipients)),
+	}
+	for _, r := range tx.Recipients {
+		one := queue.Recipient{Address: r.Address, Route: r.Route, Next: now, Notify: param(r.Params, "NOTIFY"), Original: param(r.Params, "ORCPT")}
+		if one.Route == "" {
+			one.Route = tx.Route
+		}
+		if one.Original == "" && r.Given != r.Address {
+			one.Original = r.Given.String()
+		}
+		q.Recipients = append(q.Recipients, one)
+	}
+	head, from := m.stamp(now)
+	stored, err := m.draft.Commit(context.WithoutCancel(m.ctx), q, head, from)
+	if err != nil {
+		m.failed("commit", err)
+		return m.answer()
+	}
+	reply := queuedAs(tx.ID)
+	verdict := record.Queued
+	switch place {
+	case queue.Held:
+		verdict = record.Held
+	case queue.Quarantined:
+		verdict = record.Quarantined
+	}
+	m.in.o.Record.Verdict(tx, verdict, reply, why)
+	if place == queue.Active {
+		m.in.o.Accepted(q, stored)
+	} else if r, ok := stored.(message.Retainer); ok {
+		r.Release()
+	}
+	m.chain.Tell(hooks.Queued, tx)
+	return Answer{Reply: reply, Queued: true}
+}
+
+// answer is the Answer of a remembered refusal.
+func (m *Mail) answer() Answer {
+	m.in.o.Record.Verdict(m.tx, verdictOf(m.refusal.Verb), m.refusal.Reply, m.refusal.By)
+	return Answer{Reply: m.refusal.Reply, Disconnect: m.refusal.Disconnect}
+}
+
+// stamp is what stands in front of the stored message: our Received field, and
+// the header section where it was edited. from is where the received bytes go on.
+func (m *Mail) stamp(now time.Time) (head []byte, from int64) {
+	tx, s := m.tx, m.tx.Session
+	hop := message.Hop{Helo: s.Helo, IP: s.Client.Addr().Unmap(), By: m.set.Hostname, With: withProtocol(s), ID: tx.ID, Text: tx.Received, At: now}
+	if hop.IP.IsValid() {
+		ctx, cancel := context.WithCancel(m.ctx)
+		cancel() // a name that is not known by now is not waited for
+		hop.Host = s.Host(ctx)
+	}
+	if m.local {
+		m.completeHeader(now)
+	}
+	head = hop.Received()
+	if !tx.Header.Edited() {
+		return head, 0
+	}
+	head = append(head, tx.Header.Bytes()...)
+	return head, int64(m.headLen)
+}
+
+// completeHeader adds what mail made on this host may lack (RFC 5322 section
+// 3.6: a date is required, a Message-ID should be there).
+func (m *Mail) completeHeader(now time.Time) {
+	h := m.tx.Header.Clone()
+	if h.Count("Message-ID") == 0 {
+		_ = h.Append("Message-ID", "<"+m.tx.ID+"@"+m.set.Hostname+">")
+	}
+	if h.Count("Date") == 0 {
+		_ = h.Append("Date", now.Format(message.DateLayout))
+	}
+	if h.Count("From") == 0 && !m.tx.Sender.IsNull() {
+		_ = h.Append("From", m.tx.Sender.Path())
+	}
+	m.tx.Header = h
+}
+
+// DoubleBounce is the protocol of a session that carries a bounce of a bounce.
+const DoubleBounce = "double-bounce"
+
+// withProtocol is the word of RFC 3848 for how the message came.
+func withProtocol(s *hooks.Session) string {
+	if s.Protocol != "smtp" {
+		return s.Protocol
+	}
+	if !s.Extended {
+		return "SMTP"
+	}
+	with := "ESMTP"
+	if s.TLS != nil {
+		with += "S"
+	}
+	if s.Authenticated {
+		with += "A"
+	}
+	return with
+}

@@ -1,0 +1,126 @@
+package intake
+
+import (
+	"context"
+	"strings"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// Domain is one [[domain]]: a name that is ours, and who exists there.
+type Domain struct {
+	Name string // example.net, or *.example.net for every name below it
+	// Known tells whether a local part exists; nil: every one does. The null
+	// answer for a source that failed is an error.
+	Known func(ctx context.Context, a message.Address) (bool, error)
+}
+
+// Domains is the set of ours. The zero value has none.
+type Domains struct {
+	list  []Domain
+	exact map[string]*Domain
+	below map[string]*Domain
+}
+
+// NewDomains builds the set; of two entries for one name the first counts.
+func NewDomains(list []Domain) *Domains {
+	d := &Domains{list: list, exact: map[string]*Domain{}, below: map[string]*Domain{}}
+	for i := range list {
+		one, table := &list[i], d.exact
+		name, wild := strings.CutPrefix(one.Name, "*.")
+		if wild {
+			table = d.below
+		}
+		if _, ok := table[name]; !ok {
+			table[name] = one
+		}
+	}
+	return d
+}
+
+func (d *Domains) first() string {
+	if d == nil {
+		return ""
+	}
+	for i := range d.list {
+		if !strings.HasPrefix(d.list[i].Name, "*.") {
+			return d.list[i].Name
+		}
+	}
+	return ""
+}
+
+// find is the entry for a lower-case domain, or nil.
+func (d *Domains) find(domain string) *Domain {
+	if d == nil || domain == "" {
+		return nil
+	}
+	if one := d.exact[domain]; one != nil {
+		return one
+	}
+	for rest := domain; ; {
+		_, up, ok := strings.Cut(rest, ".")
+		if !ok {
+			return nil
+		}
+		if one := d.below[up]; one != nil {
+			return one
+		}
+		rest = up
+	}
+}
+
+// Replies of the recipient rule.
+var (
+	errNoRelay   = message.NewReply(550, "5.7.1", "Relaying denied: this server takes no mail for that domain from you")
+	errNoRoute   = message.NewReply(550, "5.4.4", "No route is configured for that domain")
+	errUnknown   = message.NewReply(550, "5.1.1", "No such recipient here")
+	errNoAnswer  = message.NewReply(451, "4.4.3", "The list of recipients can't be read now, please try again later")
+	ruleName     = "recipient-rule"
+	ruleStages   = []hooks.Stage{hooks.Rcpt}
+	ruleRelaying = hooks.Decision{Verb: hooks.Accept, Reason: "the client may relay"}
+)
+
+// rule is the last handler of stage rcpt: what happens where no policy decided.
+type rule struct{ in *Intake }
+
+// RecipientRule is the handler that answers RCPT where no policy did: a relaying
+// or authenticated client may send to every domain that has a route; at a domain
+// of ours the recipient must exist (550 5.1.1; 451 where its source fails);
+// everything else is 550 5.7.1. It belongs at the end of every chain.
+func (in *Intake) RecipientRule() hooks.Handler { return rule{in} }
+
+func (rule) Name() string          { return ruleName }
+func (rule) Stages() []hooks.Stage { return ruleStages }
+
+func (r rule) Handle(ctx context.Context, _ hooks.Stage, tx *hooks.Transaction) (hooks.Decision, error) {
+	set := r.in.set.Load()
+	a := tx.Current.Address
+	if d := set.Domains.find(a.Domain); d != nil {
+		return known(ctx, d, a), nil
+	}
+	if a == r.in.Postmaster() {
+		return hooks.Decision{Verb: hooks.Accept, Reason: "postmaster"}, nil
+	}
+	if !tx.Session.Relaying && !tx.Session.Authenticated {
+		return hooks.Decision{Verb: hooks.Reject, Reply: errNoRelay}, nil
+	}
+	if set.Routed != nil && !set.Routed(tx, a) {
+		return hooks.Decision{Verb: hooks.Reject, Reply: errNoRoute}, nil
+	}
+	return ruleRelaying, nil
+}
+
+func known(ctx context.Context, d *Domain, a message.Address) hooks.Decision {
+	if d.Known == nil || a.IsPostmaster() {
+		return hooks.Decision{Verb: hooks.Accept, Reason: "every recipient of " + d.Name + " is taken"}
+	}
+	switch ok, err := d.Known(ctx, a); {
+	case err != nil:
+		return hooks.Decision{Verb: hooks.Defer, Reply: errNoAnswer, Reason: err.Error()}
+	case ok:
+		return hooks.Decision{Verb: hooks.Accept, Reason: "listed for " + d.Name}
+	}
+	return hooks.Decision{Verb: hooks.Reject, Reply: errUnknown}
+}
