@@ -116,7 +116,7 @@ func (w *world) take(t *testing.T, c *hooks.Chain, tx *hooks.Transaction, text s
 func TestByteForByte(t *testing.T) {
 	for _, text := range []string{
 		"Subject: x\r\n\r\nbody\r\n", "", "\r\n", "\r\nno header\r\n", "Subject: only header\r\n", "no header, no blank line\r\n",
-		"A: b\r\n folded\r\n\r\n\r\n\r\n", "Subject: " + strings.Repeat("x", 990) + "\r\n\r\n.\r\n..\r\n",
+		"A: b\r\n folded\r\n\r\n\r\n\r\n", strings.Repeat("text without a header or a blank line\r\n", 1000), strings.Repeat("x", 20<<10) + "\r\n", "Subject: " + strings.Repeat("x", 990) + "\r\n\r\n.\r\n..\r\n",
 	} {
 		for _, piece := range []int{1, 3, 1 << 20} {
 			w := open(t, nil)

@@ -35,6 +35,7 @@ type Mail struct {
 
 	head     []byte // the header section as far as it came
 	headLen  int    // its length, once complete
+	fields   bool   // it begins with a field
 	complete bool
 
 	refusal *hooks.Decision // remembered; the rest is dropped
@@ -76,12 +77,16 @@ func (m *Mail) Write(p []byte) {
 	}
 }
 
+// maxFirstWord is how much of a message tells whether it begins with a field.
+const maxFirstWord = 256
+
 // scanHeader collects the header section and looks for its end.
 func (m *Mail) scanHeader(p []byte) {
 	from := max(0, len(m.head)-3)
+	m.fields = m.fields || len(m.head) > maxFirstWord // StartsHeader has said so
 	room := int(m.set.HeaderSize) + 4 - len(m.head)
 	m.head = append(m.head, p[:min(len(p), room)]...)
-	if bytes.HasPrefix(m.head, []byte("\r\n")) {
+	if bytes.HasPrefix(m.head, []byte("\r\n")) || !m.fields && !message.StartsHeader(m.head) {
 		m.headerDone(0)
 		return
 	}

@@ -72,6 +72,25 @@ func HeaderLen(b []byte) (n int, ok bool) {
 	return len(b), false
 }
 
+// StartsHeader tells whether the message that begins with b can begin with a
+// header section: with a field, or with the "From " line of a mailbox file. A
+// message that does not is all body. While the first line is too short to tell,
+// it can.
+func StartsHeader(b []byte) bool {
+	if bytes.HasPrefix(b, []byte("From ")) || bytes.HasPrefix(b, []byte(">From ")) {
+		return true
+	}
+	for i, c := range b {
+		switch {
+		case c == ':':
+			return i > 0 && fieldName(b[:i+1]) != ""
+		case c == '\r' || c == '\n' || i > maxFieldName:
+			return false
+		}
+	}
+	return true
+}
+
 // ParseHeader reads a header section, without the empty line that ends it. The
 // fields refer to section's bytes, which must not change afterwards.
 func ParseHeader(section []byte) *Header {

@@ -219,6 +219,20 @@ func TestHeaderLen(t *testing.T) {
 	}
 }
 
+func TestStartsHeader(t *testing.T) {
+	for in, want := range map[string]bool{
+		"Subject: x\r\n": true, "Subject : x\r\n": true, "From a b\r\n": true, ">From a\r\n": true, "Sub": true, "": true,
+		"plain text\r\n": false, ": x\r\n": false, " folded\r\n": false, "time is 10:30\r\n": false, "\r\n": false,
+	} {
+		if got := StartsHeader([]byte(in)); got != want {
+			t.Errorf("%q: %v, want %v", in, got, want)
+		}
+	}
+	if StartsHeader(bytes.Repeat([]byte("x"), 1000)) {
+		t.Error("a line of a thousand letters is no field")
+	}
+}
+
 func TestEdited(t *testing.T) {
 	b := Edited{Head: []byte("HEAD"), Rest: Bytes("0123456789"), From: 3}
 	got, err := io.ReadAll(NewReader(b))

@@ -1,0 +1,291 @@
+// Package pebble is the queue's embedded engine: Pebble, an LSM store, with its
+// write-ahead log beside its tables. It alone in the queue knows Pebble.
+//
+// Commits go through Pebble's own pipeline: a batch is written to the log, and
+// the log's flusher syncs whatever has been written when the sync before it is
+// done. One commit alone gets a sync of its own at once; many share one. There
+// is no timer. Old bodies leave before the memtable is flushed where mail is
+// delivered soon: both the write and the delete are in the same memtable, so
+// only what stays is ever written a second time.
+//
+// # What Pebble v2.1.7 does when the disk fails
+//
+//   - A failed write or sync of the log is told to every batch that waits for
+//     it, and DB.Apply then calls Logger.Fatalf and returns nil if that returns.
+//     ApplyNoSyncWait with SyncWait gives the error back instead: used here.
+//   - Later batches panic, since the log keeps its error. A failed rotation of the
+//     log panics with a mutex in a state that makes the deferred unlock kill the
+//     process; no recover helps.
+//   - A failed write or sync of the MANIFEST calls Logger.Fatalf in a background
+//     goroutine. If that returned, a later try could succeed over what the first
+//     one lost, and the log would be deleted.
+//   - Open panics where a directory cannot be synced.
+//   - A damaged block found while reading calls Logger.Fatalf too, unless the
+//     event DataCorruption is taken; the reader gets an error in either case.
+//
+// So no such error may come back to Pebble. Its files go through a guard: the
+// first failed write, sync or creation ends the handle, for good, and the
+// goroutine that met it is parked forever, as is every one that wants to change
+// the disk after it. Callers do not run in Pebble: a goroutine of the engine
+// commits for them, and they are answered with the failure at once. The process
+// lives on, nothing is acknowledged, and the directory may be opened again, in
+// this process or another; the old handle can't touch it any more. It costs its
+// memory and descriptors until the process ends.
+package pebble
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/postern-mta/postern/core/queue"
+)
+
+const (
+	memTableSize  = 32 << 20
+	memTables     = 4        // of them at most, then writers wait for the flush
+	blockCache    = 24 << 20 // for blocks that are read
+	openTables    = 500
+	commitBacklog = 512 // commits on their way to the log; Pebble takes 4095
+)
+
+// Open is a queue.OpenEngine on the real file system.
+func Open(dir string, o queue.EngineOptions) (queue.Engine, error) { return On(vfs.Default)(dir, o) }
+
+// On is Open for another file system: that of a test, which fails or loses power.
+func On(files vfs.FS) queue.OpenEngine {
+	return func(dir string, o queue.EngineOptions) (queue.Engine, error) {
+		f := &failure{failed: make(chan struct{}), log: o.Log}
+		e := &engine{
+			failure: f, guard: &guard{FS: files, failure: f}, noSync: o.NoSync, readOnly: o.ReadOnly,
+			commits: make(chan *commit, commitBacklog), waiting: make(chan *commit, commitBacklog), closing: make(chan struct{}),
+		}
+		e.idle.L = &e.mu
+		if err := e.open(dir, o.Log); err != nil {
+			return nil, fmt.Errorf("pebble: %w", err)
+		}
+		e.running.Go(e.apply)
+		e.running.Go(e.await)
+		return e, nil
+	}
+}
+
+type engine struct {
+	db               *pebble.DB
+	guard            *guard
+	failure          *failure
+	noSync, readOnly bool
+
+	commits chan *commit // callers → apply
+	waiting chan *commit // apply → await
+	closing chan struct{}
+	spare   sync.Pool // of commits that were answered
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	idle   sync.Cond // users is 0
+	users  int       // calls that are in Pebble, and cursors
+	closed bool
+}
+
+// open runs Pebble's Open aside, since it may be parked. Pebble panics there for
+// some errors of the disk.
+func (e *engine) open(dir string, log *slog.Logger) error {
+	cache := pebble.NewCache(blockCache + 2*memTableSize) // Pebble takes the memtables off it
+	defer cache.Unref()
+	opts := options(e, log)
+	opts.Cache = cache
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				err, ok := r.(error)
+				if !ok {
+					panic(r)
+				}
+				done <- err
+			}
+		}()
+		db, err := pebble.Open(dir, opts)
+		e.db = db
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			e.guard.armed.Store(true)
+		}
+		return err
+	case <-e.failure.failed:
+		return e.failure.get()
+	}
+}
+
+func options(e *engine, log *slog.Logger) *pebble.Options {
+	o := &pebble.Options{
+		FS:                          e.guard,
+		ReadOnly:                    e.readOnly,
+		ErrorIfNotExists:            e.readOnly,
+		FormatMajorVersion:          pebble.FormatValueSeparation, // fixed: a newer Pebble must not upgrade unasked
+		MemTableSize:                memTableSize,
+		MemTableStopWritesThreshold: memTables,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       24,
+		MaxOpenFiles:                openTables,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		Logger:                      logger{e.failure, log},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) { log.Error("queue: the store's background work failed", "error", err) },
+			DataCorruption: func(i pebble.DataCorruptionInfo) {
+				log.Error("queue: a damaged block in the store", "path", i.Path, "details", i.Details)
+			},
+			WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
+				log.Warn("queue: the store has to catch up before more mail is taken", "reason", i.Reason)
+			},
+		},
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return o
+}
+
+// enter counts a call in; leave must follow.
+func (e *engine) enter() error {
+	if err := e.failure.get(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return queue.ErrClosed
+	}
+	e.users++
+	return nil
+}
+
+func (e *engine) leave() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.users--; e.users == 0 {
+		e.idle.Broadcast()
+	}
+}
+
+// Failed implements queue.Engine.
+func (e *engine) Failed() error { return e.failure.get() }
+
+// Close implements queue.Engine. After a failure Pebble itself can't be closed:
+// it is left behind, with its hands tied.
+func (e *engine) Close() error {
+	e.mu.Lock()
+	again := e.closed
+	e.closed = true
+	e.mu.Unlock()
+	if again {
+		return nil
+	}
+	done := make(chan error, 1)
+	go func() { done <- e.finish() }()
+	select {
+	case err := <-done:
+		return err
+	case <-e.failure.failed:
+		e.guard.drain()
+		return nil
+	}
+}
+
+// finish closes Pebble when the last call has left it. It may be parked.
+func (e *engine) finish() error {
+	e.mu.Lock()
+	for e.users > 0 {
+		e.idle.Wait()
+	}
+	e.mu.Unlock()
+	close(e.closing)
+	if e.failure.get() != nil {
+		return nil
+	}
+	e.running.Wait()
+	return e.db.Close()
+}
+
+// Get implements queue.Engine.
+func (e *engine) Get(key []byte) (value []byte, done func(), err error) {
+	if err := e.enter(); err != nil {
+		return nil, nil, err
+	}
+	v, closer, err := e.db.Get(key)
+	if err != nil {
+		e.leave()
+		return nil, nil, e.translate(err)
+	}
+	return v, func() {
+		_ = closer.Close() // gives memory back, no more
+		e.leave()
+	}, nil
+}
+
+// translate gives Pebble's errors the queue's names.
+func (e *engine) translate(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, pebble.ErrNotFound):
+		return queue.ErrNotFound
+	case pebble.IsCorruptionError(err):
+		return fmt.Errorf("%w: %w", queue.ErrDamaged, err)
+	}
+	return err
+}
+
+// Range implements queue.Engine.
+func (e *engine) Range(from, to []byte) (queue.Cursor, error) {
+	if err := e.enter(); err != nil {
+		return nil, err
+	}
+	if bytes.Compare(from, to) > 0 {
+		from = to
+	}
+	it, err := e.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err != nil {
+		e.leave()
+		return nil, e.translate(err)
+	}
+	return &cursor{e: e, it: it}, nil
+}
+
+type cursor struct {
+	e     *engine
+	it    *pebble.Iterator
+	begun bool
+}
+
+func (c *cursor) Next() bool {
+	if !c.begun {
+		c.begun = true
+		return c.it.First()
+	}
+	return c.it.Next()
+}
+
+func (c *cursor) Key() []byte { return c.it.Key() }
+
+func (c *cursor) Value() ([]byte, error) {
+	v, err := c.it.ValueAndErr()
+	return v, c.e.translate(err)
+}
+
+func (c *cursor) Err() error { return c.e.translate(c.it.Error()) }
+
+func (c *cursor) Close() error {
+	defer c.e.leave()
+	return c.e.translate(c.it.Close())
+}

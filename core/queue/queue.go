@@ -1,0 +1,250 @@
+// Package queue keeps accepted mail: crash-safe storage and the states a
+// message moves through. It knows no clock and no network.
+//
+// # States
+//
+// A message is one record, its body, and at most one entry in the due index.
+// Names in brackets are qmail's.
+//
+//	incoming     [mess]          a Draft: bytes in memory, beyond InlineLimit in bodies/ID
+//	active       [todo, info]    record + body + due entry; each recipient ready or deferred
+//	held         [-]             record + body, no due entry: an operator has it
+//	quarantined  [-]             the same, put there by a policy
+//	settled      [info]          record + body, every recipient delivered or failed, no due
+//	                             entry: the bounce is owed
+//	gone         [-]             nothing
+//	damaged      [-]             record and body moved aside, never tried, counted
+//
+// # Transitions, and what is on disk if power goes
+//
+//	Begin, Write  nothing → incoming. Disk: nothing, or a body file no record names.
+//	Abort         incoming → nothing. Disk: the same; the next Open removes the file.
+//	Commit        incoming → active, held or quarantined. A large body's file is synced,
+//	              then its directory, then one batch writes body, record and due entry,
+//	              and its sync is awaited. Before that sync: as after Write. After it: all.
+//	Settle        active → active or settled: one batch writes the record and moves the due
+//	              entry. Disk: the old state or the new one.
+//	Update        any → any of active, held, quarantined: the same way.
+//	Settle with   any → gone: one batch removes record, body and due entry, and only then is
+//	Remove        the body file unlinked. Disk: the whole message, or a file no record names.
+//	Open          removes body files that no record names; sets damaged records aside; makes
+//	              a due index that does not match the records anew.
+//
+// Several messages settled together move together. A message cannot be seen by
+// Load, All or Due before its commit is durable.
+//
+// # Failure
+//
+// Whoever gets an error from Commit must answer 4xx. A failed sync or write of
+// the store is final for the handle: it is unknown what the disk holds, so every
+// call fails from then on, Failed says why, and a new Open finds each message
+// whole or absent. A body file that cannot be written fails its message alone.
+//
+// The store is an Engine (package queue/pebble); concurrent commits share its
+// syncs. Files: lock, db/ (the engine's), bodies/.
+package queue
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+)
+
+// formatVersion is what Open writes and the newest it reads.
+const formatVersion = 1
+
+// DefaultInlineLimit is the size from which a body has a file of its own.
+const DefaultInlineLimit = maxMemory
+
+// What a caller may ask of an error with errors.Is.
+var (
+	ErrNotFound = errors.New("no such message in the queue")
+	ErrDamaged  = errors.New("the stored message is damaged")
+	ErrClosed   = errors.New("the queue is closed")
+	ErrReadOnly = errors.New("the queue is open for reading only")
+	ErrFull     = errors.New("too little space on the disk")
+	ErrInUse    = errors.New("the queue is in use by another process")
+	ErrFormat   = errors.New("the queue has a format that this version does not know")
+)
+
+// Options say how a queue is opened. The zero value is a good one.
+type Options struct {
+	Log         *slog.Logger // nil: nothing is logged
+	ReadOnly    bool         // look only: nothing is repaired, several may look at once
+	NoSync      bool         // nothing is durable; for measuring only
+	InlineLimit int64        // bytes; larger bodies have a file. 0: DefaultInlineLimit, which is also the most
+	Reserve     int64        // bytes of disk that Commit leaves free. 0: 64 MiB, negative: none
+	Disk        Disk         // where large bodies are. nil: dir/bodies
+}
+
+// Queue is an open queue directory. Its methods are safe for concurrent use.
+type Queue struct {
+	dir    string
+	log    *slog.Logger
+	o      Options
+	lock   *os.File
+	engine Engine
+	disk   Disk
+
+	failure atomic.Pointer[error]
+	closed  atomic.Bool
+	room    room
+	memory  memory
+	pending pending
+	floor   floor
+	totals  counter
+	rows    [64]sync.Mutex // serialise the changes of one message, by a hash of its id
+}
+
+// Open locks dir, makes it where it is missing, recovers, and is ready. The
+// errors ErrInUse and ErrFormat mean what they say; with ReadOnly a missing
+// queue is fs.ErrNotExist.
+func Open(dir string, engine OpenEngine, o Options) (*Queue, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.InlineLimit <= 0 || o.InlineLimit > maxMemory {
+		o.InlineLimit = maxMemory
+	}
+	if o.Reserve == 0 {
+		o.Reserve = 64 << 20
+	}
+	q := &Queue{dir: dir, log: o.Log, o: o, disk: o.Disk}
+	q.floor.at = math.MinInt64
+	err := q.open(engine)
+	if err != nil {
+		q.shut()
+		return nil, fmt.Errorf("queue: open %s: %w", dir, err)
+	}
+	return q, nil
+}
+
+func (q *Queue) open(engine OpenEngine) (err error) {
+	if !q.o.ReadOnly {
+		if err := makeDir(q.dir); err != nil {
+			return err
+		}
+	}
+	if q.lock, err = lockDir(q.dir, q.o.ReadOnly); err != nil {
+		return err
+	}
+	if q.disk == nil {
+		if q.disk, err = openBodies(filepath.Join(q.dir, "bodies"), q.o.ReadOnly); err != nil {
+			return err
+		}
+	}
+	q.engine, err = engine(filepath.Join(q.dir, "db"), EngineOptions{Log: q.log, ReadOnly: q.o.ReadOnly, NoSync: q.o.NoSync})
+	if err != nil {
+		return err
+	}
+	if err := q.checkFormat(); err != nil {
+		return err
+	}
+	return q.recover()
+}
+
+// checkFormat refuses a store of a newer version, and marks a new one.
+func (q *Queue) checkFormat() error {
+	v, done, err := q.engine.Get(formatKey)
+	if errors.Is(err, ErrNotFound) {
+		if q.o.ReadOnly {
+			return fmt.Errorf("it was never written: %w", fs.ErrNotExist)
+		}
+		return q.engine.Commit([]Write{put(formatKey, seal(formatKey, binary.LittleEndian.AppendUint32(nil, formatVersion)))})
+	}
+	if err != nil {
+		return err
+	}
+	defer done()
+	b, err := unseal(formatKey, v)
+	if err != nil || len(b) != 4 {
+		return fmt.Errorf("its format version cannot be read: %w", ErrDamaged)
+	}
+	if n := binary.LittleEndian.Uint32(b); n > formatVersion {
+		return fmt.Errorf("%w: it was written by a newer Postern with format %d, this one knows formats up to %d", ErrFormat, n, formatVersion)
+	}
+	return nil
+}
+
+// Close waits for running calls of the engine and releases the directory. No
+// other call may be begun after it; bodies that were handed out stay readable.
+func (q *Queue) Close() error {
+	if q.closed.Swap(true) {
+		return nil
+	}
+	if err := q.shut(); err != nil {
+		return fmt.Errorf("queue: close: %w", err)
+	}
+	return nil
+}
+
+func (q *Queue) shut() error {
+	var errs []error
+	if q.engine != nil {
+		errs = append(errs, q.engine.Close())
+	}
+	if q.disk != nil {
+		errs = append(errs, q.disk.Close())
+	}
+	if q.lock != nil {
+		errs = append(errs, q.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Failed is nil as long as the handle accepts mail; else the failed write or
+// sync that ended it. Close it then, and Open again.
+func (q *Queue) Failed() error {
+	if p := q.failure.Load(); p != nil {
+		return *p
+	}
+	return q.engine.Failed()
+}
+
+// fail ends the handle for an error of the queue's own.
+func (q *Queue) fail(err error) {
+	if q.failure.CompareAndSwap(nil, &err) {
+		q.log.Error("queue: the store failed; nothing is accepted until it is opened again", "error", err)
+	}
+}
+
+// writable tells why nothing can be written.
+func (q *Queue) writable() error {
+	switch {
+	case q.closed.Load():
+		return ErrClosed
+	case q.o.ReadOnly:
+		return ErrReadOnly
+	}
+	return q.Failed()
+}
+
+// readable tells why nothing can be read.
+func (q *Queue) readable() error {
+	if q.closed.Load() {
+		return ErrClosed
+	}
+	return q.Failed()
+}
+
+// row locks a message against other changes until the returned function is called.
+func (q *Queue) row(id string) func() {
+	mu := &q.rows[rowOf(id)]
+	mu.Lock()
+	return mu.Unlock
+}
+
+func rowOf(id string) int {
+	h := uint32(2166136261) // FNV-1a
+	for i := range len(id) {
+		h = (h ^ uint32(id[i])) * 16777619
+	}
+	return int(h % 64)
+}

@@ -1,0 +1,184 @@
+package smtpd
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// Replies of MAIL and RCPT.
+var (
+	okSender         = message.NewReply(250, "2.1.0", "Ok")
+	okRecipient      = message.NewReply(250, "2.1.5", "Ok")
+	errManyMails     = message.NewReply(421, "4.7.0", "Too many messages in one connection, please open another")
+	errManyRcpts     = message.NewReply(452, "4.5.3", "Too many recipients, please send to the others in another message")
+	errNullRcpt      = message.NewReply(501, "5.1.3", "A recipient can't be empty")
+	errNoRule        = message.NewReply(550, "5.7.1", "Relaying denied: this server takes no mail for that recipient from you")
+	errSenderDomain  = message.NewReply(553, "5.1.7", "The sender's address needs a domain: write MAIL FROM:<user@example.org>")
+	errNoWord        = errors.New("the word before the path is missing")
+	errMailSyntax    = message.NewReply(501, "5.5.4", "Write MAIL FROM:<user@example.org>, or MAIL FROM:<>")
+	errRcptSyntax    = message.NewReply(501, "5.5.4", "Write RCPT TO:<user@example.org>")
+	errAddressSyntax = message.Reply{Code: 501, Enhanced: [3]int{5, 1, 3}}
+)
+
+// mailFrom: RFC 5321 section 4.1.1.2.
+func mailFrom(c *conn, arg string) {
+	a, rest, err := readPath(arg, "FROM:")
+	if bad := senderFault(a, err); bad != nil {
+		c.refuse(hooks.Mail, *bad)
+		return
+	}
+	if c.limits.Messages > 0 && c.s.Totals.Transacts >= c.limits.Messages {
+		c.refuse(hooks.Mail, errManyMails)
+		return
+	}
+	tx := hooks.NewTransaction(c.s, message.NewID(time.Now()))
+	tx.Sender = a
+	params, bad := c.readParams("MAIL", rest, tx)
+	if bad != nil {
+		c.refuse(hooks.Mail, *bad)
+		return
+	}
+	tx.Params = params
+	c.tx = tx
+	c.alarm.setBusy(true)
+	c.s.Totals.Transacts++
+	switch d := c.chain.Run(c.work, hooks.Mail, tx); {
+	case d.Verb.Refuses():
+		c.endRefused(hooks.Mail, d)
+		return
+	case d.Verb == hooks.Discard:
+		c.discarded = &d
+	}
+	c.send(okSender)
+}
+
+func senderFault(a message.Address, err error) *message.Reply {
+	switch {
+	case err != nil:
+		return pathFault(err, errMailSyntax, 7)
+	case !a.IsASCII():
+		return &errNotASCII
+	case !a.IsNull() && a.Domain == "":
+		return &errSenderDomain
+	}
+	return nil
+}
+
+// pathFault is the reply to a path that can't be read: usage where there is
+// none, else 501 5.1.detail with what is wrong (RFC 3463 section 3.2).
+func pathFault(err error, usage message.Reply, detail int) *message.Reply {
+	if errors.Is(err, errNoWord) {
+		return &usage
+	}
+	r := errAddressSyntax
+	r.Enhanced[2] = detail
+	r.Text = usage.Text + ": " + err.Error()
+	return &r
+}
+
+// endRefused refuses the transaction as a whole and forgets it.
+func (c *conn) endRefused(at hooks.Stage, d hooks.Decision) {
+	c.refused = &outcome{d.Reply, d.By}
+	c.negative(d.Reply, d.Reply.Permanent(), d.Disconnect)
+	c.reset()
+}
+
+// rcptTo: RFC 5321 section 4.1.1.3.
+func rcptTo(c *conn, arg string) {
+	c.tried = true
+	a, rest, err := readPath(arg, "TO:")
+	if bad := recipientFault(a, err); bad != nil {
+		c.refuse(hooks.Rcpt, *bad)
+		return
+	}
+	r := &hooks.Recipient{Address: a, Given: a}
+	var bad *message.Reply
+	if r.Params, bad = c.readParams("RCPT", rest, c.tx); bad != nil {
+		c.refuse(hooks.Rcpt, *bad)
+		return
+	}
+	if c.taken >= c.limits.Recipients {
+		c.refuseCounted(hooks.Rcpt, errManyRcpts, false) // RFC 5321 section 4.5.3.1.10: no error of the client's
+		return
+	}
+	if a.Domain == "" {
+		r.Address = c.server.door.Postmaster() // section 4.5.1
+	}
+	r.Ours = c.server.door.Ours(r.Address.Domain)
+	c.tx.Current = r
+	c.judgeRecipient()
+	if c.tx != nil {
+		c.tx.Current = nil
+	}
+}
+
+func recipientFault(a message.Address, err error) *message.Reply {
+	switch {
+	case err != nil:
+		return pathFault(err, errRcptSyntax, 3)
+	case a.IsNull():
+		return &errNullRcpt
+	case !a.IsASCII():
+		return &errNotASCII
+	}
+	return nil
+}
+
+// judgeRecipient asks stage rcpt about tx.Current, whose last handler is the
+// recipient rule; where not even that is there, nobody is let through.
+func (c *conn) judgeRecipient() {
+	d := hooks.Decision{Verb: hooks.Accept}
+	if c.discarded == nil {
+		d = c.chain.Run(c.work, hooks.Rcpt, c.tx)
+	}
+	switch {
+	case d.Verb.Refuses():
+		c.refused = &outcome{d.Reply, d.By}
+		c.refusedBy(hooks.Rcpt, d)
+		return
+	case d.Verb == hooks.Pass:
+		c.refused = &outcome{errNoRule, ourName}
+		c.refuse(hooks.Rcpt, errNoRule)
+		return
+	case d.Verb == hooks.Accept:
+		c.addRecipient()
+	}
+	c.taken++ // a discarded one counts, the client was told 250 for it
+	c.send(okRecipient)
+}
+
+// addRecipient puts tx.Current, as policies left it, among the recipients, each
+// address once.
+func (c *conn) addRecipient() {
+	r := c.tx.Current
+	if r.Address != r.Given {
+		r.Ours = c.server.door.Ours(r.Address.Domain)
+	}
+	if !slices.ContainsFunc(c.tx.Recipients, func(o *hooks.Recipient) bool { return o == r || o.Address == r.Address }) {
+		c.tx.Recipients = append(c.tx.Recipients, r)
+	}
+}
+
+// reset ends the transaction, whatever it came to, and leaves nothing of it: at
+// RSET, EHLO, STARTTLS and XCLIENT, after a refused MAIL or DATA, after the end
+// of data, and at the connection's end. A transaction that was refused and led
+// to no message gets its story here.
+func (c *conn) reset() {
+	t := c.transaction
+	c.transaction = transaction{}
+	if t.mail != nil {
+		t.mail.Abort()
+	}
+	if t.tx == nil {
+		return
+	}
+	c.alarm.setBusy(false)
+	if t.refused != nil {
+		t.tx.Current = nil
+		c.verdict(t.tx, *t.refused)
+	}
+}

@@ -1,0 +1,156 @@
+package smtpd
+
+import (
+	"strings"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// state is where a conversation stands; a set of them says where a verb is legal.
+type state uint8
+
+const (
+	fresh   state = 1 << iota // neither HELO nor EHLO was accepted
+	ready                     // no transaction
+	mailing                   // MAIL was accepted
+	anytime = fresh | ready | mailing
+)
+
+func (c *conn) state() state {
+	switch {
+	case c.tx != nil:
+		return mailing
+	case c.said:
+		return ready
+	}
+	return fresh
+}
+
+// argument says what may follow a verb.
+type argument uint8
+
+const (
+	optional argument = iota
+	none
+	required
+)
+
+// verb is a row of the table of commands.
+type verb struct {
+	name   string
+	states state       // where it is legal
+	stage  hooks.Stage // that its refusals belong to; 0: the nearest
+	arg    argument
+	syntax string // for HELP and for those who get it wrong; "": no command of SMTP
+	// sync: its reply is sent at once (RFC 2920 section 3.2, items 3 and 4).
+	sync    bool
+	refused bool // runs on a refused connection too
+	run     func(c *conn, arg string)
+}
+
+// verbs is the table of commands (RFC 5321 section 4.1.1).
+func verbs() []verb {
+	return []verb{
+		{"EHLO", anytime, hooks.Helo, required, "EHLO your.host.name", true, false, ehlo},
+		{"HELO", anytime, hooks.Helo, required, "HELO your.host.name", true, false, helo},
+		{"MAIL", ready, hooks.Mail, required, "MAIL FROM:<sender@example.org> [SIZE=octets] [BODY=8BITMIME]", false, false, mailFrom},
+		{"RCPT", mailing, hooks.Rcpt, required, "RCPT TO:<recipient@example.org>", false, false, rcptTo},
+		{"DATA", mailing, hooks.Data, none, "DATA", true, false, data},
+		{"RSET", anytime, 0, none, "RSET", false, false, rset},
+		{"NOOP", anytime, 0, optional, "NOOP", true, false, noop},
+		{"VRFY", anytime, 0, required, "VRFY address", true, false, vrfy},
+		{"EXPN", anytime, 0, optional, "EXPN list", true, false, expn},
+		{"HELP", anytime, 0, optional, "HELP [command]", true, false, help},
+		{"QUIT", anytime, 0, none, "QUIT", true, true, quit},
+		{"STARTTLS", ready | mailing, hooks.TLS, none, "STARTTLS", true, false, startTLS},
+		{"XCLIENT", fresh | ready, hooks.Connect, required, "XCLIENT NAME=value ...", true, false, xclient},
+		// A browser, or a page in one that was told to speak to us.
+		{name: "GET", states: anytime, refused: true, run: http},
+		{name: "POST", states: anytime, refused: true, run: http},
+		{name: "PUT", states: anytime, refused: true, run: http},
+		{name: "HEAD", states: anytime, refused: true, run: http},
+		{name: "OPTIONS", states: anytime, refused: true, run: http},
+		{name: "CONNECT", states: anytime, refused: true, run: http},
+	}
+}
+
+// Replies about commands as such.
+var (
+	errUnknown    = message.NewReply(500, "5.5.2", "Command not recognised")
+	errEmpty      = message.NewReply(500, "5.5.2", "An empty line is no command")
+	errSayHello   = message.NewReply(503, "5.5.1", "Say EHLO first")
+	errSayMail    = message.NewReply(503, "5.5.1", "Send MAIL FROM first")
+	errUnderWay   = message.NewReply(503, "5.5.1", "A message is under way: end it with DATA, or give it up with RSET")
+	errNoArgument = message.NewReply(501, "5.5.4", "This command takes no argument")
+)
+
+// command runs one line.
+func (c *conn) command(line string) {
+	word, arg, _ := strings.Cut(line, " ")
+	arg = strings.TrimRight(arg, " ")
+	v := c.find(word)
+	switch {
+	case c.banned != nil && (v == nil || !v.refused):
+		c.server.record.Refused(&c.whole, hooks.Connect, ourName, c.banned.reply)
+		c.negative(c.banned.reply, true, c.banned.hang)
+	case v == nil && word == "" && arg == "":
+		c.refuse(c.stage(), errEmpty)
+	case v == nil:
+		c.refuse(c.stage(), errUnknown)
+	default:
+		c.runVerb(v, arg)
+	}
+	if v == nil || v.sync {
+		_ = c.flush() // a failure ends the conversation
+	}
+}
+
+// runVerb checks a verb's row and runs it.
+func (c *conn) runVerb(v *verb, arg string) {
+	at := v.stage
+	if at == 0 {
+		at = c.stage()
+	}
+	switch {
+	case v.arg == none && arg != "":
+		c.refuse(at, errNoArgument)
+	case c.state()&v.states == 0:
+		c.refuse(at, c.outOfOrder())
+	case v.arg == required && arg == "":
+		c.refuse(at, wrongUse(v))
+	default:
+		v.run(c, arg)
+	}
+}
+
+func wrongUse(v *verb) message.Reply {
+	return message.NewReply(501, "5.5.4", "Syntax: %s", v.syntax)
+}
+
+// outOfOrder says what should have come before.
+func (c *conn) outOfOrder() message.Reply {
+	switch c.state() {
+	case fresh:
+		return errSayHello
+	case ready:
+		return errSayMail
+	}
+	return errUnderWay
+}
+
+// find looks a verb up, in any case.
+func (c *conn) find(word string) *verb {
+	var upper [16]byte
+	if len(word) > len(upper) {
+		return nil
+	}
+	for i := range len(word) {
+		b := word[i]
+		if b >= 'a' && b <= 'z' {
+			b -= 'a' - 'A'
+		}
+		upper[i] = b
+	}
+	return c.server.byName[string(upper[:len(word)])]
+}
