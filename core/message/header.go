@@ -36,7 +36,17 @@ func (f Field) Value() string {
 	if !ok || f.Name == "" {
 		return ""
 	}
-	return strings.Trim(strings.NewReplacer("\r", "", "\n", "").Replace(string(v)), " \t")
+	v = bytes.Trim(v, " \t\r\n")
+	if bytes.IndexByte(v, '\n') < 0 && bytes.IndexByte(v, '\r') < 0 {
+		return string(v)
+	}
+	unfolded := make([]byte, 0, len(v))
+	for _, c := range v {
+		if c != '\r' && c != '\n' {
+			unfolded = append(unfolded, c)
+		}
+	}
+	return string(unfolded)
 }
 
 // Decoded is Value with its encoded words decoded (RFC 2047); what can't be

@@ -1,0 +1,146 @@
+// Package console lets people and programs look at a running daemon, and its
+// owner give it orders.
+//
+//   - Server.Web serves the console's address: a page of state that is read-only
+//     (page.go), /metrics, /healthz and /readyz.
+//   - Server.Control serves JSON over HTTP on the control socket (control.go), a
+//     Unix socket of mode 0600: status, reload, the queue, why, inject, policies
+//     and plugins.
+//   - Client (client.go) is the other end of that socket, for the subcommands.
+//   - Filter, Row and Summary (filter.go, row.go, summary.go) are the queue as
+//     people and programs see it. Whoever has a *queue.Queue can make them, so
+//     that the subcommands show the same with the daemon down.
+//
+// What the daemon itself does, it does in functions of Options: the package knows
+// no configuration, no chain and no scheduler.
+package console
+
+import (
+	"context"
+	"errors"
+	"html/template"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/core/record"
+)
+
+// Bounds of both servers.
+const (
+	maxConnections = 100
+	headerTimeout  = 10 * time.Second
+	webTimeout     = 30 * time.Second // for a whole request to the console's address
+	idleTimeout    = 2 * time.Minute
+	stopTimeout    = 5 * time.Second // for requests under way when the daemon stops
+	maxHeader      = 64 << 10
+)
+
+// Options is what a Server shows and whom it orders. Record and Queue must be
+// set. The functions are called from many goroutines at once.
+type Options struct {
+	Log    *slog.Logger // nil: none
+	Record *record.Recorder
+	Queue  *queue.Queue
+
+	// Status tells what only the daemon knows; PID, Connections and Queue are
+	// filled in by the Server.
+	Status func() Status
+	// Ready is an error while the daemon does not want traffic; nil: always ready.
+	Ready func() error
+	// Destination names where a recipient of a queued message goes, for the
+	// summary; nil: its domain.
+	Destination func(m *queue.Message, recipient int) string
+	// Reload loads the configuration anew. The error's text is shown as it is and
+	// may have many lines.
+	Reload func(ctx context.Context) error
+	// Acts is what can be done to a queued message, by name: retry, delete. An
+	// error that wraps queue.ErrNotFound means that it is gone.
+	Acts map[string]func(ctx context.Context, id string) error
+	// Inject takes a message in. It reads body to its end, or refuses.
+	Inject func(ctx context.Context, sender message.Address, recipients []message.Address, body io.Reader) message.Reply
+	// TakeDrops looks into the drop directory for mail that was injected while no
+	// daemon ran, and takes it in.
+	TakeDrops func(ctx context.Context)
+	// Plugins lists the plugin processes; nil: there are none.
+	Plugins func() []Plugin
+}
+
+// Server serves the console and the control socket. Make it with New.
+type Server struct {
+	o        Options
+	log      *slog.Logger
+	template *template.Template // the page
+	style    string             // the Content-Security-Policy source of its style
+
+	mu      sync.Mutex // guards the cached summary
+	summary Summary
+	summed  time.Time
+	sumErr  error
+}
+
+// New makes a server.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{o: o, log: o.Log, template: pageTemplate(), style: styleSource()}
+}
+
+// ServeWeb serves the console on ln until ctx is done, and closes ln.
+func (s *Server) ServeWeb(ctx context.Context, ln net.Listener) error {
+	return s.serve(ctx, ln, &http.Server{Handler: s.Web(), ReadTimeout: webTimeout, WriteTimeout: webTimeout})
+}
+
+// ServeControl serves the control socket on ln, as made by ListenControl, until
+// ctx is done, and closes ln. Requests have no time limit: a message may be
+// injected, and a long list read, at its owner's pace.
+func (s *Server) ServeControl(ctx context.Context, ln net.Listener) error {
+	return s.serve(ctx, ln, &http.Server{Handler: s.Control()})
+}
+
+func (s *Server) serve(ctx context.Context, ln net.Listener, hs *http.Server) error {
+	hs.ReadHeaderTimeout, hs.IdleTimeout, hs.MaxHeaderBytes = headerTimeout, idleTimeout, maxHeader
+	hs.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
+	hs.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
+	ended := make(chan error, 1)
+	go func() { ended <- hs.Serve(netutil.LimitListener(ln, maxConnections)) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	err := hs.Shutdown(stop)
+	if err != nil {
+		err = hs.Close()
+	}
+	if serving := <-ended; !errors.Is(serving, http.ErrServerClosed) {
+		err = errors.Join(err, serving)
+	}
+	return err
+}
+
+// status is the daemon's state, complete.
+func (s *Server) status() Status {
+	var st Status
+	if s.o.Status != nil {
+		st = s.o.Status()
+	}
+	return st.complete(s.o.Queue, s.o.Record)
+}
+
+func (s *Server) destination(m *queue.Message, recipient int) string {
+	if s.o.Destination != nil {
+		return s.o.Destination(m, recipient)
+	}
+	return m.Recipients[recipient].Address.Domain
+}

@@ -1,0 +1,345 @@
+package console
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/core/record"
+)
+
+// maxOrder bounds the JSON of a request, in bytes.
+const maxOrder = 4 << 20
+
+// Envelope is the first line of an inject request, as JSON; the message follows.
+type Envelope struct {
+	Sender     string   `json:"sender"` // "" is the null path
+	Recipients []string `json:"recipients"`
+}
+
+// Answer is the reply to an injected message.
+type Answer struct {
+	Code     int    `json:"code"`
+	Enhanced string `json:"enhanced"`
+	Text     string `json:"text"`
+}
+
+// Order asks for something to be done to queued messages.
+type Order struct {
+	Filter
+	DryRun bool `json:"dry_run,omitempty"` // only tell what would be done
+}
+
+// Done is a message that an Order reached, or would reach.
+type Done struct {
+	ID         string `json:"id"`
+	Sender     string `json:"sender"`
+	Recipients int    `json:"recipients"`
+	Problem    string `json:"problem,omitempty"` // why nothing was done to it
+	Unknown    bool   `json:"unknown,omitempty"` // there is no such message
+}
+
+// failure is how an endpoint says what went wrong; in a list, as its last line.
+type failure struct {
+	Error string `json:"error"`
+}
+
+// Control answers on the control socket: whoever reaches it may do everything.
+func (s *Server) Control() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { s.reply(w, s.status()) })
+	mux.HandleFunc("POST /reload", s.reload)
+	mux.HandleFunc("POST /drops", s.takeDrops)
+	mux.HandleFunc("GET /queue/summary", s.queueSummary)
+	mux.HandleFunc("POST /queue/list", s.queueList)
+	mux.HandleFunc("GET /queue/show", s.queueShow)
+	mux.HandleFunc("GET /queue/body", s.queueBody)
+	mux.HandleFunc("POST /queue/act/{act}", s.queueAct)
+	mux.HandleFunc("GET /why", s.why)
+	mux.HandleFunc("POST /inject", s.inject)
+	mux.HandleFunc("GET /plugins", s.plugins)
+	mux.Handle("GET /metrics", s.o.Record.Metrics())
+	return mux
+}
+
+func (s *Server) reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		s.log.Debug("control: reply", "error", err)
+	}
+}
+
+func (s *Server) fail(w http.ResponseWriter, status int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(failure{err.Error()}); err != nil {
+		s.log.Debug("control: reply", "error", err)
+	}
+}
+
+// statusOf is the HTTP status of an error of the queue.
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, queue.ErrNotFound):
+		return http.StatusNotFound
+	case errors.Is(err, ErrNoFilter), errors.Is(err, ErrBadID), errors.Is(err, ErrManyIDs):
+		return http.StatusBadRequest
+	}
+	return http.StatusInternalServerError
+}
+
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	// What was begun is finished, whether its owner waits or not.
+	if err := s.o.Reload(context.WithoutCancel(r.Context())); err != nil {
+		s.fail(w, http.StatusUnprocessableEntity, err)
+		return
+	}
+	s.reply(w, s.status())
+}
+
+func (s *Server) takeDrops(w http.ResponseWriter, r *http.Request) {
+	s.o.TakeDrops(r.Context())
+	s.reply(w, struct{}{})
+}
+
+func (s *Server) queueSummary(w http.ResponseWriter, _ *http.Request) {
+	sum, err := Summarize(s.o.Queue.All(), s.destination, 0)
+	if err != nil {
+		s.fail(w, statusOf(err), err)
+		return
+	}
+	s.reply(w, sum)
+}
+
+// order reads a request's JSON, at most maxOrder bytes of it.
+func order[T any](w http.ResponseWriter, r *http.Request) (v T, err error) {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxOrder))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&v); err != nil {
+		return v, fmt.Errorf("reading the request: %w", err)
+	}
+	return v, nil
+}
+
+// chosen walks the messages that the filter means. Ids are looked up one by one;
+// unknown gets those that are not there.
+func (s *Server) chosen(f *Filter, unknown func(id string)) iter.Seq2[*queue.Message, error] {
+	if len(f.IDs) == 0 {
+		return s.o.Queue.All(f.Matches)
+	}
+	return func(yield func(*queue.Message, error) bool) {
+		for _, id := range f.IDs {
+			m, err := s.o.Queue.Load(id)
+			if errors.Is(err, queue.ErrNotFound) {
+				unknown(id)
+				continue
+			}
+			if (err != nil || f.Matches(m)) && !yield(m, err) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Server) queueList(w http.ResponseWriter, r *http.Request) {
+	f, err := order[Filter](w, r)
+	if err != nil {
+		s.fail(w, http.StatusBadRequest, err)
+		return
+	}
+	out := newLines(w)
+	for m, err := range s.chosen(&f, func(string) {}) {
+		if err != nil {
+			out.put(failure{err.Error()})
+			break
+		}
+		if !out.put(RowOf(m)) {
+			return
+		}
+	}
+	out.flush()
+}
+
+func (s *Server) queueShow(w http.ResponseWriter, r *http.Request) {
+	m, err := s.o.Queue.Load(r.URL.Query().Get("id"))
+	if err != nil {
+		s.fail(w, statusOf(err), err)
+		return
+	}
+	s.reply(w, DetailOf(m))
+}
+
+func (s *Server) queueBody(w http.ResponseWriter, r *http.Request) {
+	body, closer, err := s.o.Queue.Body(r.URL.Query().Get("id"))
+	if err != nil {
+		s.fail(w, statusOf(err), err)
+		return
+	}
+	defer func() {
+		if err := closer.Close(); err != nil {
+			s.log.Warn("control: closing a body", "error", err)
+		}
+	}()
+	w.Header().Set("Content-Type", "message/rfc822")
+	w.Header().Set("Content-Length", strconv.FormatInt(body.Size(), 10))
+	if _, err := io.Copy(w, message.NewReader(body)); err != nil {
+		s.log.Debug("control: sending a body", "error", err)
+	}
+}
+
+// queueAct does one act to each message chosen, and tells of each on a line.
+func (s *Server) queueAct(w http.ResponseWriter, r *http.Request) {
+	act, ok := s.o.Acts[r.PathValue("act")]
+	if !ok {
+		s.fail(w, http.StatusNotFound, fmt.Errorf("nothing called %q can be done to queued messages", r.PathValue("act")))
+		return
+	}
+	o, err := order[Order](w, r)
+	if err == nil {
+		err = o.Check()
+	}
+	if err != nil {
+		s.fail(w, http.StatusBadRequest, err)
+		return
+	}
+	out := newLines(w)
+	unknown := func(id string) { out.put(Done{ID: id, Unknown: true, Problem: queue.ErrNotFound.Error()}) }
+	for m, err := range s.chosen(&o.Filter, unknown) {
+		if err != nil {
+			out.put(failure{err.Error()})
+			break
+		}
+		done := Done{ID: m.ID, Sender: m.Sender.String(), Recipients: len(m.Recipients)}
+		if !o.DryRun {
+			if err := act(r.Context(), m.ID); err != nil {
+				done.Problem, done.Unknown = err.Error(), errors.Is(err, queue.ErrNotFound)
+			}
+		}
+		if !out.put(done) {
+			return
+		}
+	}
+	out.flush()
+}
+
+// lines writes JSON objects, one a line, and sends them about once a second.
+type lines struct {
+	w    http.ResponseWriter
+	b    *bufio.Writer
+	json *json.Encoder
+	sent time.Time
+}
+
+func newLines(w http.ResponseWriter) *lines {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	b := bufio.NewWriterSize(w, 32<<10)
+	return &lines{w: w, b: b, json: json.NewEncoder(b), sent: time.Now()}
+}
+
+// put tells whether somebody still listens.
+func (l *lines) put(v any) bool {
+	if l.json.Encode(v) != nil {
+		return false
+	}
+	if now := time.Now(); now.Sub(l.sent) > time.Second {
+		l.sent = now
+		return l.flush()
+	}
+	return true
+}
+
+func (l *lines) flush() bool {
+	return l.b.Flush() == nil && http.NewResponseController(l.w).Flush() == nil
+}
+
+func (s *Server) why(w http.ResponseWriter, r *http.Request) {
+	stories, err := s.o.Record.Why(r.URL.Query().Get("q"))
+	if err != nil {
+		s.fail(w, http.StatusInternalServerError, err)
+		return
+	}
+	if stories == nil {
+		stories = []record.Story{}
+	}
+	s.reply(w, stories)
+}
+
+// inject takes a message: a line with the Envelope, then the message itself.
+func (s *Server) inject(w http.ResponseWriter, r *http.Request) {
+	body := bufio.NewReaderSize(r.Body, 64<<10)
+	sender, recipients, err := envelope(body)
+	if err != nil {
+		s.fail(w, http.StatusBadRequest, err)
+		return
+	}
+	reply := s.o.Inject(r.Context(), sender, recipients, body)
+	// A client that is still sending would not see the answer.
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		s.log.Debug("control: the rest of a message", "error", err)
+	}
+	s.reply(w, Answer{reply.Code, reply.Status(), reply.Text})
+}
+
+// envelope reads and checks the first line of an inject request.
+func envelope(b *bufio.Reader) (sender message.Address, recipients []message.Address, err error) {
+	line, err := firstLine(b)
+	if err != nil {
+		return sender, nil, fmt.Errorf("reading the envelope: %w", err)
+	}
+	var e Envelope
+	if err := json.Unmarshal(line, &e); err != nil {
+		return sender, nil, fmt.Errorf("reading the envelope: %w", err)
+	}
+	if sender, err = message.ParseAddress(e.Sender); err != nil {
+		return sender, nil, fmt.Errorf("sender %q: %w", e.Sender, err)
+	}
+	if len(e.Recipients) == 0 {
+		return sender, nil, errors.New("no recipient")
+	}
+	for _, one := range e.Recipients {
+		a, err := message.ParseAddress(one)
+		if err == nil && a.IsNull() {
+			err = message.ErrSyntax
+		}
+		if err != nil {
+			return sender, nil, fmt.Errorf("recipient %q: %w", one, err)
+		}
+		recipients = append(recipients, a)
+	}
+	return sender, recipients, nil
+}
+
+// firstLine reads up to a line feed, at most maxOrder bytes.
+func firstLine(b *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := b.ReadSlice('\n')
+		line = append(line, part...)
+		if len(line) > maxOrder {
+			return nil, errors.New("it is too long")
+		}
+		if err == nil {
+			return line, nil
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return nil, err
+		}
+	}
+}
+
+func (s *Server) plugins(w http.ResponseWriter, _ *http.Request) {
+	list := []Plugin{}
+	if s.o.Plugins != nil {
+		list = append(list, s.o.Plugins()...)
+	}
+	s.reply(w, list)
+}

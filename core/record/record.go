@@ -1,0 +1,189 @@
+// Package record is the flight recorder: it hears of everything that happens to
+// a message and keeps it for those who ask later. It is the one place that
+// writes the log lines, metrics and stories of mail.
+//
+//   - Stage, Connected, Disconnected, Refused and Verdict (observe.go) are told by
+//     the mail path. A transaction's stages gather in memory until its verdict.
+//   - What is complete goes into a bounded list (write.go) that one goroutine
+//     encodes (encode.go) and writes, many stories to a page, into a store of its
+//     own. Where that goroutine can't follow, stories are dropped and counted:
+//     recording never holds up mail, and a story is no mail, so nothing is synced.
+//   - A page stands under the time it was written, beside the hashes of the words
+//     it can be found by (page.go). Expiry (expire.go) is thus the removal of a
+//     range from the old end, by age and by size.
+//   - Why (why.go) finds stories by message, session, address or client and joins
+//     them with what came later: delivery attempts, and answers of policies that
+//     nobody waited for. Story (story.go) is the form for programs, Print
+//     (print.go) the one for people.
+//   - The log's events stand in log.go, metrics in metrics.go, the lines for a
+//     terminal in live.go.
+package record
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/postern-mta/postern/hooks"
+)
+
+// Bounds of what is kept. Beyond them things are counted, not kept.
+const (
+	maxText       = 1 << 10  // bytes of one text
+	maxRecipients = 1000     // of one story
+	maxRuns       = 200      // stage runs of one transaction
+	maxRcptRuns   = 150      // of those, at stage rcpt: the verdict's own stages still fit
+	maxSession    = 32       // stage runs of one connection outside transactions
+	maxRefusals   = 100      // negative replies of one transaction or connection
+	maxEdits      = 100      // edits of one handler's answer
+	maxMessage    = 64 << 10 // bytes of a message that are kept where Options.Bodies is set
+	maxLoose      = 256      // transactions of unannounced sessions, a shard
+	maxStories    = 100      // that one question gets
+)
+
+const shardCount = 16
+
+// damaged is added to the name of a store that can't be read any more: losing
+// stories must not keep the daemon from starting.
+const damaged = ".damaged"
+
+// Options of Open.
+type Options struct {
+	Keep     time.Duration // how long stories are kept; 0: a week
+	MaxSize  int64         // bytes on disk; 0: 1 GiB
+	Bodies   bool          // keep the first 64 KiB of each message too
+	Log      *slog.Logger  // nil: none
+	ReadOnly bool          // for questions only, while no daemon runs
+}
+
+// Recorder records. It is safe for concurrent use. Apart from Why, Flush and
+// Close, its methods return at once; of a Recorder that is closed, or opened
+// read-only, they do nothing but count and log.
+type Recorder struct {
+	dir     string
+	o       Options
+	log     *slog.Logger
+	db      *pebble.DB
+	store   *storeLog
+	metrics *metrics
+	live    atomic.Pointer[live]
+	recent  recent
+
+	seed        maphash.Seed
+	shards      [shardCount]shard
+	connections atomic.Int64
+
+	list    list
+	last    uint64 // key of the newest page; the writer's
+	failing bool   // the last page was lost; the writer's
+	closing chan struct{}
+	ended   chan struct{}  // the writer is gone
+	owned   sync.WaitGroup // writer and sweeper
+	closed  sync.Once
+
+	using sync.RWMutex // held by questions
+	shut  bool         // under using
+}
+
+var _ hooks.Observer = (*Recorder)(nil)
+
+// Open opens the recorder's store in dir and starts its goroutines, which Close
+// ends. A damaged store is renamed, with a log line, and a new one begun. With
+// ReadOnly nothing is changed or started, and a dir that is not there
+// is an error that wraps fs.ErrNotExist.
+func Open(dir string, o Options) (*Recorder, error) {
+	if o.Keep <= 0 {
+		o.Keep = 7 * 24 * time.Hour
+	}
+	if o.MaxSize <= 0 {
+		o.MaxSize = 1 << 30
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Recorder{dir: dir, o: o, log: o.Log, seed: maphash.MakeSeed(), closing: make(chan struct{}), ended: make(chan struct{})}
+	r.store = &storeLog{log: o.Log}
+	r.metrics = newMetrics(r)
+	for i := range r.shards {
+		r.shards[i].sessions = map[string]*session{}
+	}
+	r.list.wake, r.list.full = make(chan struct{}, 1), make(chan struct{}, 1)
+	r.list.flush = make(chan chan struct{})
+	if err := r.open(); err != nil {
+		return nil, fmt.Errorf("record: open %s: %w", dir, err)
+	}
+	if !o.ReadOnly {
+		r.owned.Go(r.write)
+		r.owned.Go(r.sweep)
+	}
+	return r, nil
+}
+
+func (r *Recorder) open() error {
+	if r.o.ReadOnly {
+		if _, err := os.Stat(r.dir); err != nil {
+			return err
+		}
+	} else if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return err
+	}
+	opener := openStore
+	if r.o.ReadOnly {
+		opener = openReading
+	}
+	db, err := opener(r.dir, r.o, r.store)
+	if err != nil && !r.o.ReadOnly && pebble.IsCorruptionError(err) {
+		r.log.Error("recorder: the store is damaged and set aside", "dir", r.dir+damaged, "error", err)
+		if err = errors.Join(os.RemoveAll(r.dir+damaged), os.Rename(r.dir, r.dir+damaged)); err == nil {
+			db, err = openStore(r.dir, r.o, r.store)
+		}
+	}
+	if errors.Is(err, pebble.ErrDBDoesNotExist) {
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	if err != nil {
+		return err
+	}
+	r.db = db
+	if r.last, err = newestPage(db); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	return nil
+}
+
+// errClosed answers questions to a recorder that is closed, errFailed to one
+// whose store failed.
+var (
+	errClosed = errors.New("record: closed")
+	errFailed = errors.New("record: the store failed, see the log")
+)
+
+// Close writes what is still to be written, ends the recorder's goroutines and
+// closes the store. Transactions under way are written as far as they got.
+func (r *Recorder) Close() error {
+	var err error
+	r.closed.Do(func() {
+		r.finishAll()
+		close(r.closing)
+		r.owned.Wait()
+		r.using.Lock()
+		defer r.using.Unlock()
+		r.shut = true
+		if r.store.broken.Load() {
+			return // what is left of the store may hold its own locks for ever
+		}
+		err = r.db.Close()
+	})
+	return err
+}
+
+// Connections is how many connections are open now.
+func (r *Recorder) Connections() int { return int(r.connections.Load()) }

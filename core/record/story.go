@@ -1,0 +1,95 @@
+package record
+
+import (
+	"time"
+)
+
+// Story is what happened to one message, or to one connection that was refused:
+// the JSON of `postern why --json`. Texts that came from outside stand as they
+// came; encoding/json and Print make them harmless.
+type Story struct {
+	ID         string    `json:"id"`
+	Session    string    `json:"session"`
+	Client     string    `json:"client"` // IP address, "" for mail made on this host
+	Sender     string    `json:"sender"` // "" is the null path
+	Recipients []string  `json:"recipients"`
+	Verdict    string    `json:"verdict"` // a Verdict's name; "" where only later events are left
+	Stages     []Step    `json:"stages"`
+	Attempts   []Try     `json:"attempts"`
+	Refusals   []Refusal `json:"refusals,omitempty"` // negative replies before the verdict
+
+	Time     time.Time  `json:"time,omitzero"` // of the first stage
+	Ended    time.Time  `json:"ended,omitzero"`
+	Left     *time.Time `json:"left,omitempty"` // when the message left the queue
+	Port     int        `json:"port,omitempty"` // the client's
+	Listener string     `json:"listener,omitempty"`
+	Protocol string     `json:"protocol,omitempty"`
+	Helo     string     `json:"helo,omitempty"`
+	TLS      string     `json:"tls,omitempty"`
+	User     string     `json:"user,omitempty"`
+	Size     int64      `json:"size,omitempty"`
+	Subject  string     `json:"subject,omitempty"`
+	Reply    string     `json:"reply,omitempty"`  // what the client was told at last
+	Policy   string     `json:"policy,omitempty"` // who decided, where the message did not just pass
+	Reason   string     `json:"reason,omitempty"`
+	Scores   []Symbol   `json:"scores,omitempty"`
+	Total    float64    `json:"total,omitempty"` // of the scores
+	Tags     []string   `json:"tags,omitempty"`
+	Route    string     `json:"route,omitempty"`
+
+	LeftOut           int    `json:"left_out,omitempty"`            // stage runs and refusals beyond the bounds
+	RecipientsLeftOut int    `json:"recipients_left_out,omitempty"` // beyond the bound
+	Message           string `json:"message,omitempty"`             // its first 64 KiB, where the recorder keeps bodies
+}
+
+// Step is one stage that asked somebody.
+type Step struct {
+	Stage     string    `json:"stage"`
+	Time      time.Time `json:"time"`
+	Recipient string    `json:"recipient,omitempty"`
+	Handlers  []Answer  `json:"handlers"`
+}
+
+// Answer is one handler's part in a Step.
+type Answer struct {
+	Policy   string   `json:"policy"`
+	Decision string   `json:"decision"`
+	Reply    string   `json:"reply,omitempty"`
+	Reason   string   `json:"reason,omitempty"`
+	Duration float64  `json:"duration_ms"`
+	Edits    []string `json:"edits"`
+	Shadow   bool     `json:"shadow"`
+	Error    string   `json:"error,omitempty"` // the handler's failure; Decision is then what on_failure made of it
+}
+
+// Try is one delivery attempt for one recipient.
+type Try struct {
+	Time      time.Time `json:"time"`
+	Recipient string    `json:"recipient"`
+	NextHop   string    `json:"next_hop"`
+	Peer      string    `json:"peer"`
+	TLS       string    `json:"tls,omitempty"`
+	Reply     string    `json:"reply"`
+	Outcome   string    `json:"outcome"` // delivered, deferred, bounced
+	Duration  float64   `json:"duration_ms"`
+	Attempt   int       `json:"attempt,omitempty"`
+}
+
+// Refusal is one negative reply.
+type Refusal struct {
+	Stage     string    `json:"stage"`
+	Time      time.Time `json:"time"`
+	Recipient string    `json:"recipient,omitempty"`
+	Policy    string    `json:"policy,omitempty"` // "" for the protocol engine
+	Reply     string    `json:"reply"`
+}
+
+// Symbol is one entry of the score.
+type Symbol struct {
+	Name   string  `json:"name"`
+	Points float64 `json:"points"`
+	Why    string  `json:"why,omitempty"`
+}
+
+// millis is a duration in milliseconds, to the microsecond.
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
