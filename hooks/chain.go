@@ -122,6 +122,15 @@ func NewChain(entries []Entry, o Options) *Chain {
 // Has tells whether anybody wants to be asked at the stage.
 func (c *Chain) Has(at Stage) bool { return len(c.stages[at]) > 0 }
 
+// Handlers lists the policies' handlers in their order.
+func (c *Chain) Handlers() []Handler {
+	list := make([]Handler, 0, len(c.entries))
+	for _, l := range c.entries {
+		list = append(list, l.Handler)
+	}
+	return list
+}
+
 // Counts tells how the policies did, in their order.
 func (c *Chain) Counts() []Count {
 	list := make([]Count, 0, len(c.entries))

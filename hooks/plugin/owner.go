@@ -1,0 +1,65 @@
+package plugin
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+)
+
+// owner is the account that a process runs under. A nil owner is ours.
+type owner struct {
+	uid, gid int
+	groups   []uint32
+}
+
+// findOwner looks up an account; "" and our own are nil.
+func findOwner(name string) (*owner, error) {
+	if name == "" {
+		return nil, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, fmt.Errorf("account to run it under: %w", err)
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return nil, fmt.Errorf("account to run it under: %w", err)
+	}
+	if uid == os.Geteuid() {
+		return nil, nil
+	}
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("only root can run it as %s", name)
+	}
+	o := &owner{uid: uid}
+	if o.gid, err = strconv.Atoi(u.Gid); err != nil {
+		return nil, fmt.Errorf("account to run it under: %w", err)
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return nil, fmt.Errorf("account to run it under: %w", err)
+	}
+	for _, id := range ids {
+		if n, err := strconv.ParseUint(id, 10, 32); err == nil {
+			o.groups = append(o.groups, uint32(n))
+		}
+	}
+	return o, nil
+}
+
+// give makes a file the account's.
+func (o *owner) give(path string) error {
+	if o == nil {
+		return nil
+	}
+	return os.Lchown(path, o.uid, o.gid)
+}
+
+func (o *owner) credential() *syscall.Credential {
+	if o == nil {
+		return nil
+	}
+	return &syscall.Credential{Uid: uint32(o.uid), Gid: uint32(o.gid), Groups: o.groups}
+}

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Writes policy.pb.go and policy_grpc.pb.go out of policy.proto.
+# Needs protoc (Debian: protobuf-compiler); the generators are tools of go.mod.
+set -eu
+cd "$(dirname "$0")/../.."
+bin=$(mktemp -d)
+trap 'rm -rf "$bin"' EXIT
+for tool in protoc-gen-go protoc-gen-go-grpc; do
+	printf '#!/bin/sh\nexec go tool %s\n' "$tool" >"$bin/$tool"
+	chmod +x "$bin/$tool"
+done
+PATH="$bin:$PATH" protoc \
+	--go_out=. --go_opt=paths=source_relative \
+	--go-grpc_out=. --go-grpc_opt=paths=source_relative \
+	hooks/proto/policy.proto

@@ -1,0 +1,35 @@
+// Package proto is the plugin protocol: policy.proto, the Go code that protoc
+// makes of it (generate.sh), and what both ends of the wire share.
+//
+//   - The handshake and the bounds of the protocol (this file).
+//   - Value (value.go): plain values, to and from Go's.
+//   - CheckSettings (settings.go): settings held against what a policy declared,
+//     with a problem for each key that is wrong.
+//   - ParseDuration and ParseSize (units.go): how durations and sizes are written.
+//
+// The server's end is package hooks/plugin, a plugin's is package hooks/sdk. A
+// program in another language needs policy.proto alone.
+package proto
+
+//go:generate ./generate.sh
+
+// The handshake of hashicorp/go-plugin. The cookie is no secret: it keeps a
+// plugin that a person starts by hand from waiting for a server.
+const (
+	Version     = 1 // of the protocol: the second field of a plugin's first line
+	CookieKey   = "POSTERN_PLUGIN"
+	CookieValue = "postern.hooks.v1"
+)
+
+// The bounds of the protocol. What is larger is an error of the call, never a
+// cut-off answer; what the server cuts, it marks in the Event.
+const (
+	MaxEvent  = 4 << 20   // bytes of an Event on the wire; gRPC's own default everywhere
+	MaxAnswer = 1 << 20   // bytes of every answer of a plugin
+	MaxHeader = 1 << 20   // bytes of Event.header
+	MaxPrefix = 1 << 20   // bytes of Event.body with ACCESS_PREFIX
+	MaxInline = 256 << 10 // bytes of Event.body with ACCESS_WHOLE; larger ones go by file
+	MaxEdits  = 1000      // of one Decision
+	MaxText   = 2000      // bytes of a reply's text and of a reason
+	MaxDepth  = 32        // of lists and maps in each other
+)

@@ -1,0 +1,287 @@
+package sdk
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/hooks"
+	"github.com/postern-mta/postern/hooks/proto"
+)
+
+// Event is what a stage's method sees. Session is always set; the rest of the
+// transaction is set as docs/stages.md tells for each stage. At rcpt, Recipients
+// is empty and Current is the one in question. It belongs to the call: nothing of
+// it may be used after the method returned. To change something, call one of the
+// methods below; all changes of a call are made, in order, or none.
+type Event struct {
+	*hooks.Transaction
+	Stage hooks.Stage
+
+	Accepted  int    // at rcpt: the recipients accepted before
+	HeaderCut bool   // Header is only the first MiB of the section
+	Prefix    []byte // with Access Prefix: the start of the body
+	PrefixCut bool   // and there is more
+	File      string // with Access File: the path of the whole message
+
+	edits []hooks.Edit
+	file  *os.File
+}
+
+func (ev *Event) edit(e hooks.Edit) { ev.edits = append(ev.edits, e) }
+
+// Prepend puts a header field on top. The value is UTF-8 without line ends; the
+// server encodes and folds it.
+func (ev *Event) Prepend(name, value string) {
+	ev.edit(hooks.Edit{Kind: hooks.AddHeader, Name: name, Value: value})
+}
+
+// Append puts a header field at the end of the section.
+func (ev *Event) Append(name, value string) {
+	ev.edit(hooks.Edit{Kind: hooks.AppendHeader, Name: name, Value: value})
+}
+
+// Replace puts value into the first field of that name and removes the others.
+func (ev *Event) Replace(name, value string) {
+	ev.edit(hooks.Edit{Kind: hooks.ReplaceHeader, Name: name, Value: value})
+}
+
+// Remove takes the n-th field of that name away, counted from 1 at the top; 0
+// takes all.
+func (ev *Event) Remove(name string, n int) {
+	ev.edit(hooks.Edit{Kind: hooks.RemoveHeader, Name: name, N: n})
+}
+
+// AddRecipient adds a recipient.
+func (ev *Event) AddRecipient(address string) {
+	ev.edit(hooks.Edit{Kind: hooks.AddRecipient, Value: address})
+}
+
+// RemoveRecipient takes a recipient away.
+func (ev *Event) RemoveRecipient(address string) {
+	ev.edit(hooks.Edit{Kind: hooks.RemoveRecipient, Value: address})
+}
+
+// ReplaceRecipient puts address in the place of old; where old is "", of the
+// current one.
+func (ev *Event) ReplaceRecipient(old, address string) {
+	ev.edit(hooks.Edit{Kind: hooks.ReplaceRecipient, Name: old, Value: address})
+}
+
+// SetRoute sets the next hop, such as "smtp://host:25", of a recipient, or of all
+// where recipient is "".
+func (ev *Event) SetRoute(recipient, nextHop string) {
+	ev.edit(hooks.Edit{Kind: hooks.SetRoute, Name: recipient, Value: nextHop})
+}
+
+// SetNote leaves a plain value for later policies and stages of the message; nil
+// removes it.
+func (ev *Event) SetNote(name string, value any) {
+	ev.edit(hooks.Edit{Kind: hooks.SetNote, Name: name, Any: value})
+}
+
+// SetConnNote leaves a plain value for the rest of the connection; nil removes it.
+func (ev *Event) SetConnNote(name string, value any) {
+	ev.edit(hooks.Edit{Kind: hooks.SetConnNote, Name: name, Any: value})
+}
+
+// Score adds points under a name, because of why.
+func (ev *Event) Score(name string, points float64, why string) {
+	ev.edit(hooks.Edit{Kind: hooks.AddScore, Name: name, Number: points, Value: why})
+}
+
+// Tag sets a tag, which routes may ask for.
+func (ev *Event) Tag(tag string) { ev.edit(hooks.Edit{Kind: hooks.AddTag, Value: tag}) }
+
+// Result leaves a named result for later policies and the trace.
+func (ev *Event) Result(name string, fields map[string]any) {
+	ev.edit(hooks.Edit{Kind: hooks.SetResult, Name: name, Any: fields})
+}
+
+// Skip keeps a named policy from being asked for the rest of the transaction.
+func (ev *Event) Skip(policy string) { ev.edit(hooks.Edit{Kind: hooks.SkipPolicy, Value: policy}) }
+
+// SetPriority sets the priority of the message.
+func (ev *Event) SetPriority(n int) { ev.edit(hooks.Edit{Kind: hooks.SetPriority, N: n}) }
+
+// SetReceived replaces the text of our Received field, at stage queue.
+func (ev *Event) SetReceived(text string) {
+	ev.edit(hooks.Edit{Kind: hooks.SetReceived, Value: text})
+}
+
+// close gives back what the event holds.
+func (ev *Event) close() {
+	if ev.file != nil {
+		ev.file.Close()
+	}
+}
+
+// file is a message that came by path.
+type file struct {
+	*os.File
+	size int64
+}
+
+// Size implements message.Body.
+func (f file) Size() int64 { return f.size }
+
+// newEvent reads an event off the wire.
+func newEvent(x *proto.Event) (*Event, error) {
+	at, ok := hooks.ParseStage(x.Stage)
+	if !ok {
+		return nil, fmt.Errorf("unknown stage %q", x.Stage)
+	}
+	r := reader{}
+	tx := &hooks.Transaction{
+		Session: r.session(x.Session), ID: x.Id, Sender: r.address(x.Sender), Params: params(x.Params),
+		Size: x.Size, Notes: r.notes(x.Notes), Marks: r.marks(x.Marks), Route: x.Route, Priority: int(x.Priority), Received: x.Received,
+	}
+	for _, one := range x.Recipients {
+		tx.Recipients = append(tx.Recipients, r.recipient(one))
+	}
+	if x.Current != nil {
+		tx.Current = r.recipient(x.Current)
+	}
+	if x.Header != nil {
+		tx.Header = message.ParseHeader(x.Header)
+	}
+	if refusal := x.Refusal; refusal != nil {
+		from, _ := hooks.ParseStage(refusal.Stage)
+		tx.Refusal = &hooks.Refusal{Stage: from, Policy: refusal.Policy, Reply: reply(refusal.Reply)}
+	}
+	if try := x.Try; try != nil {
+		tx.Try = &hooks.Try{
+			Attempt: int(try.Attempt), NextHop: try.NextHop, TLS: try.Tls, Peer: try.Peer, Reply: reply(try.Reply),
+			Age: time.Duration(try.AgeMs) * time.Millisecond,
+		}
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return &Event{Transaction: tx, Stage: at, Accepted: int(x.RecipientCount), HeaderCut: x.HeaderCut}, nil
+}
+
+// bring puts the message into ev as the policy's access asks for it.
+func (a Access) bring(ev *Event, x *proto.Event) error {
+	switch a.kind {
+	case proto.Access_ACCESS_PREFIX:
+		ev.Prefix, ev.PrefixCut = x.Body, x.BodyCut
+		return nil
+	case proto.Access_ACCESS_FILE:
+		ev.File = x.BodyFile
+	}
+	if x.BodyFile == "" {
+		if hasMessage(ev.Stage) && (a.kind == proto.Access_ACCESS_WHOLE || a.kind == proto.Access_ACCESS_FILE) {
+			ev.Body = message.Bytes(x.Body) // an empty one is not sent
+		}
+		return nil
+	}
+	f, err := os.Open(x.BodyFile)
+	if err != nil {
+		return fmt.Errorf("the message's file: %w", err)
+	}
+	ev.file = f
+	about, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("the message's file: %w", err)
+	}
+	ev.Body = file{f, about.Size()}
+	return nil
+}
+
+// hasMessage tells whether the message has come and is brought.
+func hasMessage(at hooks.Stage) bool {
+	return at == hooks.Message || at == hooks.Queue || at == hooks.Queued
+}
+
+// reader turns messages of the wire into the vocabulary and keeps the first error.
+type reader struct{ err error }
+
+func (r *reader) address(s string) message.Address {
+	a, err := message.ParseAddress(s)
+	if err != nil && r.err == nil {
+		r.err = fmt.Errorf("address %q: %w", s, err)
+	}
+	return a
+}
+
+func (r *reader) notes(m map[string]*proto.Value) map[string]any {
+	if len(m) == 0 {
+		return nil
+	}
+	out, err := proto.PlainMap(m)
+	if err != nil && r.err == nil {
+		r.err = fmt.Errorf("notes: %w", err)
+	}
+	return out
+}
+
+func (r *reader) marks(x *proto.Marks) hooks.Marks {
+	m := hooks.Marks{Tags: x.GetTags()}
+	for _, s := range x.GetScores() {
+		m.Scores = append(m.Scores, hooks.Score{Name: s.Name, Points: s.Points, Why: s.Why})
+	}
+	for name, fields := range x.GetResults() {
+		if m.Results == nil {
+			m.Results = map[string]map[string]any{}
+		}
+		m.Results[name] = r.notes(fields.Values)
+	}
+	return m
+}
+
+func (r *reader) recipient(x *proto.Recipient) *hooks.Recipient {
+	return &hooks.Recipient{
+		Address: r.address(x.Address), Given: r.address(x.Given), Params: params(x.Params),
+		Ours: x.Ours, Route: x.Route, Notes: r.notes(x.Notes),
+	}
+}
+
+func (r *reader) session(x *proto.Session) *hooks.Session {
+	if x == nil {
+		x = &proto.Session{}
+	}
+	s := &hooks.Session{
+		ID: x.Id, Listener: x.Listener, Protocol: x.Protocol, Client: addrPort(x.ClientIp, x.ClientPort), Local: addrPort(x.LocalIp, x.LocalPort),
+		Helo: x.Helo, Extended: x.Extended, User: x.User, Authenticated: x.Authenticated, Relaying: x.Relaying,
+		Env: x.Env, Notes: r.notes(x.Notes), Marks: r.marks(x.Marks),
+	}
+	if x.StartedMs != 0 {
+		s.Started = time.UnixMilli(x.StartedMs)
+	}
+	if x.Tls != nil {
+		s.TLS = &hooks.TLSFact{Version: x.Tls.Version, Cipher: x.Tls.Cipher, Client: x.Tls.Client}
+	}
+	if t := x.Totals; t != nil {
+		s.Totals = hooks.Totals{
+			Messages: int(t.Messages), Refused: int(t.Refused), Bytes: t.Bytes,
+			Duration: time.Duration(t.DurationMs) * time.Millisecond, Transacts: int(t.Transactions),
+		}
+	}
+	if x.Host != "" {
+		s.Reverse = hostName(x.Host).reverse
+	}
+	return s
+}
+
+func addrPort(ip string, port uint32) netip.AddrPort {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(addr, uint16(port))
+}
+
+func params(list []*proto.Param) []hooks.Param {
+	var out []hooks.Param
+	for _, p := range list {
+		out = append(out, hooks.Param{Key: p.Key, Value: p.Value})
+	}
+	return out
+}
+
+func reply(x *proto.Reply) message.Reply {
+	return message.NewReply(int(x.GetCode()), x.GetEnhanced(), x.GetText())
+}
