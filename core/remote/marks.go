@@ -1,0 +1,57 @@
+package remote
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// maxMarks bounds a memory of hosts; beyond it they start anew.
+const maxMarks = 10_000
+
+// marks remembers addresses for a while. The zero value with a life is ready.
+type marks struct {
+	life time.Duration
+
+	mu    sync.Mutex
+	until map[netip.AddrPort]time.Time
+}
+
+func (m *marks) set(a netip.AddrPort) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if m.until == nil {
+		m.until = map[netip.AddrPort]time.Time{}
+	}
+	if len(m.until) >= maxMarks {
+		for k, t := range m.until {
+			if t.Before(now) {
+				delete(m.until, k)
+			}
+		}
+	}
+	if len(m.until) >= maxMarks {
+		clear(m.until)
+	}
+	m.until[a] = now.Add(m.life)
+}
+
+func (m *marks) has(a netip.AddrPort) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t, ok := m.until[a]
+	return ok && time.Now().Before(t)
+}
+
+func (m *marks) drop(a netip.AddrPort) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.until, a)
+}
+
+func (m *marks) reset() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.until)
+}

@@ -1,0 +1,236 @@
+// Package remote delivers to other hosts by SMTP.
+//
+// One Deliver is one attempt for the recipients of one message that share a next
+// hop, in this order:
+//
+//  1. Which hosts (hosts.go): the given one, or the mail exchangers of the
+//     domain, or its own address; never ourselves.
+//  2. Each address in turn until one talks to us (deliver in this file). An address
+//     that did not answer is asked last for a while (marks.go).
+//  3. A connection: an idle one from the pool (pool.go), or a new one: greeting,
+//     EHLO, STARTTLS where it is offered (conn.go).
+//  4. The transaction (transaction.go): MAIL, RCPT for each recipient, DATA. Each
+//     recipient has its own outcome.
+//
+// The client library is emersion/go-smtp: it speaks the dialogue up to the
+// message's last byte. wire.go is the connection below it. It bounds replies,
+// lets a session go on behind STARTTLS under our own EHLO name, and writes the
+// message in large pieces (body.go) past the library's byte-by-byte writer.
+//
+// What is at risk: until the final dot is sent, a lost connection means that
+// nothing was delivered, and another connection or host may be tried. After it,
+// the outcome is unknown, so the recipients are deferred, which may deliver the
+// message twice, and a log line says so: the one window that SMTP leaves open.
+//
+// What is not done yet: a message with 8-bit lines goes as it is to a host
+// without 8BITMIME, and an address beyond ASCII is refused (5.6.7).
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/send"
+)
+
+// Timeouts of a session. A zero one is its default, which is what RFC 5321
+// section 4.5.3.2 asks for.
+type Timeouts struct {
+	Connect   time.Duration // 30 s; the RFC names none
+	Greeting  time.Duration // 5 min (4.5.3.2.1)
+	Command   time.Duration // 5 min, EHLO, MAIL and RCPT (4.5.3.2.2 and 3), and STARTTLS
+	Handshake time.Duration // 1 min, of TLS
+	DataInit  time.Duration // 2 min, the answer to DATA (4.5.3.2.4)
+	DataBlock time.Duration // 3 min, one piece of the message (4.5.3.2.5)
+	DataEnd   time.Duration // 10 min, the answer to the final dot (4.5.3.2.6)
+	Idle      time.Duration // 10 s, how long a connection waits for another message
+}
+
+func (t Timeouts) complete() Timeouts {
+	for _, d := range []struct {
+		value *time.Duration
+		or    time.Duration
+	}{
+		{&t.Connect, 30 * time.Second},
+		{&t.Greeting, 5 * time.Minute},
+		{&t.Command, 5 * time.Minute},
+		{&t.Handshake, time.Minute},
+		{&t.DataInit, 2 * time.Minute},
+		{&t.DataBlock, 3 * time.Minute},
+		{&t.DataEnd, 10 * time.Minute},
+		{&t.Idle, 10 * time.Second},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.or
+		}
+	}
+	return t
+}
+
+// Options of New.
+type Options struct {
+	Resolver dns.Resolver
+	// Dial opens a connection; nil: a net.Dialer does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Own tells whether we ourselves listen there, so that mail exchangers that
+	// lead back here are found; nil: only Settings.Hostname tells.
+	Own func(netip.AddrPort) bool
+	// Port is that of mail exchangers, and of next hops without one; "": 25.
+	Port     string
+	Timeouts Timeouts
+	Log      *slog.Logger // nil: none
+}
+
+// Settings are what a reload may change.
+type Settings struct {
+	Hostname string // our name
+	Helo     string // what we call ourselves; "": Hostname
+}
+
+// maxHosts is how many addresses one attempt tries.
+const maxHosts = 6
+
+// Client is the Deliverer. It is safe for concurrent use.
+type Client struct {
+	o        Options
+	set      atomic.Pointer[Settings]
+	pool     pool
+	down     marks // addresses that did not answer
+	clear    marks // hosts whose TLS does not work
+	sessions tls.ClientSessionCache
+}
+
+// New makes a Client.
+func New(o Options, s Settings) *Client {
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
+	if o.Own == nil {
+		o.Own = func(netip.AddrPort) bool { return false }
+	}
+	if o.Port == "" {
+		o.Port = "25"
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.Timeouts = o.Timeouts.complete()
+	c := &Client{
+		o: o, sessions: tls.NewLRUClientSessionCache(256),
+		down: marks{life: 2 * time.Minute}, clear: marks{life: 10 * time.Minute},
+		pool: pool{life: o.Timeouts.Idle},
+	}
+	c.Reconfigure(s)
+	return c
+}
+
+// Reconfigure replaces the settings; open connections keep the name they gave.
+func (c *Client) Reconfigure(s Settings) {
+	if s.Helo == "" {
+		s.Helo = s.Hostname
+	}
+	c.set.Store(&s)
+}
+
+// Close ends the idle connections. No Deliver may be under way.
+func (c *Client) Close() error {
+	c.pool.close()
+	return nil
+}
+
+// Forget takes back what was remembered of hosts that did not answer, for an
+// operator who wants them tried now.
+func (c *Client) Forget() {
+	c.down.reset()
+	c.clear.reset()
+}
+
+// Deliver implements send.Deliverer.
+func (c *Client) Deliver(ctx context.Context, j *send.Job) []send.Outcome {
+	t := newTransaction(ctx, c, j)
+	if len(t.rest) == 0 {
+		return t.finish()
+	}
+	hosts, fail := c.hosts(ctx, j)
+	if fail != nil {
+		t.all(fail.result, fail.reply)
+		for i := range t.outcomes {
+			t.outcomes[i].Unreached = fail.unreached
+		}
+		return t.finish()
+	}
+	c.deliver(ctx, t, hosts)
+	return t.finish()
+}
+
+// deliver tries the hosts in their order until one has given an answer.
+func (c *Client) deliver(ctx context.Context, t *transaction, hosts []host) {
+	last, reached := failure{reply: message.NewReply(451, "4.4.1", "No address to connect to")}, false
+	for i, h := range hosts {
+		if i == maxHosts || ctx.Err() != nil {
+			break
+		}
+		err := c.visit(ctx, t, h)
+		if err == nil {
+			return
+		}
+		if f, ok := errors.AsType[failure](err); ok {
+			last = f
+		} else {
+			last = failure{reply: message.NewReply(451, "4.4.2", "%s: %s", h.name, plainError(err)), reached: true}
+		}
+		if last.reached {
+			last.peer = h.String()
+		}
+		reached = reached || last.reached
+		c.o.Log.Debug("host given up for this attempt", "id", t.job.Message.ID, "peer", h.String(), "error", err)
+	}
+	if ctx.Err() != nil {
+		last.reply = message.NewReply(451, "4.3.2", "The mail system is stopping")
+	}
+	t.peer = last.peer
+	t.all(send.Deferred, last.reply)
+	for i := range t.outcomes {
+		t.outcomes[i].Unreached = !reached && ctx.Err() == nil
+	}
+}
+
+// visit makes the attempt with one host: over an idle connection, and where that
+// turns out to be dead, over a new one. nil means that t has its outcomes.
+func (c *Client) visit(ctx context.Context, t *transaction, h host) error {
+	for range maxStale {
+		cn := c.pool.take(poolKey{h, t.job.TLS})
+		if cn == nil {
+			break
+		}
+		if err := t.run(ctx, cn); err == nil {
+			return nil
+		}
+	}
+	cn, err := c.connect(ctx, h, t.job.TLS)
+	if err != nil {
+		return err
+	}
+	return t.run(ctx, cn)
+}
+
+// maxStale is how many idle connections that turn out to be dead are tried
+// before a new one is opened.
+const maxStale = 3
+
+// failure is why a host gave no answer to the transaction.
+type failure struct {
+	reply   message.Reply
+	reached bool // it did talk to us
+	peer    string
+}
+
+func (f failure) Error() string { return f.reply.Error() }

@@ -1,0 +1,141 @@
+package send
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// Schemes of next hops.
+const (
+	SchemeSMTP    = "smtp"    // a given server
+	SchemeMX      = "mx"      // the mail exchangers of the recipient's domain
+	SchemeLocal   = "local"   // a mailbox on this host
+	SchemeDiscard = "discard" // nowhere, and that is success
+)
+
+// Route sends the mail that matches to a next hop. It matches where every kind
+// of pattern that is given does; a list does where one of its members does. A
+// Route without patterns matches everything.
+type Route struct {
+	ToDomain    []string // lower-case: example.net, *.example.net (any name below it), *
+	ToAddress   []string // lower-case
+	FromDomain  []string // as ToDomain; "" is the null path
+	FromAddress []string // lower-case; "" is the null path
+	Client      []netip.Prefix
+	Tag         []string
+	NextHop     NextHop
+	TLS         string // none or may
+}
+
+// Routes are asked in their order; the first that matches is taken.
+type Routes []Route
+
+// Find is the first route for one recipient of a message. facts is called where
+// a route asks for the client or a tag.
+func (rs Routes) Find(sender, rcpt message.Address, facts routeAsk) (*Route, bool) {
+	for i := range rs {
+		if rs[i].matches(sender, rcpt, facts) {
+			return &rs[i], true
+		}
+	}
+	return nil, false
+}
+
+func (r *Route) matches(sender, rcpt message.Address, facts routeAsk) bool {
+	switch {
+	case len(r.ToDomain) > 0 && !hooks.MatchDomain(r.ToDomain, rcpt.Domain),
+		len(r.ToAddress) > 0 && !containsAddress(r.ToAddress, rcpt),
+		len(r.FromDomain) > 0 && !hooks.MatchDomain(r.FromDomain, sender.Domain),
+		len(r.FromAddress) > 0 && !containsAddress(r.FromAddress, sender):
+		return false
+	}
+	if len(r.Client) == 0 && len(r.Tag) == 0 {
+		return true
+	}
+	client, tags := facts()
+	if len(r.Client) > 0 && !slices.ContainsFunc(r.Client, func(p netip.Prefix) bool { return p.Contains(client.Unmap()) }) {
+		return false
+	}
+	return len(r.Tag) == 0 || slices.ContainsFunc(r.Tag, func(t string) bool { return slices.Contains(tags, t) })
+}
+
+func containsAddress(list []string, a message.Address) bool {
+	return slices.Contains(list, strings.ToLower(a.String()))
+}
+
+// hop is where one recipient goes.
+type hop struct {
+	NextHop
+	tls string
+}
+
+var errNextHop = errors.New("a next hop is smtp://host:port, mx, local or discard")
+
+// ParseNextHop reads a next hop as a configuration or a policy writes it.
+func ParseNextHop(s string) (NextHop, error) {
+	switch s {
+	case SchemeMX, SchemeLocal, SchemeDiscard:
+		return NextHop{Scheme: s}, nil
+	}
+	rest, ok := strings.CutPrefix(s, SchemeSMTP+"://")
+	if !ok || rest == "" {
+		return NextHop{}, fmt.Errorf("%q: %w", s, errNextHop)
+	}
+	n := NextHop{Scheme: SchemeSMTP}
+	if inside, after, six := strings.Cut(strings.TrimPrefix(rest, "["), "]"); strings.HasPrefix(rest, "[") {
+		if !six || after != "" && after[0] != ':' {
+			return NextHop{}, fmt.Errorf("%q: %w", s, errNextHop)
+		}
+		n.Host, n.Port = inside, strings.TrimPrefix(after, ":")
+	} else if n.Host, n.Port, ok = strings.Cut(rest, ":"); ok && strings.Contains(n.Port, ":") {
+		n.Host, n.Port = rest, "" // an IPv6 address without brackets
+	}
+	return n, n.check(s)
+}
+
+func (n NextHop) check(s string) error {
+	if addr, err := netip.ParseAddr(n.Host); err != nil || addr.Zone() != "" {
+		if _, err := message.ParseDomain(n.Host); err != nil || strings.HasPrefix(n.Host, "[") {
+			return fmt.Errorf("%q: %w", s, errNextHop)
+		}
+	}
+	if n.Port != "" {
+		if p, err := strconv.ParseUint(n.Port, 10, 16); err != nil || p == 0 {
+			return fmt.Errorf("%q: the port is a number from 1 to 65535", s)
+		}
+	}
+	return nil
+}
+
+// routeAsk gives the client and the tags of a message.
+type routeAsk = func() (client netip.Addr, tags []string)
+
+var errNoRoute = errors.New("no route matches")
+
+// hop is where a recipient goes: to set, the next hop that a policy chose, else
+// by the first route that matches. A policy's choice keeps the TLS level of that
+// route, or uses TLS where the other side offers it.
+func (c *Config) hop(m *queue.Message, rcpt message.Address, set string, facts routeAsk) (hop, error) {
+	r, ok := c.Routes.Find(m.Sender, rcpt, facts)
+	h := hop{tls: "may"}
+	if ok {
+		h = hop{r.NextHop, r.TLS}
+	}
+	if set != "" {
+		n, err := ParseNextHop(set)
+		h.NextHop = n
+		return h, err
+	}
+	if !ok {
+		return h, errNoRoute
+	}
+	return h, nil
+}

@@ -1,0 +1,347 @@
+package send
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/postern-mta/postern/core/queue"
+)
+
+// farFuture is later than anything is due.
+var farFuture = time.Unix(1<<33, 0)
+
+// scanPause is how long Run waits after the due index could not be read.
+const scanPause = time.Minute
+
+// flushStep is how many entries of the due index are read at once in a retry of everything.
+const flushStep = 1000
+
+// dueStep is how many entries of it are read at most in one search for what is due.
+const dueStep = 100_000
+
+// flush is a retry of everything under way: a walk over the due index.
+type flush struct {
+	began time.Time
+	after queue.DueEntry
+}
+
+// Run schedules until ctx ends. Then nothing new is tried; what runs may go on
+// for the grace of Options, and is put back if it does not end in it. When Run
+// returns, nothing of it is left, and every outcome is durable. It is called once.
+func (s *Sender) Run(ctx context.Context) error {
+	s.mu.Lock()
+	s.running, s.more = true, true
+	s.mu.Unlock()
+	s.tasks.Go(s.findOwed)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		now := time.Now()
+		s.scan(ctx, now)
+		if next := earlier(s.awaken(now), s.nextScan()); next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(time.Until(next), 0))
+		}
+		select {
+		case <-ctx.Done():
+		case <-s.wake:
+		case <-timer.C:
+		}
+	}
+	s.shut()
+	return s.o.Queue.Failed()
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// shut ends everything within the grace.
+func (s *Sender) shut() {
+	s.mu.Lock()
+	s.running = false
+	var idle []*entry
+	for _, e := range s.messages {
+		for _, j := range e.jobs {
+			j.dropped = true
+		}
+		if n := len(e.jobs); n > 0 {
+			if e.pending -= n; e.pending == 0 {
+				idle = append(idle, e)
+			}
+			e.jobs = nil
+		}
+	}
+	s.mu.Unlock()
+	close(s.stop)
+	for _, e := range idle {
+		s.leave(e)
+	}
+	grace := time.AfterFunc(s.o.Grace, s.cut)
+	s.tasks.Wait()
+	grace.Stop()
+	s.cut()
+}
+
+// nextScan is when the queue has to be looked at, the zero time for not before a kick.
+func (s *Sender) nextScan() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.more && s.roomy() {
+		return time.Now()
+	}
+	if s.more {
+		return time.Time{} // the end of a pass gives the kick
+	}
+	return s.nextDue
+}
+
+// roomy tells whether it is worth looking for more messages; s.mu is held.
+func (s *Sender) roomy() bool {
+	return s.running && len(s.messages) <= s.o.Window/2 && s.planning <= maxPlanning/2
+}
+
+// full tells whether no message more fits in; s.mu is held.
+func (s *Sender) full() bool {
+	return !s.running || len(s.messages) >= s.o.Window || s.planning >= maxPlanning
+}
+
+// scan takes in messages from the queue as long as there is room: those that an
+// operator wants tried, those of a retry of everything, and those that are due.
+func (s *Sender) scan(ctx context.Context, now time.Time) {
+	s.mu.Lock()
+	if s.all {
+		s.all, s.flight = false, &flush{began: now}
+		for _, d := range s.dests {
+			d.revive()
+			s.enqueue(d)
+		}
+	}
+	look := s.running && (len(s.urgent) > 0 || len(s.hungry) > 0 || s.roomy() && (s.flight != nil || s.more || !s.nextDue.IsZero() && !s.nextDue.After(now)))
+	s.mu.Unlock()
+	if !look {
+		return
+	}
+	for ctx.Err() == nil {
+		id, ok := s.nextUrgent()
+		if !ok {
+			break
+		}
+		s.load(id, urgent, time.Time{})
+	}
+	if !s.feedAll(ctx) || s.wants() || s.flight != nil && !s.scanAll(ctx) {
+		s.mu.Lock()
+		s.more = true
+		s.mu.Unlock()
+		return
+	}
+	s.scanDue(ctx, now)
+}
+
+// wants tells whether there are still messages that an operator wants tried.
+func (s *Sender) wants() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.urgent) > 0
+}
+
+func (s *Sender) nextUrgent() (id string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.urgent) == 0 || s.full() {
+		return "", false
+	}
+	id, s.urgent = s.urgent[0], s.urgent[1:]
+	return id, true
+}
+
+// scanAll goes on with a retry of everything. It reports true at its end.
+func (s *Sender) scanAll(ctx context.Context) (done bool) {
+	f := s.flight
+	for ctx.Err() == nil {
+		n, room := 0, true
+		for d, err := range s.o.Queue.DueAfter(f.after, farFuture, flushStep) {
+			if err != nil {
+				s.o.Log.Error("reading what is due", "error", err)
+				s.flight = nil
+				return true
+			}
+			if room = s.hasRoom(); !room {
+				break
+			}
+			n++
+			f.after = d
+			s.load(d.ID, every, f.began)
+		}
+		if !room {
+			return false
+		}
+		if n < flushStep {
+			s.flight = nil
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Sender) hasRoom() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.full()
+}
+
+// scanDue takes in what is due, and notes when the next message will be.
+func (s *Sender) scanDue(ctx context.Context, now time.Time) {
+	s.mu.Lock()
+	if s.rewind || now.Before(s.after.At) { // or the clock went back
+		s.after = queue.DueEntry{}
+	}
+	s.more, s.rewind, s.nextDue = false, false, time.Time{}
+	s.mu.Unlock()
+	// Up to s.after all that is due is in memory, or was put there for good.
+	left := dueStep
+	for d, err := range s.o.Queue.DueAfter(s.after, farFuture, left) {
+		left--
+		if err != nil {
+			if s.o.Queue.Failed() == nil {
+				s.o.Log.Error("reading what is due", "error", err)
+			}
+			s.later(now.Add(scanPause))
+			return
+		}
+		if d.At.After(now) {
+			s.later(d.At)
+			return
+		}
+		if s.has(d.ID) {
+			s.after = d
+			continue
+		}
+		if !s.hasRoom() || ctx.Err() != nil {
+			s.mu.Lock()
+			s.more = true
+			s.mu.Unlock()
+			return
+		}
+		s.load(d.ID, due, time.Time{})
+		s.after = d
+	}
+	if left == 0 {
+		s.later(now)
+	}
+}
+
+// feedAll loads messages for the destinations that want more. It reports false
+// where there was no room for all of them.
+func (s *Sender) feedAll(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		if len(s.hungry) == 0 {
+			s.mu.Unlock()
+			return true
+		}
+		d := s.hungry[0]
+		var ids []string
+		for n := min(s.fill()-d.ready, maxPlanning-s.planning, s.o.Window-len(s.messages)); n > 0 && !d.queue.empty(); {
+			id := d.queue.pop()
+			if s.outside[id] == d {
+				delete(s.outside, id)
+				ids = append(ids, id)
+				n--
+			}
+		}
+		done := d.queue.empty() || d.ready+len(ids) > s.fill()/2
+		if done {
+			d.eager, s.hungry = false, s.hungry[1:]
+		}
+		s.mu.Unlock()
+		for _, id := range ids {
+			s.load(id, due, time.Time{})
+		}
+		if !done {
+			return false
+		}
+	}
+	return false
+}
+
+func (s *Sender) later(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dueAt(at)
+}
+
+func (s *Sender) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.messages[id] != nil || s.outside[id] != nil
+}
+
+// load takes a message from the queue into the window, unless it is there
+// already, or was tried since.
+func (s *Sender) load(id string, how effort, since time.Time) {
+	if how == urgent {
+		s.mu.Lock()
+		delete(s.outside, id)
+		s.mu.Unlock()
+	}
+	if s.has(id) {
+		return
+	}
+	m, err := s.o.Queue.Load(id)
+	if err != nil {
+		if !errors.Is(err, queue.ErrNotFound) && s.o.Queue.Failed() == nil {
+			s.o.Log.Error("reading a queued message", "id", id, "error", err)
+		}
+		return
+	}
+	if m.Place != queue.Active || !since.IsZero() && triedSince(m, since) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.messages[id] != nil || !s.running {
+		return
+	}
+	e := &entry{id: id, sender: senderKey(m), m: m, pending: 1, effort: how, scanned: true}
+	s.messages[id] = e
+	s.planning++
+	s.tasks.Go(func() { s.planAside(e) })
+}
+
+// triedSince tells whether a recipient was tried in this retry of everything.
+func triedSince(m *queue.Message, since time.Time) bool {
+	for i := range m.Recipients {
+		if !m.Recipients[i].Tried.Before(since) {
+			return true
+		}
+	}
+	return false
+}
+
+// findOwed looks once for messages that a crash left between their last outcome
+// and its bounce. They are not in the due index.
+func (s *Sender) findOwed() {
+	owes := func(m *queue.Message) bool { return m.Done() }
+	var ids []string
+	for m, err := range s.o.Queue.All(owes) {
+		if err != nil {
+			s.o.Log.Error("looking for bounces that are owed", "error", err)
+			break
+		}
+		select {
+		case <-s.stop:
+			return
+		default:
+		}
+		ids = append(ids, m.ID)
+	}
+	if len(ids) > 0 {
+		s.RetryNow(ids...)
+	}
+}
