@@ -1,0 +1,72 @@
+# The commands of Postern's repository. `make help` lists them.
+#
+# make run and make test are all that a fresh machine needs: Go, and for the
+# tests the Debian packages that t/packages.sh installs.
+
+GO      ?= go
+PREFIX  ?= /usr/local
+VERSION ?= $(shell sed -n 's/^## \[\{0,1\}\([0-9][^] ]*\).*/\1/p' CHANGELOG.md | head -n 1)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 20s
+
+# One line per fuzz target: package and name. t/layout_test.go checks that none
+# is missing.
+FUZZ := $(shell grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' core hooks cmd 2>/dev/null | sed 's/func //' | sort -u)
+
+stage = @printf '\n== %s\n' "$(1)"
+
+.PHONY: help run build install test test-quick check fmt bench fuzz generate clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+run: build ## build and run the gateway on 127.0.0.1:2525 with built-in defaults
+	@exec ./bin/postern serve
+
+build: ## build ./bin/postern and the shipped plugins into ./bin/plugins
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/postern ./cmd/postern
+	@for p in plugins/*/; do $(GO) build -trimpath -ldflags '-s -w' -o bin/plugins/$$(basename $$p) ./$$p || exit 1; done
+
+install: build ## install into $(PREFIX)
+	install -D -m 0755 bin/postern $(DESTDIR)$(PREFIX)/sbin/postern
+	for p in bin/plugins/*; do install -D -m 0755 $$p $(DESTDIR)$(PREFIX)/sbin/plugins/$$(basename $$p); done
+	install -D -m 0644 etc/postern.toml $(DESTDIR)$(PREFIX)/share/postern/postern.toml
+
+test: ## everything: packages, build, checks, unit tests with -race, end to end
+	$(call stage,packages)
+	@./t/packages.sh
+	$(call stage,build)
+	@$(MAKE) --no-print-directory build
+	$(call stage,checks)
+	@$(MAKE) --no-print-directory check
+	$(call stage,unit tests with the race detector)
+	$(GO) test -race -timeout 8m ./core/... ./hooks/... ./cmd/... ./plugins/... ./scripts/...
+	$(call stage,end to end)
+	$(GO) test -timeout 9m -count=1 ./t/...
+
+test-quick: ## unit tests alone, without -race
+	$(GO) test -timeout 2m ./core/... ./hooks/... ./cmd/... ./scripts/...
+
+check: ## format, vet, staticcheck
+	@out=$$($(GO) tool gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); \
+	 if [ -n "$$out" ]; then echo "not gofumpt-clean:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fmt: ## format
+	$(GO) tool gofumpt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
+
+bench: ## Go benchmarks of the paths that docs/benchmarks.md reports
+	$(GO) test -run '^$$' -bench . -benchmem ./core/... ./hooks/...
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@grep -rlE --include='*_test.go' '^func Fuzz' core hooks cmd | xargs -n1 dirname | sort -u | while read -r dir; do \
+	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9]+' $$dir/*_test.go | sed 's/func //' | sort -u); do \
+	    echo "== $$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$dir || exit 1; done; done
+
+generate: ## the plugin protocol's Go code and the generated documents
+	./hooks/proto/generate.sh
+	$(GO) run ./t/docgen
+
+clean: ## remove what was built
+	rm -rf bin

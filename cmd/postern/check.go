@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/hooks"
+)
+
+func checkCommand(g *global) *cobra.Command {
+	strict := false
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Find every mistake in the configuration, its scripts and plugins",
+		Long: `Reads the configuration and everything it names, as serve would, and prints
+each finding as FILE:LINE: key: what is wrong; what to write. What depends on the
+moment, such as a port in use, is a warning.
+
+Exit status: 0 nothing is wrong (warnings do not count, unless --strict), 1
+errors, 2 wrong use.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return check(g, strict) },
+	}
+	c.Flags().BoolVar(&strict, "strict", false, "warnings are errors")
+	return c
+}
+
+func check(g *global, strict bool) error {
+	c, problems, err := g.load()
+	if err != nil {
+		return err
+	}
+	policies := 0
+	if c != nil {
+		more, n := examine(g, c)
+		problems = append(problems, more...).Sorted()
+		policies = n
+	}
+	for _, p := range problems {
+		kind := ""
+		if p.Warning {
+			kind = "warning: "
+		}
+		fmt.Fprintf(g.std.out, "%s%s\n", kind, p)
+	}
+	if len(problems.Errors()) > 0 || strict && len(problems) > 0 {
+		return exitError{exitNo, fmt.Errorf("%s: %w", count(len(problems), "finding"), errFound)}
+	}
+	fmt.Fprintf(g.std.out, "ok: %s: %s, %s, %s, %s\n", name(c), count(len(c.Listen), "listener"), count(len(c.Domains), "domain"), count(len(c.Routes), "route"), count(policies, "policy"))
+	return nil
+}
+
+// examine looks at what the configuration names: rules, scripts, plugins, ports.
+func examine(g *global, c *config.Config) (problems config.Problems, policies int) {
+	for i := range c.Listen {
+		l := &c.Listen[i]
+		_, found := loadRules(l)
+		problems = append(problems, found...)
+		if ln, err := net.Listen("tcp", l.Address); err == nil {
+			_ = ln.Close()
+		} else {
+			p := l.Problem("address", bindError(err))
+			p.Warning = true
+			problems = append(problems, p)
+		}
+	}
+	loader := newPolicyLoader(g, slog.New(slog.DiscardHandler), nil, nil, func(string) bool { return false })
+	chain, found := loader.chain(c, hooks.Options{})
+	if chain != nil {
+		chain.Retire()
+	}
+	return append(problems, found...), len(c.Policies)
+}
+
+func count(n int, what string) string {
+	switch {
+	case n == 1:
+	case what[len(what)-1] == 'y':
+		what = what[:len(what)-1] + "ies"
+	default:
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+
+	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/console"
+	"github.com/postern-mta/postern/core/intake"
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/hooks/plugin"
+)
+
+// This file is the daemon's side of the console and the control socket: what
+// they show, and what they may order.
+
+// openConsole binds the console's address and the control socket.
+func (d *daemon) openConsole(c *config.Config) (err error) {
+	if c.Console.Address != "" {
+		d.web, err = net.Listen("tcp", c.Console.Address)
+		if err != nil {
+			return errors.New(c.Problem("console.address", bindError(err)).String())
+		}
+		d.closers = append(d.closers, func() error { return ignoreClosed(d.web.Close()) })
+	}
+	return nil
+}
+
+func (d *daemon) openControl(c *config.Config) (err error) {
+	d.control, err = console.ListenControl(c.Server.Control)
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, func() error { return ignoreClosed(d.control.Close()) })
+	d.console = console.New(console.Options{
+		Log: d.log, Record: d.record, Queue: d.queue,
+		Status: d.status,
+		Ready: func() error {
+			if d.stopping.Load() {
+				return errStopping
+			}
+			return nil
+		},
+		Destination: func(m *queue.Message, recipient int) string { return destination(d.config.Load(), m, recipient) },
+		Reload:      func(context.Context) error { return d.reload() },
+		Acts: map[string]func(context.Context, string) error{
+			"retry":  func(ctx context.Context, id string) error { return d.retry(id) },
+			"delete": d.remove,
+		},
+		Inject:    d.inject,
+		TakeDrops: d.takeDrops,
+		Plugins:   d.plugins,
+	})
+	return nil
+}
+
+var errStopping = errors.New("the daemon is stopping")
+
+func (d *daemon) serveConsole(ctx context.Context, part func(func() error)) {
+	part(func() error { return d.console.ServeControl(ctx, d.control) })
+	if d.web != nil {
+		part(func() error { return d.console.ServeWeb(ctx, d.web) })
+	}
+}
+
+func (d *daemon) consoleAddr() string {
+	if d.web == nil {
+		return ""
+	}
+	return d.web.Addr().String()
+}
+
+func (d *daemon) status() console.Status {
+	chain := d.chain.Load()
+	s := console.Status{Version: version, Started: d.started, Generation: chain.Generation, Policies: console.Policies(chain.Counts())}
+	for _, l := range d.listeners {
+		s.Listeners = append(s.Listeners, console.Listener{Name: l.name, Protocol: l.protocol, Address: l.Addr().String()})
+	}
+	return s
+}
+
+// plugins lists the plugin processes of the present generation.
+func (d *daemon) plugins() []console.Plugin {
+	list := []console.Plugin{}
+	for _, h := range d.chain.Load().Handlers() {
+		p, ok := h.(*plugin.Plugin)
+		if !ok {
+			continue
+		}
+		s := p.Status()
+		row := console.Plugin{Name: s.Name, Path: s.Path, Version: s.Version, State: string(s.State), PID: s.PID, Restarts: s.Restarts, Error: s.LastError}
+		for _, at := range s.Stages {
+			row.Stages = append(row.Stages, at.String())
+		}
+		list = append(list, row)
+	}
+	return list
+}
+
+// retry has one message tried now; a held one stays held.
+func (d *daemon) retry(id string) error {
+	m, err := d.queue.Load(id)
+	if err != nil {
+		return err
+	}
+	if m.Place != queue.Active {
+		return fmt.Errorf("the message is %s, it is not tried", m.Place)
+	}
+	d.sender.RetryNow(id)
+	return nil
+}
+
+// remove deletes one message, after an attempt under way has ended.
+func (d *daemon) remove(ctx context.Context, id string) error {
+	release, err := d.sender.Withdraw(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := d.queue.Remove(ctx, id); err != nil {
+		return err
+	}
+	d.log.Info("message deleted by an operator", "id", id)
+	return nil
+}
+
+// inject takes mail from the inject command; it relays, as mail made on this
+// host does.
+func (d *daemon) inject(ctx context.Context, sender message.Address, recipients []message.Address, body io.Reader) message.Reply {
+	chain := d.acquire()
+	defer chain.Release()
+	return d.intake.Inject(ctx, chain, intake.NewLocal("local", sender, recipients), body)
+}
+
+// destination names where a recipient of a queued message goes, as `queue
+// summary` groups them: the next hop, or the domain where that is mx.
+func destination(c *config.Config, m *queue.Message, recipient int) string {
+	r := &m.Recipients[recipient]
+	hop := r.Route
+	if hop == "" {
+		route, ok := sendRoutes(c).Find(m.Sender, r.Address, func() (netip.Addr, []string) { return factsOf(m) })
+		if !ok {
+			return r.Address.Domain
+		}
+		hop = route.NextHop.String()
+	}
+	if hop == "mx" || hop == "local" {
+		return r.Address.Domain
+	}
+	return hop
+}

@@ -1,0 +1,398 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/console"
+	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/gate"
+	"github.com/postern-mta/postern/core/intake"
+	"github.com/postern-mta/postern/core/local"
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/core/queue/pebble"
+	"github.com/postern-mta/postern/core/record"
+	"github.com/postern-mta/postern/core/remote"
+	"github.com/postern-mta/postern/core/send"
+	"github.com/postern-mta/postern/core/smtpd"
+	"github.com/postern-mta/postern/core/store"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// grace is how long sessions and attempts may go on after a stop was asked for.
+const grace = 5 * time.Second
+
+// daemon is the parts list of `postern serve`: everything is built here, from
+// the configuration, and handed to what needs it.
+type daemon struct {
+	g       *global
+	log     *slog.Logger
+	started time.Time
+
+	config     atomic.Pointer[config.Config]
+	chain      atomic.Pointer[hooks.Chain]
+	listeners  []*listener
+	reloading  sync.Mutex
+	dropping   sync.Mutex
+	generation int
+
+	queue    *queue.Queue
+	record   *record.Recorder
+	store    store.Store
+	dns      *dns.Client
+	policies *policyLoader
+	intake   *intake.Intake
+	sender   *send.Sender
+	remote   *remote.Client
+	gate     *gate.Gate
+	smtpd    *smtpd.Server
+	certs    *gate.Certificates
+	console  *console.Server
+	web      net.Listener // nil: no console
+	control  net.Listener
+	stopping atomic.Bool
+
+	closers []func() error // in the order of opening
+}
+
+// listener is one [[listen]]: its socket, and what the gate is to know about it.
+type listener struct {
+	net.Listener
+	name     string
+	protocol string
+	facts    atomic.Pointer[gate.Listener]
+}
+
+// openDaemon builds the parts. On an error everything opened is closed again.
+func openDaemon(g *global, c *config.Config, log *slog.Logger) (*daemon, error) {
+	d := &daemon{g: g, log: log, started: time.Now()}
+	d.config.Store(c)
+	for _, step := range []func(*config.Config) error{d.bind, d.drop, d.openData, d.openPolicies, d.build, d.openControl} {
+		if err := step(c); err != nil {
+			_ = d.close() // the first error is the one to tell
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// bind opens every socket, so that all that are in use are told at once.
+func (d *daemon) bind(c *config.Config) error {
+	var all error
+	for i := range c.Listen {
+		l := &c.Listen[i]
+		ln, err := net.Listen("tcp", l.Address)
+		if err != nil {
+			all = errors.Join(all, errors.New(l.Problem("address", bindError(err)).String()))
+			continue
+		}
+		one := &listener{Listener: ln, name: l.Name, protocol: l.Protocol}
+		d.listeners = append(d.listeners, one)
+		d.closers = append(d.closers, func() error { return ignoreClosed(ln.Close()) })
+	}
+	return errors.Join(all, d.openConsole(c))
+}
+
+func bindError(err error) string {
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		return fmt.Sprintf("can't listen on %v: %v; stop what uses it or choose another address", e.Addr, e.Err)
+	}
+	return err.Error()
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// openData opens what is on disk.
+func (d *daemon) openData(c *config.Config) (err error) {
+	dir := c.Server.DataDir
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	d.queue, err = queue.Open(filepath.Join(dir, "queue"), pebble.Open, queue.Options{Log: d.log})
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, d.queue.Close)
+	d.record, err = record.Open(filepath.Join(dir, "record"), record.Options{Keep: c.Recorder.Keep, MaxSize: c.Recorder.MaxSize, Bodies: c.Recorder.Bodies, Log: d.log})
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, d.record.Close)
+	d.measure()
+	memory, err := store.Open(filepath.Join(dir, "store"), store.Options{Log: d.log})
+	if err != nil {
+		return err
+	}
+	d.store = memory
+	d.closers = append(d.closers, memory.Close)
+	d.dns, err = dns.New(dnsOptions(c))
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, d.dns.Close)
+	return nil
+}
+
+// measure adds the queue's numbers to the metrics.
+func (d *daemon) measure() {
+	for name, f := range map[string]func(queue.Totals) int{
+		"messages":    func(t queue.Totals) int { return t.Messages },
+		"recipients":  func(t queue.Totals) int { return t.Recipients },
+		"held":        func(t queue.Totals) int { return t.Held },
+		"quarantined": func(t queue.Totals) int { return t.Quarantined },
+		"damaged":     func(t queue.Totals) int { return t.Damaged },
+	} {
+		d.record.Gauge("postern_queue_"+name, "What the queue holds now: "+name+".", func() float64 { return float64(f(d.queue.Totals())) })
+	}
+}
+
+// openPolicies makes the loader of policies; what it loaded is closed at the end.
+func (d *daemon) openPolicies(c *config.Config) error {
+	d.policies = newPolicyLoader(d.g, d.log, d.dns, d.store, func(domain string) bool { return d.intake.Ours(domain) })
+	d.closers = append(d.closers, func() error {
+		if chain := d.chain.Load(); chain != nil {
+			chain.Retire()
+		}
+		return nil
+	})
+	return nil
+}
+
+// build makes the mail path.
+func (d *daemon) build(c *config.Config) (err error) {
+	d.certs, err = gate.NewCertificates(c.Server.Hostname, c.TLS.Certificate, c.TLS.Key)
+	if err != nil {
+		return err
+	}
+	d.intake = intake.New(intake.Options{
+		Queue: d.queue, Record: d.record, Log: d.log,
+		Accepted: func(m *queue.Message, body message.Body) { d.sender.Accepted(m, body) },
+	}, intakeSettings(c))
+	d.gate = gate.New(gate.Options{Hostname: c.Server.Hostname, Limits: gateLimits(c), Chain: d.acquire, DNS: d.dns, Record: d.record, Log: d.log})
+	d.remote = remote.New(remote.Options{Resolver: d.dns, Own: d.own, Log: d.log}, remoteSettings(c))
+	d.closers = append(d.closers, d.remote.Close)
+	boxes, err := local.New(local.Options{Dir: filepath.Join(c.Server.DataDir, "mail"), Hostname: c.Server.Hostname, Log: d.log})
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, boxes.Close)
+	d.sender = send.New(send.Options{
+		Queue: d.queue, Record: d.record, Chain: d.acquire, Log: d.log, Grace: grace,
+		Deliver: map[string]send.Deliverer{
+			send.SchemeSMTP: d.remote, send.SchemeMX: d.remote, send.SchemeLocal: boxes, send.SchemeDiscard: local.Discard{},
+		},
+		Bounce: d.bounce,
+	}, sendConfig(c, d.intake))
+	d.smtpd = smtpd.New(smtpd.Options{
+		Hostname: c.Server.Hostname, Limits: smtpdLimits(c), Grace: grace, Intake: d.intake, Record: d.record, TLS: d.certs.Config, Log: d.log,
+	})
+	chain, problems := d.policies.chain(c, d.chainOptions(), d.intake.RecipientRule())
+	if err := problems.Err(); err != nil {
+		return err
+	}
+	for _, p := range problems {
+		d.log.Warn("configuration", "finding", p.String())
+	}
+	d.chain.Store(chain)
+	return d.setListeners(c)
+}
+
+func (d *daemon) chainOptions() hooks.Options {
+	d.generation++
+	return hooks.Options{Generation: d.generation, Observer: d.record, Log: d.log}
+}
+
+// setListeners gives each socket what its [[listen]] says now.
+func (d *daemon) setListeners(c *config.Config) error {
+	facts := make([]*gate.Listener, len(d.listeners))
+	for i, l := range d.listeners {
+		entry := findListen(c, l.name)
+		if entry == nil {
+			continue
+		}
+		rules, problems := loadRules(entry)
+		if err := problems.Err(); err != nil {
+			return err
+		}
+		facts[i] = &gate.Listener{
+			Name: entry.Name, Protocol: entry.Protocol, StartTLS: entry.TLS == "starttls",
+			RelayFrom: entry.RelayFrom, XclientFrom: entry.XclientFrom, Rules: rules,
+		}
+	}
+	for i, l := range d.listeners {
+		if facts[i] != nil {
+			l.facts.Store(facts[i])
+		}
+	}
+	return nil
+}
+
+// own tells whether one of our listeners is there, so that mail exchangers that
+// lead back to us are found.
+func (d *daemon) own(at netip.AddrPort) bool {
+	for _, l := range d.listeners {
+		ours, ok := l.Addr().(*net.TCPAddr)
+		if !ok || ours.Port != int(at.Port()) {
+			continue
+		}
+		if ip := ours.AddrPort().Addr().Unmap(); ip == at.Addr().Unmap() || ip.IsUnspecified() && at.Addr().IsLoopback() {
+			return true
+		}
+	}
+	return false
+}
+
+// acquire is the newest generation, kept open until it is released.
+func (d *daemon) acquire() *hooks.Chain {
+	for {
+		if c := d.chain.Load(); c.Acquire() {
+			return c
+		}
+	}
+}
+
+// bounce queues a notice of our own. Policies are not asked about it.
+func (d *daemon) bounce(ctx context.Context, n *send.Notice) message.Reply {
+	protocol := "bounce"
+	if n.Kind == send.Double {
+		protocol = intake.DoubleBounce
+	}
+	tx := intake.NewLocal(protocol, message.Address{}, []message.Address{n.To})
+	return d.intake.Inject(ctx, hooks.NewChain(nil, hooks.Options{Observer: d.record}), tx, bytes.NewReader(n.Body))
+}
+
+// run serves until ctx is done, then stops cleanly.
+func (d *daemon) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var parts sync.WaitGroup
+	fatal := make(chan error, len(d.listeners)+3)
+	part := func(f func() error) {
+		parts.Go(func() {
+			if err := f(); err != nil {
+				fatal <- err
+				cancel()
+			}
+		})
+	}
+	stopped := context.AfterFunc(ctx, func() { d.stopping.Store(true) })
+	defer stopped()
+	part(func() error { return d.sender.Run(ctx) })
+	for _, l := range d.listeners {
+		part(func() error { return d.gate.Serve(ctx, l, l.facts.Load, d.smtpd.Serve) })
+	}
+	d.serveConsole(ctx, part)
+	part(func() error { d.watchCertificates(ctx); return nil })
+	parts.Go(func() { d.takeDrops(ctx) })
+	parts.Wait()
+	close(fatal)
+	var all error
+	for err := range fatal {
+		all = errors.Join(all, err)
+	}
+	return errors.Join(all, d.close())
+}
+
+// watchCertificates loads certificate files that changed, once a minute.
+func (d *daemon) watchCertificates(ctx context.Context) {
+	files := func() []string {
+		t := d.config.Load().TLS
+		return append(append([]string(nil), t.Certificate...), t.Key...)
+	}
+	seen := gate.Changed(files()...)
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := gate.Changed(files()...)
+		if now.Equal(seen) {
+			continue
+		}
+		seen = now
+		t := d.config.Load().TLS
+		if err := d.certs.Load(t.Certificate, t.Key); err != nil {
+			d.log.Error("certificate not reloaded, the one before stays", "error", err)
+			continue
+		}
+		d.log.Info("certificate reloaded")
+	}
+}
+
+// takeDrops brings mail in that was injected while no daemon ran.
+func (d *daemon) takeDrops(ctx context.Context) {
+	d.dropping.Lock()
+	defer d.dropping.Unlock()
+	err := queue.TakeDrops(d.dropDir(), d.log, func(drop queue.Drop, body io.Reader) error {
+		tx := intake.NewLocal("local", drop.Sender, drop.Recipients)
+		if message.ValidID(drop.ID) {
+			if _, err := d.queue.Load(drop.ID); err == nil {
+				return nil // committed before a crash, only its file was left
+			}
+			tx.ID = drop.ID
+		}
+		if drop.EightBit {
+			tx.Params = []hooks.Param{{Key: "BODY", Value: "8BITMIME"}}
+		}
+		chain := d.acquire()
+		defer chain.Release()
+		r := d.intake.Inject(ctx, chain, tx, body)
+		if r.Temporary() {
+			return r
+		}
+		if r.Negative() && !drop.Sender.IsNull() {
+			// Who injected it is gone: a refusal can only be mailed back.
+			d.refuseDrop(ctx, drop, r)
+		}
+		return nil
+	})
+	if err != nil {
+		d.log.Error("drop directory", "error", err)
+	}
+}
+
+// refuseDrop mails a refusal to the sender of a message that was injected while
+// no daemon ran.
+func (d *daemon) refuseDrop(ctx context.Context, drop queue.Drop, r message.Reply) {
+	m := &queue.Message{ID: drop.ID, Sender: drop.Sender, Arrived: drop.Arrived}
+	for _, a := range drop.Recipients {
+		m.Recipients = append(m.Recipients, queue.Recipient{Address: a, State: queue.Failed, Last: r})
+	}
+	n := send.RefusalNotice(d.config.Load().Server.Hostname, m)
+	if answer := d.bounce(ctx, n); answer.Negative() {
+		d.log.Error("refusal of an injected message not told", "id", drop.ID, "sender", drop.Sender.String(), "refusal", r, "error", answer)
+	}
+}
+
+func (d *daemon) dropDir() string { return filepath.Join(d.config.Load().Server.DataDir, "drop") }
+
+// close closes what was opened, the last first.
+func (d *daemon) close() error {
+	var all error
+	for i := len(d.closers) - 1; i >= 0; i-- {
+		all = errors.Join(all, d.closers[i]())
+	}
+	d.closers = nil
+	return all
+}

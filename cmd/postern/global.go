@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/send"
+	"github.com/postern-mta/postern/etc"
+)
+
+// global is what every command shares: its streams and the -c flag.
+type global struct {
+	std  streams
+	file string
+}
+
+// load reads the configuration that the flags and the environment name, with
+// all its problems. Without a file it is the built-in default, to which the
+// machine's name is added.
+func (g *global) load() (*config.Config, config.Problems, error) {
+	path, embedded, err := config.Find(g.file, os.Getenv)
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	if !embedded {
+		c, problems := config.Load(path, config.Options{})
+		return c, problems, nil
+	}
+	c, problems := config.Load("", config.Options{Default: etc.Default})
+	if c != nil {
+		local := config.Route{ToDomain: []string{c.Server.Hostname}, NextHop: config.NextHop{Scheme: send.SchemeLocal}, Mode: "queue", TLS: "none"}
+		c.Routes = slices.Insert(c.Routes, 0, local)
+	}
+	return c, problems, nil
+}
+
+// settled is load for commands that need a configuration without errors.
+func (g *global) settled() (*config.Config, error) {
+	c, problems, err := g.load()
+	if err != nil {
+		return nil, err
+	}
+	if err := problems.Err(); err != nil {
+		return nil, fmt.Errorf("the configuration has errors:\n%w", err)
+	}
+	return c, nil
+}
+
+// name is how messages call the configuration.
+func name(c *config.Config) string {
+	if c.Path == "" {
+		return "the built-in default"
+	}
+	return c.Path
+}
+
+var errFound = errors.New("errors were found")

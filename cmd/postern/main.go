@@ -1,0 +1,142 @@
+// Command postern is the whole of Postern: the gateway (serve) and everything
+// that looks at it or speaks to it. Each subcommand is a thin file of its own;
+// the parts list of the daemon is in daemon.go.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker (see Makefile).
+var version = "0.1.0-dev"
+
+// streams are the standard streams, so that commands can be tested.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// Exit statuses that commands share.
+const (
+	exitDone    = 0
+	exitNo      = 1 // refused, nothing matched, unknown id, errors found
+	exitUsage   = 2 // wrong use
+	exitOffline = 3 // the daemon is down
+)
+
+// usageError is a mistake of whoever called: exit status 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// exitError ends with a status of its own; a nil error prints nothing.
+type exitError struct {
+	status int
+	error
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+func main() {
+	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// run is the whole program but for the exit.
+func run(args []string, std streams) int {
+	root := rootCommand(std)
+	root.SetArgs(args)
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	err := root.Execute()
+	if err == nil {
+		return exitDone
+	}
+	status := exitNo
+	if e, ok := errors.AsType[exitError](err); ok {
+		status = e.status
+		if e.error == nil {
+			return status
+		}
+	} else if _, ok := errors.AsType[usageError](err); ok || strings.HasPrefix(err.Error(), "unknown command") {
+		status = exitUsage // cobra's own error has no type
+	}
+	fmt.Fprintf(std.err, "postern: %v\n", err)
+	return status
+}
+
+func rootCommand(std streams) *cobra.Command {
+	g := &global{std: std}
+	root := &cobra.Command{
+		Use:   "postern",
+		Short: "A plugin-driven policy SMTP gateway",
+		Long: `Postern takes mail in, asks policies what to do with it, keeps what it accepted
+safe, and sends it on. Policies are Lua scripts or plugin processes.
+
+  postern serve                 run the gateway on built-in defaults
+  postern check -c FILE         find every mistake in a configuration
+  postern why ID                tell how a message was decided, step by step
+
+The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
+/etc/postern/postern.toml, else the built-in default.`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.PersistentFlags().StringVarP(&g.file, "config", "c", "", "configuration `FILE`")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+	})
+	root.AddCommand(
+		serveCommand(g), checkCommand(g), reloadCommand(g), statusCommand(g),
+		queueCommand(g), whyCommand(g), sendCommand(std), injectCommand(g),
+		policyCommand(g), pluginCommand(g),
+	)
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() {
+			group(c)
+		}
+		wrapArgs(c)
+	}
+	return root
+}
+
+// group makes a command that only holds others say so: its help without an
+// argument, an error with one that it does not know.
+func group(c *cobra.Command) {
+	c.Args = cobra.ArbitraryArgs
+	c.SuggestionsMinimumDistance = 2
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return c.Help()
+		}
+		hint := ""
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = fmt.Sprintf("; did you mean %q?", near[0])
+		}
+		return usageError{fmt.Errorf("%s has no command %q%s\nSee '%s --help'", c.CommandPath(), args[0], hint, c.CommandPath())}
+	}
+}
+
+// wrapArgs makes a wrong number of arguments a usage error in a command and all
+// below it.
+func wrapArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		wrapArgs(sub)
+	}
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/store"
+	"github.com/postern-mta/postern/hooks"
+	"github.com/postern-mta/postern/hooks/lua"
+	"github.com/postern-mta/postern/hooks/plugin"
+	"github.com/postern-mta/postern/scripts"
+)
+
+// policyLoader turns [[policy]] entries into handlers. It alone knows where a
+// name leads: to a site's script, a shipped one, or a plugin.
+type policyLoader struct {
+	log     *slog.Logger
+	library lua.Library
+	pool    *lua.Pool
+	plugins []string // folders beside the binary
+}
+
+func newPolicyLoader(_ *global, log *slog.Logger, r dns.Resolver, s store.Store, ours func(string) bool) *policyLoader {
+	p := &policyLoader{log: log, library: lua.Library{DNS: r, Store: s, Log: log, Ours: ours}, pool: lua.NewPool(0)}
+	if exe, err := os.Executable(); err == nil {
+		p.plugins = []string{filepath.Join(filepath.Dir(exe), "plugins")}
+	}
+	return p
+}
+
+// found is where a `use` leads.
+type found struct {
+	script []byte // source of a script, nil for a plugin
+	path   string // of the script as messages name it, or of the plugin's executable
+	dir    string // where a script's modules and files are
+	site   bool   // not shipped
+}
+
+// find resolves a `use`: a path, else a script of the site's policy_dir, a
+// shipped script, a plugin in plugin_dir, a plugin beside the binary.
+func (p *policyLoader) find(c *config.Config, use, path string) (found, error) {
+	if path != "" {
+		if filepath.Ext(path) != ".lua" {
+			return found{path: path, site: true}, checkExecutable(path)
+		}
+		return readScript(path)
+	}
+	if c.Server.PolicyDir != "" {
+		f, err := readScript(filepath.Join(c.Server.PolicyDir, use+".lua"))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+	}
+	if source, err := scripts.Files.ReadFile(use + ".lua"); err == nil {
+		return found{script: source, path: "scripts/" + use + ".lua", dir: c.Dir}, nil
+	}
+	for _, dir := range p.pluginDirs(c) {
+		exe := filepath.Join(dir, use)
+		if err := checkExecutable(exe); !errors.Is(err, fs.ErrNotExist) {
+			return found{path: exe}, err
+		}
+	}
+	names := p.names(c)
+	if near := config.Suggest(use, names); near != "" {
+		return found{}, fmt.Errorf("no policy is called %q; did you mean %q?", use, near)
+	}
+	return found{}, fmt.Errorf("no policy is called %q; write one of %s, or a path with a slash", use, strings.Join(names, ", "))
+}
+
+func (p *policyLoader) pluginDirs(c *config.Config) []string {
+	if c.Server.PluginDir == "" {
+		return p.plugins
+	}
+	return append([]string{c.Server.PluginDir}, p.plugins...)
+}
+
+func readScript(path string) (found, error) {
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return found{}, fmt.Errorf("the script can't be read: %w; write the path of a readable .lua file", err)
+	}
+	return found{script: source, path: path, dir: filepath.Dir(path), site: true}, nil
+}
+
+func checkExecutable(path string) error {
+	st, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the plugin can't be found: %w; write the path of an executable, or of a .lua script", err)
+	case !st.Mode().IsRegular() || st.Mode()&0o111 == 0:
+		return fmt.Errorf("%s is not an executable file; make it one with chmod +x, or write the path of a .lua script", path)
+	}
+	return nil
+}
+
+// names lists what `use` may say without a path.
+func (p *policyLoader) names(c *config.Config) []string {
+	var names []string
+	add := func(f fs.FS, dir bool) {
+		entries, _ := fs.ReadDir(f, ".")
+		for _, e := range entries {
+			name, script := strings.CutSuffix(e.Name(), ".lua")
+			if !e.IsDir() && script != dir && !strings.HasSuffix(name, "_test") {
+				names = append(names, name)
+			}
+		}
+	}
+	add(scripts.Files, false)
+	add(os.DirFS(c.Server.PolicyDir), false)
+	for _, dir := range p.pluginDirs(c) {
+		add(os.DirFS(dir), true)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// chain builds a generation: the configured policies, then the rules that are
+// built in. All problems come at once; with an error among them nothing is left
+// running, and the chain is nil.
+func (p *policyLoader) chain(c *config.Config, o hooks.Options, last ...hooks.Handler) (*hooks.Chain, config.Problems) {
+	var entries []hooks.Entry
+	var problems config.Problems
+	names := map[string]int{}
+	for i := range c.Policies {
+		e, found := p.load(c, &c.Policies[i])
+		problems = append(problems, found...)
+		if e == nil {
+			continue
+		}
+		if names[e.Name]++; names[e.Name] > 1 {
+			e.Name = fmt.Sprintf("%s-%d", e.Name, names[e.Name])
+		}
+		entries = append(entries, *e)
+	}
+	for _, h := range last {
+		entries = append(entries, hooks.Entry{Handler: h})
+	}
+	chain := hooks.NewChain(entries, o)
+	if problems.Err() != nil {
+		chain.Retire()
+		return nil, problems.Sorted()
+	}
+	return chain, problems.Sorted()
+}
+
+// load makes one entry; nil where it has an error.
+func (p *policyLoader) load(c *config.Config, pol *config.Policy) (*hooks.Entry, config.Problems) {
+	f, err := p.find(c, pol.Use, pol.Path)
+	if err != nil {
+		return nil, config.Problems{pol.Problem("use", err.Error())}
+	}
+	e := &hooks.Entry{
+		Name: pol.Name, Timeout: pol.Timeout, FailOpen: pol.OnFailure == "pass", Immune: pol.Immune,
+		When: hooks.When{
+			Listener: pol.When.Listener, Client: pol.When.Client, ClientNot: pol.When.ClientNot,
+			RcptDomain: pol.When.RcptDomain, SenderDomain: pol.When.SenderDomain, Authenticated: pol.When.Authenticated,
+		},
+	}
+	switch pol.Mode {
+	case "shadow":
+		e.Mode = hooks.Shadow
+	case "off":
+		e.Mode = hooks.Off
+	}
+	var problems config.Problems
+	if f.script != nil {
+		problems = p.script(f, pol, e)
+	} else {
+		problems = p.plugin(c, f, pol, e)
+	}
+	if problems.Err() != nil {
+		return nil, problems
+	}
+	return e, problems
+}
+
+func (p *policyLoader) script(f found, pol *config.Policy, e *hooks.Entry) config.Problems {
+	script, found := p.compile(f, pol.Name)
+	problems := scriptProblems(f.path, found)
+	if lua.Failed(found) {
+		return problems
+	}
+	policy, found := script.Instance(pol.Settings)
+	for _, one := range found {
+		q := pol.Problem(one.Key, one.Text)
+		q.Warning = one.Warning
+		problems = append(problems, q)
+	}
+	if lua.Failed(found) {
+		return problems
+	}
+	e.Handler = policy
+	if pol.OnFailure == "" {
+		e.FailOpen = script.FailOpen()
+	}
+	if pol.Immune == nil {
+		e.Immune = script.Immune()
+	}
+	if e.Timeout == 0 {
+		e.Timeout = script.Timeout()
+	}
+	return problems
+}
+
+func (p *policyLoader) compile(f found, name string) (*lua.Script, []lua.Problem) {
+	return lua.Compile(f.path, f.script, lua.Options{
+		Library: p.library, Modules: []fs.FS{os.DirFS(f.dir), modules()}, Dir: f.dir, Pool: p.pool,
+	})
+}
+
+// modules are the shipped modules that every script may require.
+func modules() fs.FS {
+	lib, err := fs.Sub(scripts.Files, "lib")
+	if err != nil {
+		panic(err) // "lib" is a valid path
+	}
+	return lib
+}
+
+func scriptProblems(path string, list []lua.Problem) config.Problems {
+	var problems config.Problems
+	for _, one := range list {
+		problems = append(problems, config.Problem{File: path, Line: max(one.Line, 1), Key: one.Key, Text: one.Text, Warning: one.Warning})
+	}
+	return problems
+}
+
+// maxTemp is the longest folder under which a plugin's socket still has a path
+// that the system takes.
+const maxTemp = 40
+
+// shortTemp is the folder for plugins' sockets: the system's, unless that is too
+// long for them.
+func shortTemp() string {
+	if dir := os.TempDir(); len(dir) <= maxTemp {
+		return dir
+	}
+	return "/tmp"
+}
+
+func (p *policyLoader) plugin(c *config.Config, f found, pol *config.Policy, e *hooks.Entry) config.Problems {
+	h, found, err := plugin.Load(f.path, plugin.Options{Name: pol.Name, Settings: pol.Settings, Dir: c.Dir, TempDir: shortTemp(), Log: p.log})
+	if err != nil {
+		return config.Problems{pol.Problem("use", err.Error())}
+	}
+	var problems config.Problems
+	for _, one := range found {
+		problems = append(problems, pol.Problem(one.Key, one.Text))
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	about := h.Description()
+	e.Handler = h
+	if pol.OnFailure == "" {
+		e.FailOpen = about.OnFailure == "pass"
+	}
+	if pol.Immune == nil {
+		e.Immune = about.Immune
+	}
+	if e.Timeout == 0 {
+		e.Timeout = about.Timeout
+	}
+	return nil
+}

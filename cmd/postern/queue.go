@@ -1,0 +1,419 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/console"
+	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/core/queue/pebble"
+	"github.com/postern-mta/postern/hooks"
+)
+
+func queueCommand(g *global) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "queue",
+		Short: "Look at the queue and give it orders",
+		Long: `list, show and summary look at the queue, with the daemon down too. retry and
+delete choose messages by ids, by filters, or --all; they show what they would
+touch and ask, unless --yes says so.
+
+Exit status: 0 done, 1 nothing matched or unknown id, 2 wrong use (also: no
+terminal to ask on and no --yes), 3 the daemon is down.`,
+	}
+	c.AddCommand(
+		queueList(g), queueShow(g), queueSummary(g),
+		queueAct(g, "retry", "Try messages now, whatever their schedule says", "tried"),
+		queueAct(g, "delete", "Delete messages; nobody is told", "deleted"),
+	)
+	return c
+}
+
+// filterFlags adds the flags that choose messages.
+type filterFlags struct {
+	console.Filter
+	older string
+	size  string
+}
+
+func (f *filterFlags) add(c *cobra.Command) {
+	fl := c.Flags()
+	fl.StringVar(&f.Sender, "sender", "", "of this `ADDRESS`; @domain: of anybody there; <>: the null sender")
+	fl.StringVar(&f.Recipient, "rcpt", "", "to this `ADDRESS`; @domain: to anybody there")
+	fl.StringVar(&f.Domain, "domain", "", "to a recipient at this `DOMAIN`; *.domain: below it")
+	fl.StringVar(&f.older, "older", "", "arrived longer ago than this `DURATION`, such as 2h or 3d")
+	fl.StringVar(&f.size, "size", "", "at least this `SIZE`, such as 10MiB")
+	fl.StringVar(&f.Reason, "reason", "", "whose last reply holds this `TEXT`")
+	fl.BoolVar(&f.Held, "held", false, "held ones")
+	fl.BoolVar(&f.Quarantined, "quarantined", false, "those in quarantine")
+}
+
+func (f *filterFlags) filter(ids []string) (console.Filter, error) {
+	f.IDs = ids
+	if f.older != "" {
+		d, err := config.ParseDuration(f.older)
+		if err != nil {
+			return f.Filter, usageError{fmt.Errorf("--older: %w", err)}
+		}
+		f.Before = time.Now().Add(-d)
+	}
+	if f.size != "" {
+		n, err := config.ParseSize(f.size)
+		if err != nil {
+			return f.Filter, usageError{fmt.Errorf("--size: %w", err)}
+		}
+		f.MinSize = n
+	}
+	return f.Filter, nil
+}
+
+func queueList(g *global) *cobra.Command {
+	var f filterFlags
+	asJSON := false
+	c := &cobra.Command{
+		Use:   "list [ID...]",
+		Short: "List messages, the oldest first",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			filter, err := f.filter(args)
+			if err != nil {
+				return err
+			}
+			return list(cmd.Context(), g, filter, asJSON)
+		},
+	}
+	f.add(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
+	return c
+}
+
+func list(ctx context.Context, g *global, f console.Filter, asJSON bool) error {
+	view, err := openView(ctx, g)
+	if err != nil {
+		return err
+	}
+	defer view.close()
+	w := bufio.NewWriter(g.std.out)
+	enc := json.NewEncoder(w)
+	n, now := 0, time.Now()
+	for row, err := range view.rows(f) {
+		if err != nil {
+			return errors.Join(err, w.Flush())
+		}
+		n++
+		if asJSON {
+			if err := enc.Encode(row); err != nil {
+				return err
+			}
+			continue
+		}
+		row.Print(w, now)
+	}
+	if n == 0 && !asJSON {
+		fmt.Fprintln(w, "nothing matches")
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if n == 0 && len(f.IDs) > 0 {
+		return exitError{exitNo, errors.New("no such message in the queue")}
+	}
+	return nil
+}
+
+func queueShow(g *global) *cobra.Command {
+	asJSON, body := false, false
+	c := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one message with all that the queue knows",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			view, err := openView(cmd.Context(), g)
+			if err != nil {
+				return err
+			}
+			defer view.close()
+			if body {
+				return view.body(args[0], g.std.out)
+			}
+			d, err := view.show(args[0])
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return json.NewEncoder(g.std.out).Encode(d)
+			}
+			d.Print(g.std.out, time.Now())
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&body, "body", false, "print the stored message itself")
+	return c
+}
+
+func queueSummary(g *global) *cobra.Command {
+	asJSON := false
+	c := &cobra.Command{
+		Use:   "summary",
+		Short: "Count what waits for each destination",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			view, err := openView(cmd.Context(), g)
+			if err != nil {
+				return err
+			}
+			defer view.close()
+			s, err := view.summary()
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return json.NewEncoder(g.std.out).Encode(s)
+			}
+			s.Print(g.std.out, time.Now())
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// view is the queue as a command sees it: through the daemon, or, while none
+// runs, read-only from the disk.
+type view struct {
+	ctx    context.Context
+	config *config.Config
+	client *console.Client
+	queue  *queue.Queue // nil where there is none yet
+}
+
+func openView(ctx context.Context, g *global) (*view, error) {
+	c, err := g.settled()
+	if err != nil {
+		return nil, err
+	}
+	v := &view{ctx: ctx, config: c}
+	v.client, err = dial(c)
+	if err == nil {
+		return v, nil
+	}
+	if !isDown(err) {
+		return nil, err
+	}
+	v.queue, err = queue.Open(filepath.Join(c.Server.DataDir, "queue"), pebble.Open, queue.Options{ReadOnly: true})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return v, nil
+}
+
+func (v *view) close() {
+	if v.client != nil {
+		v.client.Close()
+	}
+	if v.queue != nil {
+		_ = v.queue.Close()
+	}
+}
+
+func (v *view) messages(f console.Filter) iter.Seq2[*queue.Message, error] {
+	if v.queue == nil {
+		return func(func(*queue.Message, error) bool) {}
+	}
+	return v.queue.All(f.Matches)
+}
+
+func (v *view) rows(f console.Filter) iter.Seq2[console.Row, error] {
+	if v.client != nil {
+		return v.client.QueueList(v.ctx, f)
+	}
+	return func(yield func(console.Row, error) bool) {
+		for m, err := range v.messages(f) {
+			row := console.Row{}
+			if err == nil {
+				row = console.RowOf(m)
+			}
+			if !yield(row, err) {
+				return
+			}
+		}
+	}
+}
+
+func (v *view) show(id string) (console.Detail, error) {
+	if v.client != nil {
+		d, err := v.client.QueueShow(v.ctx, id)
+		return d, unknown(id, err)
+	}
+	if v.queue == nil {
+		return console.Detail{}, unknown(id, queue.ErrNotFound)
+	}
+	m, err := v.queue.Load(id)
+	if err != nil {
+		return console.Detail{}, unknown(id, err)
+	}
+	return console.DetailOf(m), nil
+}
+
+func (v *view) body(id string, w io.Writer) error {
+	if v.client != nil {
+		b, err := v.client.QueueBody(v.ctx, id)
+		if err != nil {
+			return unknown(id, err)
+		}
+		defer b.Close()
+		_, err = io.Copy(w, b)
+		return err
+	}
+	if v.queue == nil {
+		return unknown(id, queue.ErrNotFound)
+	}
+	b, closer, err := v.queue.Body(id)
+	if err != nil {
+		return unknown(id, err)
+	}
+	defer closer.Close()
+	_, err = io.Copy(w, io.NewSectionReader(b, 0, b.Size()))
+	return err
+}
+
+func (v *view) summary() (console.Summary, error) {
+	if v.client != nil {
+		return v.client.QueueSummary(v.ctx)
+	}
+	return console.Summarize(v.messages(console.Filter{All: true}), func(m *queue.Message, r int) string { return destination(v.config, m, r) }, 0)
+}
+
+// unknown makes "not found" an exit status of 1 that names the id.
+func unknown(id string, err error) error {
+	if errors.Is(err, queue.ErrNotFound) || err != nil && console.IsNotFound(err) {
+		return exitError{exitNo, fmt.Errorf("%s: no such message in the queue", id)}
+	}
+	return err
+}
+
+// queueAct is a command that changes messages.
+func queueAct(g *global, act, short, done string) *cobra.Command {
+	var f filterFlags
+	var yes, dry, asJSON bool
+	c := &cobra.Command{
+		Use:   act + " ID... | filters | --all",
+		Short: short,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			filter, err := f.filter(args)
+			if err != nil {
+				return err
+			}
+			if err := filter.Check(); err != nil {
+				return usageError{err}
+			}
+			return order(cmd.Context(), g, act, done, console.Order{Filter: filter, DryRun: dry}, yes, asJSON)
+		},
+	}
+	f.add(c)
+	fl := c.Flags()
+	fl.BoolVar(&f.All, "all", false, "every message")
+	fl.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	fl.BoolVarP(&dry, "dry-run", "n", false, "only tell what would be done")
+	fl.BoolVar(&asJSON, "json", false, "print a JSON object a message")
+	return c
+}
+
+func order(ctx context.Context, g *global, act, done string, o console.Order, yes, asJSON bool) error {
+	c, err := g.settled()
+	if err != nil {
+		return err
+	}
+	client, err := dial(c)
+	if err != nil {
+		return offline(err)
+	}
+	defer client.Close()
+	if !yes && !o.DryRun {
+		if err := ask(ctx, g, client, act, o); err != nil {
+			return err
+		}
+	}
+	n, missing := 0, 0
+	enc := json.NewEncoder(g.std.out)
+	for d, err := range client.QueueAct(ctx, act, o) {
+		if err != nil {
+			return offline(err)
+		}
+		if asJSON {
+			if err := enc.Encode(d); err != nil {
+				return err
+			}
+		}
+		switch {
+		case d.Problem != "":
+			missing++
+			fmt.Fprintf(g.std.err, "postern: %s: %s\n", d.ID, d.Problem)
+		default:
+			n++
+			if o.DryRun && !asJSON {
+				fmt.Fprintf(g.std.out, "%s  <%s>  %s\n", d.ID, printable(d.Sender), count(d.Recipients, "recipient"))
+			}
+		}
+	}
+	if o.DryRun {
+		done = "would be " + done
+	}
+	if !asJSON {
+		fmt.Fprintf(g.std.out, "%s %s\n", count(n, "message"), done)
+	}
+	if n == 0 || missing > 0 {
+		return exitError{status: exitNo}
+	}
+	return nil
+}
+
+// ask shows how many messages an order would touch and asks for a yes.
+func ask(ctx context.Context, g *global, client *console.Client, act string, o console.Order) error {
+	in, ok := g.std.in.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return usageError{errors.New("there is no terminal to ask on: say --yes, or --dry-run to see what would be done")}
+	}
+	o.DryRun = true
+	n := 0
+	for d, err := range client.QueueAct(ctx, act, o) {
+		if err != nil {
+			return offline(err)
+		}
+		if d.Problem == "" {
+			n++
+		}
+	}
+	if n == 0 {
+		return exitError{exitNo, errors.New("nothing matches")}
+	}
+	fmt.Fprintf(g.std.err, "%s %s? [y/N] ", act, count(n, "message"))
+	line, err := bufio.NewReader(in).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); err != nil || answer != "y" && answer != "yes" {
+		return exitError{exitNo, errors.New("nothing was done")}
+	}
+	return nil
+}
+
+// factsOf is what routes want to know of a queued message.
+func factsOf(m *queue.Message) (netip.Addr, []string) {
+	var f hooks.Facts
+	if json.Unmarshal(m.Facts, &f) != nil {
+		return netip.Addr{}, nil
+	}
+	return f.Client.Addr(), f.Tags
+}

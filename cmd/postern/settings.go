@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+
+	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/gate"
+	"github.com/postern-mta/postern/core/intake"
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/remote"
+	"github.com/postern-mta/postern/core/send"
+	"github.com/postern-mta/postern/core/smtpd"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// This file turns the configuration's plain values into what each package
+// wants: one function a package.
+
+func dnsOptions(c *config.Config) dns.Options {
+	o := dns.Options{Timeout: c.DNS.Timeout}
+	for _, s := range c.DNS.Servers {
+		o.Servers = append(o.Servers, s.String())
+	}
+	return o
+}
+
+func gateLimits(c *config.Config) gate.Limits {
+	return gate.Limits{Connections: c.Limits.Connections, PerClient: c.Limits.ConnectionsPerClient}
+}
+
+func intakeSettings(c *config.Config) intake.Settings {
+	var list []intake.Domain
+	for i := range c.Domains {
+		d := &c.Domains[i]
+		var known func(context.Context, message.Address) (bool, error)
+		if !d.Recipients.Any {
+			known = func(_ context.Context, a message.Address) (bool, error) {
+				return d.Recipients.Valid(a.Local, a.Domain), nil
+			}
+		}
+		for _, name := range d.Names {
+			list = append(list, intake.Domain{Name: name, Known: known})
+		}
+	}
+	routes := sendRoutes(c)
+	return intake.Settings{
+		Hostname: c.Server.Hostname, Domains: intake.NewDomains(list),
+		MessageSize: c.Limits.MessageSize, HeaderSize: c.Limits.HeaderSize, Hops: c.Limits.Hops,
+		Score: intake.Score{Tag: c.Score.Tag, Quarantine: c.Score.Quarantine, Reject: c.Score.Reject},
+		Routed: func(tx *hooks.Transaction, rcpt message.Address) bool {
+			_, ok := routes.Find(tx.Sender, rcpt, func() (netip.Addr, []string) { return tx.Session.Client.Addr(), tx.Tags })
+			return ok
+		},
+	}
+}
+
+// sendRoutes are the configured routes.
+func sendRoutes(c *config.Config) send.Routes {
+	routes := make(send.Routes, 0, len(c.Routes))
+	for _, r := range c.Routes {
+		hop := send.NextHop{Scheme: r.NextHop.Scheme, Host: r.NextHop.Host}
+		if r.NextHop.Port != 0 {
+			hop.Port = strconv.Itoa(int(r.NextHop.Port))
+		}
+		routes = append(routes, send.Route{
+			ToDomain: r.ToDomain, ToAddress: r.ToAddress, FromDomain: r.FromDomain, FromAddress: r.FromAddress,
+			Client: r.Client, Tag: r.Tag, NextHop: hop, TLS: r.TLS,
+		})
+	}
+	return routes
+}
+
+func sendConfig(c *config.Config, in *intake.Intake) send.Config {
+	s := send.Config{
+		Hostname: c.Server.Hostname, Routes: sendRoutes(c), Lifetime: c.Queue.Lifetime, DelayNotice: c.Queue.DelayNotice,
+		ConcurrencyLocal: c.Delivery.ConcurrencyLocal, ConcurrencyRemote: c.Delivery.ConcurrencyRemote, PerDestination: c.Delivery.PerDestination,
+	}
+	if !c.Queue.Retry.Quadratic() {
+		s.RetryLocal = send.Delays(c.Queue.Retry.Delays)
+		s.RetryRemote = s.RetryLocal
+	}
+	for _, r := range c.Delivery.Rules {
+		s.Rules = append(s.Rules, send.DestinationRule{Destination: r.Destination, Concurrency: r.Concurrency, Count: r.Rate.Count, Per: r.Rate.Per})
+	}
+	s.DoubleBounceTo = doubleBounceTo(c, in)
+	return s
+}
+
+// doubleBounceTo is who hears of bounces that fail: the configured address, else
+// postmaster at our host name where that is one of our domains, else nobody.
+func doubleBounceTo(c *config.Config, in *intake.Intake) message.Address {
+	if a, err := message.ParseAddress(c.Queue.DoubleBounceTo); err == nil && !a.IsNull() {
+		return a
+	}
+	if in.Ours(c.Server.Hostname) {
+		return message.Address{Local: "postmaster", Domain: c.Server.Hostname}
+	}
+	return message.Address{}
+}
+
+func remoteSettings(c *config.Config) remote.Settings {
+	return remote.Settings{Hostname: c.Server.Hostname, Helo: c.Delivery.Helo}
+}
+
+func smtpdLimits(c *config.Config) smtpd.Limits {
+	l := c.Limits
+	return smtpd.Limits{
+		Recipients: l.Recipients, Errors: l.Errors, CommandTimeout: l.CommandTimeout, DataTimeout: l.DataTimeout,
+		MinDataRate: l.MinDataRate, NormaliseLF: l.BareLF == "normalise",
+	}
+}
+
+func findListen(c *config.Config, name string) *config.Listen {
+	for i := range c.Listen {
+		if c.Listen[i].Name == name {
+			return &c.Listen[i]
+		}
+	}
+	return nil
+}
+
+// loadRules reads a listener's connection rules; their errors stand at the lines
+// of the rules file.
+func loadRules(l *config.Listen) (*gate.Rules, config.Problems) {
+	if l.Rules == "" {
+		return nil, nil
+	}
+	f, err := os.Open(l.Rules)
+	if err != nil {
+		return nil, config.Problems{l.Problem("rules", fmt.Sprintf("%v; write the path of a readable file", err))}
+	}
+	defer f.Close()
+	rules, errs := gate.ParseRules(f)
+	var problems config.Problems
+	for _, e := range errs {
+		problems = append(problems, config.Problem{File: l.Rules, Line: e.Line, Key: "rules", Text: e.Text})
+	}
+	return rules, problems
+}

@@ -1,0 +1,46 @@
+package t
+
+import (
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The generated documents are as new as their sources.
+func TestGeneratedDocuments(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "go", "run", "./docgen", dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, name := range []string{"stages.md", "config.md"} {
+		if read(t, filepath.Join(dir, name)) != read(t, filepath.Join("../docs", name)) {
+			t.Errorf("docs/%s is behind its source: run make generate", name)
+		}
+	}
+}
+
+// Every link of a document leads somewhere.
+func TestDocumentLinks(t *testing.T) {
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("../docs/policies/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
+	for _, file := range append(append(files, more...), "../README.md") {
+		for _, m := range link.FindAllStringSubmatch(read(t, file), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			if found, _ := filepath.Glob(filepath.Join(filepath.Dir(file), m[1])); len(found) == 0 {
+				t.Errorf("%s links to %s, which is not there", file, m[1])
+			}
+		}
+	}
+}
