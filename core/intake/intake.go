@@ -47,7 +47,7 @@ type Settings struct {
 	Domains     *Domains
 	MessageSize int64 // bytes; what is larger is refused with 552 5.3.4
 	HeaderSize  int64 // bytes of header section
-	Hops        int   // Received fields at which a message is in a loop
+	Hops        int   // Received fields above which a message is in a loop
 	Score       Score
 	// Routed tells whether a route exists for mail to a domain that is not ours;
 	// a relaying client may send nowhere else. nil: everywhere.

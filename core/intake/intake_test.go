@@ -171,7 +171,7 @@ func TestRefusals(t *testing.T) {
 		{"size", chain(), simple + strings.Repeat("x", 1<<20), "552 5.3.4"},
 		{"header size", chain(), strings.Repeat("X-Flood: h\r\n", 2000) + "\r\n", "552 5.3.4"},
 		{"one long header line", chain(), "X: " + strings.Repeat("h", 20<<10), "552 5.3.4"},
-		{"hops", chain(), strings.Repeat("Received: x\r\n", 5) + "\r\n", "554 5.4.6"},
+		{"hops", chain(), strings.Repeat("Received: x\r\n", 6) + "\r\n", "554 5.4.6"},
 		{"headers", say(hooks.Headers, hooks.Reject), simple, "554 5.7.1"},
 		{"message", say(hooks.Message, hooks.Reject), simple, "554 5.7.1"},
 		{"queue", say(hooks.Queue, hooks.Defer), simple, "451 4.7.1"},

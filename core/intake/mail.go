@@ -104,7 +104,7 @@ func (m *Mail) headerDone(n int) {
 	m.complete, m.headLen = true, n
 	m.head = m.head[:n:n]
 	m.tx.Header = message.ParseHeader(m.head)
-	if m.tx.Header.Count("Received") >= m.set.Hops {
+	if m.tx.Header.Count("Received") > m.set.Hops {
 		m.refuse(hooks.Headers, errHops)
 		return
 	}
@@ -156,6 +156,9 @@ func (m *Mail) settle(d hooks.Decision) {
 // way round.
 func (m *Mail) judge(at hooks.Stage) (ended bool) {
 	d := m.chain.Run(m.ctx, at, m.tx)
+	for _, r := range m.tx.Recipients { // a policy may have added or replaced some
+		r.Ours = m.set.Domains.find(r.Address.Domain) != nil
+	}
 	if d.Verb != hooks.Pass && d.Verb != hooks.Accept {
 		m.settle(d)
 	}

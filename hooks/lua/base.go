@@ -1,0 +1,264 @@
+package lua
+
+import (
+	"fmt"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+)
+
+// maxUnpack is how many values a call can return by unpack or string.byte.
+const maxUnpack = 4096
+
+// absent are globals of gopher-lua that policies don't get.
+var absent = [...]string{
+	"collectgarbage", "dofile", "getfenv", "load", "loadfile", "loadstring", "module", "newproxy", "rawget", "rawset",
+	"setfenv", "_printregs", "_GOPHER_LUA_VERSION",
+}
+
+// laterLibraries are names of the design that this version has not got yet.
+var laterLibraries = [...]string{"arc", "base64", "dkim", "dmarc", "geoip", "hash", "http", "lookup", "metric", "mime", "parallel", "spf", "tcp", "time"}
+
+// open fills the globals.
+func (st *state) open() {
+	L := st.L
+	lua.OpenBase(L)
+	lua.OpenMath(L)
+	L.SetTop(0)
+	g := L.G.Global
+	for _, name := range absent {
+		g.RawSetString(name, lua.LNil)
+	}
+	if m, ok := g.RawGetString("math").(*lua.LTable); ok {
+		m.RawSetString("randomseed", lua.LNil)
+	}
+	st.newClasses()
+	st.same = L.NewFunction(same)
+	for name, f := range map[string]lua.LGFunction{
+		"error": st.raise, "getmetatable": st.getMetatable, "setmetatable": st.setMetatable, "pairs": st.pairs, "pcall": st.pcall,
+		"print": st.print, "require": st.require, "unpack": st.unpack, "xpcall": st.xpcall, "now": st.now, "policy": st.declare,
+	} {
+		g.RawSetString(name, L.NewFunction(f))
+	}
+	g.RawSetString("debug", st.library(map[string]lua.LGFunction{"traceback": st.traceback}))
+	st.openText(g)
+	st.openTables(g)
+	st.openDecisions(g)
+	st.openKinds(g)
+	st.openDNS(g)
+	st.openIP(g)
+	st.openAddr(g)
+	st.openStore(g)
+	st.openRegex(g)
+	st.openLog(g)
+	st.openJSON(g)
+	for _, name := range laterLibraries {
+		g.RawSetString(name, st.object(laterName(name), st.later))
+	}
+}
+
+// globalNames lists what scripts find; the same in every state.
+func globalNames(st *state) []string {
+	var names []string
+	st.L.G.Global.ForEach(func(k, _ lua.LValue) { names = append(names, k.String()) })
+	return names
+}
+
+// library makes a table of functions.
+func (st *state) library(functions map[string]lua.LGFunction) *lua.LTable {
+	t := st.L.CreateTable(0, len(functions))
+	for name, f := range functions {
+		t.RawSetString(name, st.L.NewFunction(f))
+	}
+	return t
+}
+
+// laterName is a global that a later version will have.
+type laterName string
+
+func (n laterName) luaKind() string { return string(n) }
+
+func notYet(L *lua.LState, what string) {
+	L.RaiseError("%s is not available in this version", what)
+}
+
+func (st *state) getMetatable(L *lua.LState) int {
+	L.CheckAny(1)
+	L.Push(L.GetMetatable(L.Get(1)))
+	return 1
+}
+
+func (st *state) setMetatable(L *lua.LState) int {
+	t := L.CheckTable(1)
+	if L.Get(2) != lua.LNil {
+		L.CheckTable(2)
+	}
+	st.writable(L, t)
+	if L.GetMetaField(t, "__metatable") != lua.LNil {
+		L.RaiseError("cannot change a protected metatable")
+	}
+	L.SetMetatable(t, L.Get(2))
+	L.SetTop(1)
+	return 1
+}
+
+// pairs walks tables, and the notes.
+func (st *state) pairs(L *lua.LState) int {
+	L.CheckAny(1)
+	if u, ok := L.Get(1).(*lua.LUserData); ok {
+		n, ok := u.Value.(*notes)
+		if !ok {
+			L.RaiseError("pairs: %s is no table", kindOf(u))
+		}
+		L.Replace(1, n.table(st))
+	}
+	t := L.CheckTable(1)
+	L.Push(L.G.Global.RawGetString("next"))
+	L.Push(t)
+	L.Push(lua.LNil)
+	return 3
+}
+
+func (st *state) unpack(L *lua.LState) int {
+	t := L.CheckTable(1)
+	from, to := L.OptInt(2, 1), 0
+	if L.Get(3) == lua.LNil {
+		to = t.Len()
+	} else {
+		to = L.CheckInt(3)
+	}
+	if to < from {
+		return 0
+	}
+	if to-from < 0 || to-from >= maxUnpack {
+		st.b.exceed(L, "unpack of more than %d values", maxUnpack)
+	}
+	for i := from; i <= to; i++ {
+		L.Push(t.RawGetInt(i))
+	}
+	return to - from + 1
+}
+
+// caught is called with the error of a protected call: a limit goes on upwards.
+func (st *state) caught(L *lua.LState, err error) lua.LValue {
+	object := lua.LValue(lua.LString(err.Error()))
+	if e, ok := err.(*lua.ApiError); ok {
+		if e.Object != nil {
+			object = e.Object
+		}
+	}
+	if s, ok := object.(lua.LString); ok && strings.HasPrefix(string(s), "runtime error: ") {
+		st.b.fail(fmt.Errorf("internal error: %s", s))
+	}
+	if s, ok := object.(lua.LString); ok && (strings.Contains(string(s), "stack overflow") || strings.Contains(string(s), "registry overflow")) {
+		st.b.fail(fmt.Errorf("limit: functions call each other too deeply or hold too many values (at most %d calls)", callDepth))
+	}
+	if st.b.over != nil {
+		L.RaiseError("%s", st.b.over.Error())
+	}
+	return object
+}
+
+// same is given to every protected call as its handler. Without one, gopher-lua
+// cuts all closures of the running call off from the locals that they share, when
+// an error is raised, and not only those of the functions that the error ends.
+func same(L *lua.LState) int {
+	L.SetTop(1)
+	return 1
+}
+
+// raise is error(value, level): a text gets the place of the level in front.
+func (st *state) raise(L *lua.LState) int {
+	value, level := L.Get(1), L.OptInt(2, 1)
+	if s, ok := value.(lua.LString); ok && level > 0 {
+		if where := strings.TrimSpace(L.Where(level)); where != "" {
+			value = lua.LString(where) + " " + s
+		}
+	}
+	L.Error(value, 0)
+	return 0
+}
+
+func (st *state) pcall(L *lua.LState) int {
+	L.CheckAny(1)
+	if err := L.PCall(L.GetTop()-1, lua.MultRet, st.same); err != nil {
+		object := st.caught(L, err)
+		L.Push(lua.LFalse)
+		L.Push(object)
+		return 2
+	}
+	L.Insert(lua.LTrue, 1)
+	return L.GetTop()
+}
+
+// xpcall calls its handler behind the failed call, so that a handler that fails
+// is an error like any other.
+func (st *state) xpcall(L *lua.LState) int {
+	f, handler := L.CheckFunction(1), L.CheckFunction(2)
+	L.SetTop(0)
+	L.Push(f)
+	err := L.PCall(0, lua.MultRet, st.same)
+	if err == nil {
+		L.Insert(lua.LTrue, 1)
+		return L.GetTop()
+	}
+	object := st.caught(L, err)
+	L.SetTop(0)
+	L.Push(lua.LFalse)
+	L.Push(handler)
+	L.Push(object)
+	L.Call(1, lua.MultRet)
+	return L.GetTop()
+}
+
+func (st *state) traceback(L *lua.LState) int {
+	out := L.OptString(1, "") + "\nstack traceback:"
+	for level := 1; level <= 20; level++ {
+		where := strings.TrimSuffix(strings.TrimSpace(L.Where(level)), ":")
+		if where == "" {
+			break
+		}
+		out += "\n\t" + where
+	}
+	L.Push(lua.LString(strings.TrimPrefix(out, "\n")))
+	return 1
+}
+
+func (st *state) now(L *lua.LState) int {
+	t := st.script.options.Library.Now()
+	L.Push(lua.LNumber(float64(t.UnixMicro()) / 1e6))
+	return 1
+}
+
+// require loads a module of the policy's folder or of scripts/lib, once.
+func (st *state) require(L *lua.LState) int {
+	name := L.CheckString(1)
+	if v, ok := st.modules[name]; ok {
+		if v == nil {
+			L.RaiseError("module %q requires itself", name)
+		}
+		L.Push(v)
+		return 1
+	}
+	if !st.loading {
+		L.RaiseError("require %q belongs to the top of the file: modules are loaded once", name)
+	}
+	c, problem := st.script.module(name)
+	if problem != nil {
+		L.RaiseError("%s", problem.Text)
+	}
+	st.modules[name] = nil
+	v, err := st.runChunk(c.proto)
+	if err != nil {
+		if st.b.over == nil {
+			delete(st.modules, name)
+		}
+		L.RaiseError("module %q: %s", name, err.Error())
+	}
+	if v == lua.LNil {
+		v = lua.LTrue
+	}
+	st.modules[name] = v
+	L.Push(v)
+	return 1
+}

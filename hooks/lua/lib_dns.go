@@ -1,0 +1,193 @@
+package lua
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/postern-mta/postern/core/dns"
+)
+
+// fail is how every look-up fails: nil and {kind, text}.
+func fail(L *lua.LState, kind, text string) int {
+	t := L.CreateTable(0, 2)
+	t.RawSetString("kind", lua.LString(kind))
+	t.RawSetString("text", lua.LString(text))
+	L.Push(lua.LNil)
+	L.Push(t)
+	return 2
+}
+
+// failDNS is fail for an error of the resolver.
+func failDNS(L *lua.LState, err error) int {
+	kind := "temporary"
+	if e, ok := errors.AsType[*dns.Error](err); ok {
+		kind = e.Kind.String()
+	}
+	return fail(L, kind, err.Error())
+}
+
+// maxZones bounds the block lists of one look-up.
+const maxZones = 64
+
+func (st *state) openDNS(g *lua.LTable) {
+	g.RawSetString("dns", st.library(map[string]lua.LGFunction{
+		"a": st.dnsA, "aaaa": st.dnsAAAA, "mx": st.dnsMX, "txt": st.dnsTXT, "ptr": st.dnsPTR, "fcrdns": st.dnsFCrDNS, "dnsbl": st.dnsBL,
+	}))
+}
+
+// ask runs a question, if there is a resolver.
+func (st *state) ask(L *lua.LState, question func(ctx context.Context, r dns.Resolver) error) error {
+	r := st.script.options.Library.DNS
+	if r == nil {
+		return &dns.Error{Kind: dns.Failure, Text: "there is no resolver here"}
+	}
+	var err error
+	st.wait(L, func(ctx context.Context) { err = question(ctx, r) })
+	return err
+}
+
+// nameArgument is a domain name; an address or a recipient will not do.
+func nameArgument(L *lua.LState, n int) string {
+	if u, ok := L.Get(n).(*lua.LUserData); ok {
+		L.ArgError(n, "a name is expected, not "+kindOf(u))
+	}
+	return L.CheckString(n)
+}
+
+func (st *state) dnsAddrs(L *lua.LState, look func(dns.Resolver, context.Context, string) ([]netip.Addr, error)) int {
+	name := nameArgument(L, 1)
+	var addrs []netip.Addr
+	err := st.ask(L, func(ctx context.Context, r dns.Resolver) (err error) {
+		addrs, err = look(r, ctx, name)
+		return err
+	})
+	if err != nil {
+		return failDNS(L, err)
+	}
+	t := L.CreateTable(len(addrs), 0)
+	for _, a := range addrs {
+		t.Append(st.newIP(a))
+	}
+	L.Push(t)
+	return 1
+}
+
+func (st *state) dnsA(L *lua.LState) int { return st.dnsAddrs(L, dns.Resolver.LookupA) }
+
+func (st *state) dnsAAAA(L *lua.LState) int { return st.dnsAddrs(L, dns.Resolver.LookupAAAA) }
+
+// dnsMX is a list of {host, preference}; host is "" where the domain takes no mail.
+func (st *state) dnsMX(L *lua.LState) int {
+	name := nameArgument(L, 1)
+	var list []dns.MX
+	err := st.ask(L, func(ctx context.Context, r dns.Resolver) (err error) {
+		list, err = r.LookupMX(ctx, name)
+		return err
+	})
+	if err != nil {
+		return failDNS(L, err)
+	}
+	t := L.CreateTable(len(list), 0)
+	for _, mx := range list {
+		one := L.CreateTable(0, 2)
+		one.RawSetString("host", lua.LString(mx.Host))
+		one.RawSetString("preference", lua.LNumber(mx.Pref))
+		t.Append(one)
+	}
+	L.Push(t)
+	return 1
+}
+
+func (st *state) dnsTXT(L *lua.LState) int {
+	name := nameArgument(L, 1)
+	var list []string
+	err := st.ask(L, func(ctx context.Context, r dns.Resolver) (err error) {
+		list, err = r.LookupTXT(ctx, name)
+		return err
+	})
+	if err != nil {
+		return failDNS(L, err)
+	}
+	L.Push(texts(list))
+	return 1
+}
+
+func (st *state) dnsPTR(L *lua.LState) int {
+	addr, wrong := st.ipArgument(L, 1)
+	if wrong != "" {
+		return fail(L, "bad", wrong)
+	}
+	var list []string
+	err := st.ask(L, func(ctx context.Context, r dns.Resolver) (err error) {
+		list, err = r.LookupPTR(ctx, addr)
+		return err
+	})
+	if err != nil {
+		return failDNS(L, err)
+	}
+	L.Push(texts(list))
+	return 1
+}
+
+// dnsFCrDNS is the confirmed name of an address.
+func (st *state) dnsFCrDNS(L *lua.LState) int {
+	addr, wrong := st.ipArgument(L, 1)
+	if wrong != "" {
+		return fail(L, "bad", wrong)
+	}
+	name := ""
+	err := st.ask(L, func(ctx context.Context, r dns.Resolver) (err error) {
+		name, err = dns.FCrDNS(ctx, r, addr)
+		return err
+	})
+	switch {
+	case err != nil:
+		return failDNS(L, err)
+	case name == "":
+		return fail(L, "none", "no name of "+addr.String()+" leads back to it")
+	}
+	L.Push(lua.LString(name))
+	return 1
+}
+
+// dnsBL is dns.dnsbl(ip, zones): the listings, an empty table where there are
+// none; where nothing is listed and a list could not be asked, that error.
+func (st *state) dnsBL(L *lua.LState) int {
+	addr, wrong := st.ipArgument(L, 1)
+	if wrong != "" {
+		return fail(L, "bad", wrong)
+	}
+	var zones []string
+	if t, ok := L.Get(2).(*lua.LTable); ok {
+		for i := range min(t.Len(), maxZones) {
+			zones = append(zones, t.RawGetInt(i+1).String())
+		}
+	} else {
+		zones = []string{L.CheckString(2)}
+	}
+	var found []dns.Listing
+	err := st.ask(L, func(ctx context.Context, r dns.Resolver) error {
+		found = dns.DNSBL(ctx, r, addr, zones)
+		return nil
+	})
+	t := L.CreateTable(len(found), 0)
+	for _, l := range found {
+		if l.Err != nil {
+			err = l.Err
+			continue
+		}
+		one := L.CreateTable(0, 3)
+		one.RawSetString("zone", lua.LString(l.Zone))
+		one.RawSetString("answer", lua.LString(l.Answer.String()))
+		one.RawSetString("text", lua.LString(l.Text))
+		t.Append(one)
+	}
+	if err != nil && t.Len() == 0 {
+		return failDNS(L, err)
+	}
+	L.Push(t)
+	return 1
+}

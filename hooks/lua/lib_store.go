@@ -1,0 +1,289 @@
+package lua
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/postern-mta/postern/core/store"
+)
+
+func (st *state) openStore(g *lua.LTable) {
+	g.RawSetString("store", st.library(map[string]lua.LGFunction{
+		"get": st.storeGet, "put": st.storePut, "incr": st.storeIncr, "take": st.storeTake, "swap": st.storeSwap, "delete": st.storeDelete,
+	}))
+}
+
+// failStore is fail for an error of the store.
+func failStore(L *lua.LState, err error) int {
+	kind := "temporary"
+	for _, bad := range []error{store.ErrKey, store.ErrValue, store.ErrTTL, store.ErrNotCounter, store.ErrOverflow, store.ErrBucket} {
+		if errors.Is(err, bad) {
+			kind = "bad"
+		}
+	}
+	return fail(L, kind, err.Error())
+}
+
+var errNoStore = errors.New("there is no store here")
+
+func (st *state) memory(L *lua.LState, f func(ctx context.Context, s store.Store) error) error {
+	s := st.script.options.Library.Store
+	if s == nil {
+		return errNoStore
+	}
+	var err error
+	st.wait(L, func(ctx context.Context) { err = f(ctx, s) })
+	return err
+}
+
+// storeKey reads a key: a text or number, or a list of parts. Parts are kept
+// apart, so that {"a", "bc"} and {"ab", "c"} are two keys; a text is the same key
+// as the list of it alone.
+func (st *state) storeKey(L *lua.LState, n int) []byte {
+	t, ok := L.Get(n).(*lua.LTable)
+	if !ok {
+		return st.keyPart(L, nil, n, L.Get(n))
+	}
+	var key []byte
+	count := t.Len()
+	if count == 0 {
+		L.ArgError(n, "the key is empty")
+	}
+	for i := range count {
+		if i > 0 {
+			key = append(key, 0, 1)
+		}
+		key = st.keyPart(L, key, n, t.RawGetInt(i+1))
+		st.b.spend(L, 1)
+	}
+	return key
+}
+
+func (st *state) keyPart(L *lua.LState, key []byte, n int, v lua.LValue) []byte {
+	s, ok := joinable(v)
+	if b, isBool := v.(lua.LBool); isBool {
+		s, ok = b.String(), true
+	}
+	if !ok {
+		L.ArgError(n, "a key is a text or a list of texts and numbers; "+kindOf(v)+" is none")
+	}
+	if strings.IndexByte(s, 0) >= 0 {
+		s = strings.ReplaceAll(s, "\x00", "\x00\xff")
+	}
+	return append(key, s...)
+}
+
+// Values are stored as JSON, but a text alone is stored as it is behind a quote,
+// whatever bytes it has. A whole number is a counter that incr can go on with.
+func encodeStored(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case string:
+		return append([]byte{'"'}, v...), nil
+	case float64:
+		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+			return strconv.AppendInt(nil, int64(v), 10), nil
+		}
+		return strconv.AppendFloat(nil, v, 'g', -1, 64), nil
+	}
+	return encodeJSON(v)
+}
+
+func decodeStored(b []byte) (any, error) {
+	if len(b) > 0 && b[0] == '"' {
+		return string(b[1:]), nil
+	}
+	if f, err := strconv.ParseFloat(string(b), 64); err == nil {
+		return f, nil
+	}
+	return decodeJSON(b)
+}
+
+func (st *state) storedArgument(L *lua.LState, n int) ([]byte, error) {
+	v, err := toPlain(L.Get(n))
+	if err != nil {
+		return nil, err
+	}
+	if v == nil {
+		return nil, nil
+	}
+	return encodeStored(v)
+}
+
+// span reads a time argument; nothing means for ever.
+func (st *state) span(L *lua.LState, n int) time.Duration {
+	if L.Get(n) == lua.LNil {
+		return 0
+	}
+	seconds, err := spanOf(L.Get(n))
+	if err != nil {
+		L.ArgError(n, err.Error())
+	}
+	return toDuration(seconds)
+}
+
+// storeGet is store.get(key): the value, or nil; an error is a second value.
+func (st *state) storeGet(L *lua.LState) int {
+	key := st.storeKey(L, 1)
+	var b []byte
+	var ok bool
+	err := st.memory(L, func(ctx context.Context, s store.Store) (err error) {
+		b, ok, err = s.Get(ctx, key)
+		return err
+	})
+	if err != nil {
+		return failStore(L, err)
+	}
+	if !ok {
+		return fail(L, "none", "there is no such entry")
+	}
+	v, err := decodeStored(b)
+	if err != nil {
+		return fail(L, "bad", "the entry is not a value of ours: "+err.Error())
+	}
+	L.Push(fromPlain(v, lua.LNil))
+	return 1
+}
+
+// storePut is store.put(key, value, ttl).
+func (st *state) storePut(L *lua.LState) int {
+	key := st.storeKey(L, 1)
+	value, err := st.storedArgument(L, 2)
+	if err != nil {
+		L.ArgError(2, err.Error())
+	}
+	if value == nil {
+		L.ArgError(2, "nil can't be stored: use store.delete")
+	}
+	ttl := st.span(L, 3)
+	if err := st.memory(L, func(ctx context.Context, s store.Store) error { return s.Put(ctx, key, value, ttl) }); err != nil {
+		return failStore(L, err)
+	}
+	L.Push(lua.LTrue)
+	return 1
+}
+
+// storeDelete is store.delete(key).
+func (st *state) storeDelete(L *lua.LState) int {
+	key := st.storeKey(L, 1)
+	if err := st.memory(L, func(ctx context.Context, s store.Store) error { return s.Delete(ctx, key) }); err != nil {
+		return failStore(L, err)
+	}
+	L.Push(lua.LTrue)
+	return 1
+}
+
+// storeIncr is store.incr(key, by, ttl): the sum.
+func (st *state) storeIncr(L *lua.LState) int {
+	key, by, ttl := st.storeKey(L, 1), L.OptInt64(2, 1), st.span(L, 3)
+	var sum int64
+	err := st.memory(L, func(ctx context.Context, s store.Store) (err error) {
+		sum, err = s.Incr(ctx, key, by, ttl)
+		return err
+	})
+	if err != nil {
+		return failStore(L, err)
+	}
+	L.Push(lua.LNumber(sum))
+	return 1
+}
+
+// storeTake is store.take(key, capacity, per, n): true, or false and how long
+// until there are n tokens.
+func (st *state) storeTake(L *lua.LState) int {
+	key, capacity, per, n := st.storeKey(L, 1), float64(L.CheckNumber(2)), st.span(L, 3), float64(L.OptNumber(4, 1))
+	var allowed bool
+	var retry time.Duration
+	err := st.memory(L, func(ctx context.Context, s store.Store) (err error) {
+		allowed, retry, err = s.Take(ctx, key, n, capacity, per)
+		return err
+	})
+	if err != nil {
+		return failStore(L, err)
+	}
+	L.Push(lua.LBool(allowed))
+	if allowed {
+		return 1
+	}
+	L.Push(lua.LNumber(retry.Seconds()))
+	return 2
+}
+
+// storeSwap is store.swap(key, old, new, ttl): whether the value was old and is
+// new now; nil means no entry.
+func (st *state) storeSwap(L *lua.LState) int {
+	key := st.storeKey(L, 1)
+	old, err := st.storedArgument(L, 2)
+	if err != nil {
+		L.ArgError(2, err.Error())
+	}
+	value, err := st.storedArgument(L, 3)
+	if err != nil {
+		L.ArgError(3, err.Error())
+	}
+	ttl, swapped := st.span(L, 4), false
+	err = st.memory(L, func(ctx context.Context, s store.Store) (err error) {
+		swapped, err = s.Swap(ctx, key, old, value, ttl)
+		return err
+	})
+	if err != nil {
+		return failStore(L, err)
+	}
+	L.Push(lua.LBool(swapped))
+	return 1
+}
+
+// encodeJSON writes a plain value; texts must be UTF-8, so that they come back
+// as they were.
+func encodeJSON(v any) ([]byte, error) {
+	if err := checkUTF8(v); err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+func checkUTF8(v any) error {
+	switch v := v.(type) {
+	case string:
+		if !utf8.ValidString(v) {
+			return fmt.Errorf("%q is not UTF-8", v[:min(len(v), 40)])
+		}
+	case []any:
+		for _, item := range v {
+			if err := checkUTF8(item); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for k, item := range v {
+			if err := errors.Join(checkUTF8(k), checkUTF8(item)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// decodeJSON reads one JSON value.
+func decodeJSON(b []byte) (any, error) {
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		return nil, err
+	}
+	return v, nil
+}

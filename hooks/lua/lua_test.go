@@ -1,0 +1,307 @@
+package lua
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/store"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// clock is a time that tests move.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func newClock() *clock { return &clock{t: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+func testOptions(t testing.TB) (Options, *clock) {
+	c := newClock()
+	memory := store.Memory(c.now)
+	t.Cleanup(func() { _ = memory.Close() })
+	return Options{Library: Library{
+		Store: memory, Now: c.now, Log: slog.New(slog.DiscardHandler), Ours: func(d string) bool { return d == "example.net" },
+		DNS: &dns.Zone{
+			A:    map[string][]string{"mx.example.org": {"192.0.2.1"}, "2.0.0.127.bl.example": {"127.0.0.2"}},
+			TXT:  map[string][]string{"2.0.0.127.bl.example": {"listed for a test"}, "t.example": {"one", "two"}},
+			MX:   map[string][]string{"example.org": {"10 mx.example.org"}},
+			PTR:  map[string][]string{"192.0.2.1": {"mx.example.org"}, "192.0.2.2": {"liar.example.org"}},
+			Fail: map[string]dns.Kind{"slow.example": dns.Timeout, "2.0.0.127.dead.example": dns.Failure},
+		},
+	}}, c
+}
+
+// load makes a policy of a script, which must be right.
+func load(t testing.TB, o Options, source string, settings map[string]any) *Policy {
+	t.Helper()
+	s, problems := Compile("test.lua", []byte(source), o)
+	if Failed(problems) {
+		t.Fatalf("Compile: %v", problems)
+	}
+	p, problems := s.Instance(settings)
+	if Failed(problems) {
+		t.Fatalf("Instance: %v", problems)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+const testMessage = "From: A <a@example.org>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?= aus dem Casino\r\nX-Two: 1\r\nX-Two: 2\r\n\r\nHello world, order 4711\r\n"
+
+func testTransaction() *hooks.Transaction {
+	s := &hooks.Session{
+		ID: "session0001", Listener: "mx", Protocol: "smtp", Helo: "client.example.org", Extended: true,
+		Client: netip.MustParseAddrPort("192.0.2.1:4321"), Local: netip.MustParseAddrPort("192.0.2.99:25"),
+		TLS: &hooks.TLSFact{Version: "TLSv1.3", Cipher: "X"}, Env: map[string]string{"WORLD": "1"},
+		Reverse: func(context.Context) string { return "mx.example.org" },
+		Early:   func(_ context.Context, wait time.Duration) bool { return wait >= time.Second },
+	}
+	tx := hooks.NewTransaction(s, "message0001")
+	tx.Sender = message.Address{Local: "a", Domain: "example.org"}
+	tx.Params = []hooks.Param{{Key: "SIZE", Value: "123"}, {Key: "SMTPUTF8"}}
+	tx.Size = int64(len(testMessage))
+	r := &hooks.Recipient{Address: message.Address{Local: "b", Domain: "example.net"}, Ours: true, Notes: map[string]any{"x": "y"}}
+	tx.Recipients = []*hooks.Recipient{r, {Address: message.Address{Local: "c", Domain: "example.net"}, Ours: true}}
+	n, _ := message.HeaderLen([]byte(testMessage))
+	tx.Header = message.ParseHeader([]byte(testMessage)[:n])
+	tx.Body = message.Bytes(testMessage)
+	return tx
+}
+
+// at1 makes the first recipient the one in question.
+func at1(tx *hooks.Transaction) *hooks.Transaction {
+	tx.Current = tx.Recipients[0]
+	return tx
+}
+
+// body runs Lua statements in a handler and returns what was decided.
+func body(t testing.TB, at hooks.Stage, statements string) (hooks.Decision, error) {
+	t.Helper()
+	o, _ := testOptions(t)
+	parameters := "tx, rcpt, try"
+	if at.Row().Scope == hooks.OfConnection && at != hooks.Deny {
+		parameters = "conn"
+	}
+	p := load(t, o, fmt.Sprintf("local p = policy { about = 'x' }\nfunction p.%s(%s)\n%s\nend\nreturn p\n", at, parameters, statements), nil)
+	tx := testTransaction()
+	if at.Row().Scope == hooks.OfRecipient {
+		at1(tx)
+	}
+	return p.Handle(t.Context(), at, tx)
+}
+
+func TestDecisions(t *testing.T) {
+	reject := func(code int, enhanced, text string) hooks.Decision {
+		return hooks.Decision{Verb: hooks.Reject, Reply: message.NewReply(code, enhanced, text)}
+	}
+	postpone := func(code int, enhanced, text string) hooks.Decision {
+		return hooks.Decision{Verb: hooks.Defer, Reply: message.NewReply(code, enhanced, text)}
+	}
+	for _, c := range []struct {
+		source string
+		want   hooks.Decision
+	}{
+		{`return`, hooks.Decision{}},
+		{`return nil`, hooks.Decision{}},
+		{`return pass()`, hooks.Decision{}},
+		{`return accept()`, hooks.Decision{Verb: hooks.Accept}},
+		{`return reject()`, reject(0, "", "")},
+		{`return reject(571)`, reject(571, "", "")},
+		{`return reject("5.7.1")`, reject(0, "5.7.1", "")},
+		{`return reject("no 100% way")`, reject(0, "", "no 100% way")},
+		{`return reject(554, "5.7.0", "no %s for %d", "way", 3)`, reject(554, "5.7.0", "no way for 3")},
+		{`return reject("5.7.1", "Refused: %s", rcpt.address)`, reject(0, "5.7.1", "Refused: b@example.net")},
+		{`return reject("5.7.1", "%s %s", tx.sender, tx.conn.ip)`, reject(0, "5.7.1", "a@example.org 192.0.2.1")},
+		{`return reject("a\r\nb\0c")`, reject(0, "", "a  b c")},
+		{`return reject{ text = "x", code = 553, enhanced = "5.1.8" }`, reject(553, "5.1.8", "x")},
+		{`return reject{ text = "x", disconnect = true }`, hooks.Decision{Verb: hooks.Reject, Reply: message.Reply{Text: "x"}, Disconnect: true}},
+		{`return defer("4.7.1", "Try in %D", 300)`, postpone(0, "4.7.1", "Try in 5m")},
+		{`return defer("4.7.1", "%D %D %D %D", 5400, 2, 86400, 0)`, postpone(0, "4.7.1", "1h30m 2s 1d 0s")},
+		{`return defer(452, "x")`, postpone(452, "", "x")},
+		{`return discard("spam")`, hooks.Decision{Verb: hooks.Discard, Reason: "spam"}},
+		{`return discard("spam %d", 5)`, hooks.Decision{Verb: hooks.Discard, Reason: "spam 5"}},
+		{`return disconnect("bye")`, hooks.Decision{Verb: hooks.Drop, Reply: message.Reply{Text: "bye"}}},
+	} {
+		got, err := body(t, hooks.Rcpt, c.source)
+		if err != nil {
+			t.Errorf("%s: %v", c.source, err)
+		} else if fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%s: got %+v, want %+v", c.source, got, c.want)
+		}
+	}
+	for _, c := range []struct {
+		at     hooks.Stage
+		source string
+		want   hooks.Decision
+	}{
+		{hooks.Message, `return quarantine("virus")`, hooks.Decision{Verb: hooks.Quarantine, Reason: "virus"}},
+		{hooks.Queue, `return hold("later")`, hooks.Decision{Verb: hooks.Hold, Reason: "later"}},
+		{hooks.Deferred, `return defer{ after = "15m" }`, hooks.Decision{Verb: hooks.Defer, After: 15 * time.Minute}},
+		{hooks.Deferred, `return defer{ after = 90, text = "x" }`, hooks.Decision{Verb: hooks.Defer, After: 90 * time.Second, Reply: message.Reply{Text: "x"}}},
+	} {
+		got, err := body(t, c.at, c.source)
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%s: got %+v, %v, want %+v", c.source, got, err, c.want)
+		}
+	}
+}
+
+// TestFailures: what a script does wrong is an error with file and line, never a verdict.
+func TestFailures(t *testing.T) {
+	for _, c := range []struct {
+		at           hooks.Stage
+		source, want string
+	}{
+		{hooks.Rcpt, `return "no"`, "test.lua:2: rcpt returned a string, which is no decision"},
+		{hooks.Rcpt, `return true`, "which is no decision"},
+		{hooks.Rcpt, `return tx`, "rcpt returned tx, which is no decision"},
+		{hooks.Rcpt, `return quarantine("x")`, "test.lua:2: quarantine is no decision of stage rcpt"},
+		{hooks.Rcpt, `return reject(450)`, "test.lua:3: reject with the code 450: it takes 500 to 599"},
+		{hooks.Rcpt, `return reject("4.7.1", "x")`, "must begin with 5"},
+		{hooks.Rcpt, `return defer{ txt = "x" }`, `no key "txt"; did you mean "text"?`},
+		{hooks.Rcpt, `return accept{ user = "x" }`, "not available in this version"},
+		{hooks.Rcpt, "local x = nil\nreturn x.y", "test.lua:4:"},
+		{hooks.Rcpt, `error("mine")`, "test.lua:3: mine"},
+		{hooks.Rcpt, `error({})`, "error of type table"},
+		{hooks.Rcpt, `return tx.sendr`, `test.lua:3: tx has no member "sendr"; did you mean "sender"?`},
+		{hooks.Rcpt, `return tx.conn.hello`, `conn has no member "hello"; did you mean "helo"?`},
+		{hooks.Rcpt, `tx.sender = "x"`, "test.lua:3: tx.sender can't be set"},
+		{hooks.Rcpt, `tx:pardon()`, "test.lua:3: tx:pardon is not available in this version"},
+		{hooks.Message, `tx:each_rcpt(function() end)`, "tx:each_rcpt is not available in this version"},
+		{hooks.Message, `tx.body:replace("x")`, "tx.body:replace is not available in this version"},
+		{hooks.Message, `return tx.mime.parts`, "tx.mime is not available in this version"},
+		{hooks.Rcpt, `rcpt.headers:prepend("a", "b")`, "rcpt.headers is not available in this version"},
+		{hooks.Rcpt, `http.get("http://x")`, "http.get is not available in this version"},
+		{hooks.Rcpt, `parallel{}`, "parallel is not available in this version"},
+		{hooks.Helo, `conn.capabilities:add("X")`, "conn.capabilities.add is not available in this version"},
+		{hooks.Connect, `conn.notes.x = print`, "is no plain value"},
+		{hooks.Message, `tx.headers:prepend("X", "a\r\nB: c")`, "test.lua:3: headers:prepend \"X\": a field value must not hold CR, LF or NUL"},
+		{hooks.Message, `tx.headers:prepend("X Y", "a")`, "a field name is"},
+		{hooks.Rcpt, `rcpt:replace("nonsense")`, "test.lua:3:"},
+		{hooks.Rcpt, `tx.recipients:remove("z@example.net")`, "z@example.net is no recipient"},
+		{hooks.Delivered, `tx:tag("x")`, "tag is not possible at stage delivered"},
+		{hooks.Rcpt, `tx.received = "x"`, "received is not possible at stage rcpt"},
+		{hooks.Route, `try.tls = "x"`, "setting tls is not available in this version"},
+		{hooks.Rcpt, `string.format("%d")`, "more % than there are values"},
+		{hooks.Rcpt, `return reject("%s", "a") .. nil`, "attempt to concatenate"},
+	} {
+		_, err := body(t, c.at, c.source)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s at %s: got %v, want %q", c.source, c.at, err, c.want)
+		}
+	}
+}
+
+// TestBombs: each ends soon with a limit's error, which pcall does not catch.
+func TestBombs(t *testing.T) {
+	for name, source := range map[string]string{
+		"loop":            `while true do end`,
+		"loop in pcall":   `while true do pcall(function() while true do end end) end`,
+		"pcall and pass":  `pcall(function() while true do end end) return accept()`,
+		"xpcall":          `xpcall(function() while true do end end, function() return 1 end) return accept()`,
+		"goto":            `::a:: goto a`,
+		"repeat":          `repeat until false`,
+		"rep":             `local s = ("x"):rep(1e9)`,
+		"rep in pcall":    `pcall(string.rep, "x", 1e9) return accept()`,
+		"rep negative":    `local s = ("xxxxxxxx"):rep(9e18)`,
+		"pattern":         `local s = ("a"):rep(30000) s:find((".-"):rep(20) .. "b")`,
+		"pattern star":    `local s = ("a"):rep(5000) s:match(("a*"):rep(30) .. "b")`,
+		"unpack":          `unpack({}, 1, 1e7)`,
+		"unpack range":    `unpack({}, -1e15, 1e15)`,
+		"byte":            `local s = ("x"):rep(1e6) return s:byte(1, -1)`,
+		"concat":          `local s = "x" for i = 1, 60 do s = s .. s end`,
+		"table.concat":    `local t = {} local s = ("x"):rep(1e6) for i = 1, 1e5 do t[i] = s end table.concat(t)`,
+		"gsub":            `local s = ("x"):rep(1e6) s:gsub("x", ("y"):rep(1e5))`,
+		"gsub %0":         `local s = ("x"):rep(1e6) s:gsub(".+", ("%0"):rep(1e5))`,
+		"gsub function":   `local s = ("x"):rep(1e6) local y = ("y"):rep(1e5) s:gsub("x", function() return y end)`,
+		"format":          `local s = ("x"):rep(4e6) for i = 1, 1000 do string.format("%s%s", s, s) end`,
+		"sparse":          `local t = {} for i = 1, 1e6 do local u = {} u[6e7] = 1 t[i] = u end`,
+		"sparse new":      `local t = { [6e7] = 1 }`,
+		"insert far":      `local t = {} table.insert(t, 6e7, 1)`,
+		"table growth":    `local t = {} local i = 1 while true do t[i] = { i } i = i + 1 end`,
+		"recursion":       `local function f() return 1 + f() end f()`,
+		"pcall recursion": `local function f() pcall(f) end f() return accept()`,
+		"sort":            `local t = {} for i = 1, 1e6 do t[i] = -i end for i = 1, 100 do table.sort(t, function(a, b) return a < b end) end`,
+		"sort recursion":  `local function f(a, b) table.sort({3, 2, 1}, f) return a < b end f(1, 2)`,
+		"error handler":   `local function h() error("again") end while true do pcall(xpcall, error, h) end`,
+		"tail calls":      `local function f() return f() end f()`,
+		"many texts":      `local t = {} for i = 1, 1e6 do t[i] = ("x"):rep(1e6) end`,
+		"upper":           `local s = ("x"):rep(4e6) while true do s:upper() end`,
+		"metatable loop":  `local t = setmetatable({}, { __index = function(t, k) return t[k .. "x"] end }) return t.a`,
+		"json":            `while true do json.decode("[" .. ("1,"):rep(1e5) .. "1]") end`,
+		"regex":           `regex.match("(a?){1000}(b?){1000}c", ("a"):rep(4e6))`,
+		"notes":           `local t = {} for i = 1, 1e5 do t[i] = i end tx.notes.x = t while true do end`,
+		"edits":           `for i = 1, 1e5 do tx:tag("x" .. i) end`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := body(t, hooks.Rcpt, source)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if !strings.Contains(err.Error(), "test.lua:") {
+				t.Errorf("no file and line: %v", err)
+			}
+		})
+	}
+}
+
+// TestLookupsAreNotCounted: a wait of 10 s is no Lua time.
+func TestLookupsAreNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, _ := testOptions(t)
+		p := load(t, o, `local p = policy {}
+function p.connect(conn)
+  local x = 0
+  for i = 1, 5000 do x = x + i end
+  if conn:early("10s") then return reject() end
+  for i = 1, 5000 do x = x + i end
+  return accept()
+end
+return p`, nil)
+		tx := testTransaction()
+		tx.Session.Early = func(ctx context.Context, wait time.Duration) bool {
+			ctx, cancel := context.WithTimeout(ctx, wait)
+			defer cancel()
+			<-ctx.Done()
+			return false
+		}
+		if d, err := p.Handle(t.Context(), hooks.Connect, tx); err != nil || d.Verb != hooks.Accept {
+			t.Fatalf("got %v, %v", d, err)
+		}
+	})
+}
+
+func TestContextEnds(t *testing.T) {
+	o, _ := testOptions(t)
+	o.LuaTime = time.Hour
+	p := load(t, o, "local p = policy {}\nfunction p.connect() while true do end end\nreturn p", nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := p.Handle(ctx, hooks.Connect, testTransaction()); err == nil || !strings.Contains(err.Error(), "deadline") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+var message4xx = message.NewReply(450, "4.2.0", "later")

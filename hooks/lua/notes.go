@@ -1,0 +1,94 @@
+package lua
+
+import (
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/postern-mta/postern/hooks"
+)
+
+// notes is tx.notes, conn.notes or rcpt.notes.
+type notes struct {
+	conn bool
+	rcpt *hooks.Recipient
+}
+
+func (n *notes) luaKind() string {
+	switch {
+	case n.conn:
+		return "conn.notes"
+	case n.rcpt != nil:
+		return "rcpt.notes"
+	}
+	return "tx.notes"
+}
+
+// layers are the notes as they came and the handler's own edits.
+func (n *notes) layers(c *call) (base map[string]any, own *map[string]any) {
+	switch {
+	case n.rcpt != nil:
+		return n.rcpt.Notes, nil
+	case n.conn:
+		return c.event.Session.Notes, &c.connNotes
+	}
+	return c.event.Notes, &c.notes
+}
+
+func (st *state) noteField(L *lua.LState) int {
+	n, ok := L.CheckUserData(1).Value.(*notes)
+	if !ok || st.call.event == nil {
+		L.RaiseError("notes belong to a handler's call")
+	}
+	base, own := n.layers(&st.call)
+	key := L.CheckString(2)
+	v, found := any(nil), false
+	if own != nil {
+		v, found = (*own)[key]
+	}
+	if !found {
+		v = base[key]
+	}
+	L.Push(fromPlain(v, st.readonly))
+	return 1
+}
+
+// table is a copy of all notes, for pairs.
+func (n *notes) table(st *state) *lua.LTable {
+	base, own := n.layers(&st.call)
+	all := make(map[string]any, len(base))
+	for k, v := range base {
+		all[k] = v
+	}
+	if own != nil {
+		for k, v := range *own {
+			if all[k] = v; v == nil {
+				delete(all, k)
+			}
+		}
+	}
+	t := fromPlain(all, st.readonly)
+	return t.(*lua.LTable)
+}
+
+func (n *notes) assign(st *state, L *lua.LState, k, v lua.LValue) {
+	key, ok := k.(lua.LString)
+	if !ok {
+		L.RaiseError("the name of a note is a text, not %s", kindOf(k))
+	}
+	if n.rcpt != nil {
+		notYet(L, "setting rcpt.notes")
+	}
+	value, err := toPlain(v)
+	if err != nil {
+		L.RaiseError("%s.%s: %s", n.luaKind(), key, err.Error())
+	}
+	kind := hooks.SetNote
+	if n.conn {
+		kind = hooks.SetConnNote
+	}
+	st.edit(L, hooks.Edit{Kind: kind, Name: string(key), Any: value})
+	_, own := n.layers(&st.call)
+	if *own == nil {
+		*own = map[string]any{}
+	}
+	(*own)[string(key)] = value
+}

@@ -1,0 +1,181 @@
+package lua
+
+import (
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// rcpt is a recipient as the script sees it, its own replacements made.
+type rcpt struct {
+	r       *hooks.Recipient
+	current bool
+}
+
+func (*rcpt) luaKind() string { return "rcpt" }
+
+// String is the address.
+func (r *rcpt) String() string { return r.r.Address.String() }
+
+func (r *rcpt) assign(_ *state, L *lua.LState, k, _ lua.LValue) {
+	L.RaiseError("rcpt.%s can't be set: use rcpt:replace(address) or rcpt:route(url)", k.String())
+}
+
+func checkRcpt(L *lua.LState) *rcpt {
+	r, ok := L.CheckUserData(1).Value.(*rcpt)
+	if !ok || r == nil {
+		L.ArgError(1, "a recipient is expected: write rcpt:name(…) with a colon")
+	}
+	return r
+}
+
+// rcptField is rcpt.NAME.
+func (st *state) rcptField(L *lua.LState) int {
+	r := checkRcpt(L)
+	var v lua.LValue
+	switch key := L.Get(2).String(); key {
+	case "address":
+		v = lua.LString(r.r.Address.String())
+	case "user":
+		v = lua.LString(r.r.Address.Local)
+	case "domain":
+		v = lua.LString(r.r.Address.Domain)
+	case "ours":
+		v = lua.LBool(r.r.Ours)
+	case "params":
+		v = st.paramTable(r.r.Params)
+	case "notes":
+		v = st.object(&notes{rcpt: r.r}, st.notesClass)
+	case "replace":
+		v = L.NewFunction(st.rcptReplace)
+	case "route":
+		v = L.NewFunction(st.rcptRoute)
+	case "headers", "pardon":
+		notYet(L, "rcpt."+key)
+	default:
+		return unknown(L, "rcpt", key, "address", "user", "domain", "ours", "params", "notes", "replace", "route")
+	}
+	L.Push(v)
+	return 1
+}
+
+// addressArgument reads a recipient's address; it need not be a string, but may
+// be an address or a rcpt.
+func (st *state) addressArgument(L *lua.LState, n int) message.Address {
+	s, ok := joinable(L.Get(n))
+	if !ok {
+		L.ArgError(n, "an address is expected, not "+kindOf(L.Get(n)))
+	}
+	a, err := message.ParseAddress(s)
+	if err != nil {
+		L.ArgError(n, quote(s)+": "+err.Error())
+	}
+	if a.IsNull() {
+		L.ArgError(n, "a recipient can't be empty")
+	}
+	return a
+}
+
+func (st *state) rcptReplace(L *lua.LState) int {
+	st.replaceOne(L, checkRcpt(L), st.addressArgument(L, 2))
+	return 0
+}
+
+func (st *state) replaceOne(L *lua.LState, r *rcpt, to message.Address) {
+	st.edit(L, hooks.Edit{Kind: hooks.ReplaceRecipient, Name: r.r.Address.String(), Value: to.String()})
+	one := *r.r
+	one.Address, one.Ours = to, st.script.options.Library.Ours(to.Domain)
+	r.r = &one
+}
+
+func (st *state) rcptRoute(L *lua.LState) int {
+	r := checkRcpt(L)
+	st.edit(L, hooks.Edit{Kind: hooks.SetRoute, Name: r.r.Address.String(), Value: L.CheckString(2)})
+	return 0
+}
+
+// list makes the recipients on first use.
+func (c *call) list() []*rcpt {
+	if c.rcpts == nil {
+		c.rcpts = make([]*rcpt, 0, len(c.event.Recipients))
+		for _, r := range c.event.Recipients {
+			if r == c.event.Current {
+				c.rcpts = append(c.rcpts, c.current)
+			} else {
+				c.rcpts = append(c.rcpts, &rcpt{r: r})
+			}
+		}
+	}
+	return c.rcpts
+}
+
+// recipients is tx.recipients: a table, made anew after a change.
+func (st *state) recipients() lua.LValue {
+	c := &st.call
+	if c.rcptTable == nil {
+		list := c.list()
+		t := st.L.CreateTable(len(list), 0)
+		for _, r := range list {
+			if r.current {
+				t.Append(st.current)
+			} else {
+				t.Append(st.object(r, st.rcptClass))
+			}
+		}
+		t.Metatable = st.rcptList
+		c.rcptTable = t
+	}
+	return c.rcptTable
+}
+
+func (c *call) find(a message.Address) int {
+	for i, r := range c.list() {
+		if r.r.Address == a {
+			return i
+		}
+	}
+	return -1
+}
+
+func (st *state) rcptsAdd(L *lua.LState) int {
+	a := st.addressArgument(L, 2)
+	st.addRcpt(L, a)
+	return 0
+}
+
+func (st *state) addRcpt(L *lua.LState, a message.Address) {
+	c := &st.call
+	st.edit(L, hooks.Edit{Kind: hooks.AddRecipient, Value: a.String()})
+	if c.find(a) < 0 {
+		c.rcpts = append(c.rcpts, &rcpt{r: &hooks.Recipient{Address: a, Given: a, Ours: st.script.options.Library.Ours(a.Domain)}})
+	}
+	c.rcptTable = nil
+}
+
+func (st *state) rcptsRemove(L *lua.LState) int {
+	c, a := &st.call, st.addressArgument(L, 2)
+	i := c.find(a)
+	if i < 0 {
+		L.RaiseError("%s is no recipient", a)
+	}
+	st.edit(L, hooks.Edit{Kind: hooks.RemoveRecipient, Value: a.String()})
+	c.rcpts = append(c.rcpts[:i:i], c.rcpts[i+1:]...)
+	c.rcptTable = nil
+	return 0
+}
+
+// rcptsReplace is tx.recipients:replace(address, to…).
+func (st *state) rcptsReplace(L *lua.LState) int {
+	c, a, to := &st.call, st.addressArgument(L, 2), st.addressArgument(L, 3)
+	i := c.find(a)
+	if i < 0 {
+		L.RaiseError("%s is no recipient", a)
+	}
+	st.replaceOne(L, c.rcpts[i], to)
+	for n := 4; n <= L.GetTop(); n++ {
+		st.addRcpt(L, st.addressArgument(L, n))
+	}
+	c.rcptTable = nil
+	return 0
+}

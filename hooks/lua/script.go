@@ -1,0 +1,227 @@
+package lua
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/postern-mta/postern/hooks"
+)
+
+// Script is a compiled policy script. It is safe for concurrent use and never
+// changes.
+type Script struct {
+	name    string
+	short   string
+	options Options
+	chunk   *chunk
+	known   []string
+
+	about    string
+	settings []*settingDecl
+	stages   []hooks.Stage
+	failOpen bool
+	immune   []string
+	timeout  time.Duration
+
+	mu      sync.Mutex
+	modules map[string]*chunk
+}
+
+// Compile reads a policy script. name is what errors call it, such as
+// "site/hello.lua". Where a problem is more than a warning, the Script is nil.
+func Compile(name string, source []byte, o Options) (*Script, []Problem) {
+	s := &Script{name: name, short: strings.TrimSuffix(path.Base(name), ".lua"), options: o.filled(), modules: map[string]*chunk{}}
+	s.known = knownGlobals(s)
+	c, problem := compileChunk(name, source, s.known)
+	if problem != nil {
+		return nil, []Problem{*problem}
+	}
+	s.chunk = c
+	st, err := newState(context.Background(), s, nil, nil)
+	if err != nil {
+		return nil, append([]Problem{s.problem(err)}, c.warnings...)
+	}
+	defer st.L.Close()
+	problems := append(s.inspect(st), c.warnings...)
+	if Failed(problems) {
+		return nil, problems
+	}
+	return s, problems
+}
+
+func (o Options) filled() Options {
+	if o.Library.Log == nil {
+		o.Library.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Library.Now == nil {
+		o.Library.Now = time.Now
+	}
+	if o.Library.Ours == nil {
+		o.Library.Ours = func(string) bool { return false }
+	}
+	if o.Pool == nil {
+		o.Pool = NewPool(0)
+	}
+	if o.LuaTime <= 0 {
+		o.LuaTime = DefaultLuaTime
+	}
+	return o
+}
+
+// knownGlobals lists the globals that every script finds.
+func knownGlobals(s *Script) []string {
+	st := bareState(s)
+	defer st.L.Close()
+	st.open()
+	return globalNames(st)
+}
+
+// problem finds the line in an error of the script.
+func (s *Script) problem(err error) Problem {
+	text := err.Error()
+	if rest, ok := strings.CutPrefix(text, s.name+":"); ok {
+		number, message, _ := strings.Cut(rest, ":")
+		if line, err := strconv.Atoi(number); err == nil {
+			return Problem{Line: line, Text: strings.TrimSpace(message)}
+		}
+	}
+	return Problem{Text: text}
+}
+
+// inspect takes over what the script declared and says what is wrong with it.
+func (s *Script) inspect(st *state) []Problem {
+	d := st.declared
+	s.about, s.settings, s.failOpen, s.immune, s.timeout = d.about, d.settings, d.failOpen, d.immune, d.timeout
+	problems := d.problems
+	var names []string
+	for _, row := range hooks.Stages() {
+		names = append(names, row.Name)
+		if st.handlers[row.Stage] != nil {
+			s.stages = append(s.stages, row.Stage)
+		}
+	}
+	d.table.ForEach(func(k, v lua.LValue) {
+		name := k.String()
+		fn, ok := v.(*lua.LFunction)
+		stage := slices.Contains(names, name)
+		line := 0
+		if ok && fn.Proto != nil {
+			line = fn.Proto.LineDefined
+		}
+		switch {
+		case s.setting(name) != nil:
+		case slices.Contains(hooks.LaterStages[:], name):
+			problems = append(problems, Problem{Line: line, Text: fmt.Sprintf("stage %s is not available in this version", name)})
+		case stage && !ok:
+			problems = append(problems, Problem{Text: fmt.Sprintf("%s is a stage, so it must be a function", name)})
+		case ok && !stage && nearest(name, names) != "":
+			problems = append(problems, Problem{Line: line, Text: fmt.Sprintf("%q is no stage%s", name, didYouMean(name, names))})
+		}
+	})
+	if len(s.stages) == 0 && len(problems) == 0 {
+		problems = append(problems, Problem{Text: "the policy has no function that is named after a stage, such as rcpt or message"})
+	}
+	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
+	return problems
+}
+
+func (s *Script) setting(name string) *settingDecl {
+	for _, d := range s.settings {
+		if d.name == name {
+			return d
+		}
+	}
+	return nil
+}
+
+// module compiles what require asks for, once for all states.
+func (s *Script) module(name string) (*chunk, *Problem) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.modules[name]; c != nil {
+		return c, nil
+	}
+	file := strings.ReplaceAll(name, ".", "/") + ".lua"
+	if !fs.ValidPath(file) {
+		return nil, &Problem{Text: fmt.Sprintf("%q is no module's name", name)}
+	}
+	for _, folder := range s.options.Modules {
+		source, err := fs.ReadFile(folder, file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, &Problem{Text: fmt.Sprintf("module %q: %s", name, err)}
+		}
+		c, problem := compileChunk(file, source, s.known)
+		if problem != nil {
+			return nil, &Problem{Text: fmt.Sprintf("module %q: %s:%s", name, file, problem)}
+		}
+		s.modules[name] = c
+		return c, nil
+	}
+	return nil, &Problem{Text: fmt.Sprintf("module %q is neither beside the policy nor in scripts/lib", name)}
+}
+
+// Name is the name given to Compile.
+func (s *Script) Name() string { return s.name }
+
+// About is the policy's doc line.
+func (s *Script) About() string { return s.about }
+
+// Stages lists the stages that the script has functions for, in their order.
+func (s *Script) Stages() []hooks.Stage { return slices.Clone(s.stages) }
+
+// FailOpen tells whether the script declares on_failure = "pass".
+func (s *Script) FailOpen() bool { return s.failOpen }
+
+// Immune lists the clients that the script declares it leaves alone:
+// "relaying", "authenticated".
+func (s *Script) Immune() []string { return slices.Clone(s.immune) }
+
+// Timeout of one call as the script declares it; 0: none declared.
+func (s *Script) Timeout() time.Duration { return s.timeout }
+
+// Settings lists the settings in the order of the script.
+func (s *Script) Settings() []Setting {
+	list := make([]Setting, 0, len(s.settings))
+	for _, d := range s.settings {
+		list = append(list, Setting{
+			Name: d.name, Type: d.kind.String(), About: d.about, Default: d.value,
+			Required: !d.given, Secret: d.kind.secret(), Choices: slices.Clone(d.kind.choices),
+		})
+	}
+	return list
+}
+
+// Instance binds settings as the configuration's decoder gives them (string,
+// int64, float64, bool, []any, map[string]any) and loads the script with them.
+// Each [[policy]] entry has one of its own. The Policy is nil where a problem is
+// more than a warning.
+func (s *Script) Instance(settings map[string]any) (*Policy, []Problem) {
+	values, problems := s.check(settings)
+	if Failed(problems) {
+		return nil, problems
+	}
+	p := &Policy{script: s, values: values, pool: s.options.Pool, stages: s.Stages()}
+	for _, at := range p.stages {
+		p.asked[at] = true
+	}
+	st, err := newState(context.Background(), s, p, values)
+	if err != nil {
+		return nil, append(problems, s.problem(err))
+	}
+	p.pool.join(p, st)
+	return p, problems
+}

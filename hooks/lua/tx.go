@@ -1,0 +1,164 @@
+package lua
+
+import (
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// txObject is tx; what it is about stands in the state's call.
+type txObject struct{}
+
+func (txObject) luaKind() string { return "tx" }
+
+func (txObject) assign(st *state, L *lua.LState, k, v lua.LValue) {
+	if k != lua.LString("received") {
+		L.RaiseError("tx.%s can't be set: use the methods for changes, and tx.notes for your own values", k.String())
+	}
+	s, ok := v.(lua.LString)
+	if !ok {
+		L.RaiseError("tx.received must be a text, not %s", kindOf(v))
+	}
+	text := oneLine(string(s))
+	st.edit(L, hooks.Edit{Kind: hooks.SetReceived, Value: text})
+	st.call.received = &text
+}
+
+// txMembers are the fields of tx, for error messages.
+var txMembers = []string{
+	"id", "sender", "recipients", "params", "size", "headers", "body", "conn", "notes", "total", "received",
+	"score", "result", "results", "tag", "skip", "route", "priority",
+}
+
+// txField is tx.NAME, where NAME is no method.
+func (st *state) txField(L *lua.LState) int {
+	c, key := &st.call, L.Get(2).String()
+	tx := c.event
+	if tx == nil {
+		L.RaiseError("tx belongs to a handler's call")
+	}
+	var v lua.LValue
+	switch key {
+	case "id":
+		v = lua.LString(tx.ID)
+	case "sender":
+		if c.sender == nil {
+			c.sender = st.newAddress(tx.Sender)
+		}
+		v = c.sender
+	case "recipients":
+		v = st.recipients()
+	case "params":
+		v = st.paramTable(tx.Params)
+	case "size":
+		v = lua.LNumber(tx.Size)
+	case "headers":
+		v = st.headers
+	case "body":
+		v = st.body
+	case "conn":
+		v = st.conn
+	case "notes":
+		v = st.txNotes
+	case "total":
+		v = lua.LNumber(tx.Total() + c.score)
+	case "received":
+		v = lua.LString(tx.Received)
+		if c.received != nil {
+			v = lua.LString(*c.received)
+		}
+	case "mime", "dsn":
+		notYet(L, "tx."+key)
+	default:
+		return unknown(L, "tx", key, txMembers...)
+	}
+	L.Push(v)
+	return 1
+}
+
+// addressValue is an address of the envelope.
+type addressValue struct{ message.Address }
+
+func (addressValue) luaKind() string { return "an address" }
+
+func (st *state) newAddress(a message.Address) lua.LValue {
+	return st.object(addressValue{a}, st.addressClass)
+}
+
+func (st *state) addressField(L *lua.LState) int {
+	a, ok := L.CheckUserData(1).Value.(addressValue)
+	if !ok {
+		L.ArgError(1, "an address is expected")
+	}
+	switch key := L.Get(2).String(); key {
+	case "user":
+		L.Push(lua.LString(a.Local))
+	case "domain":
+		L.Push(lua.LString(a.Domain))
+	case "null":
+		L.Push(lua.LBool(a.IsNull()))
+	default:
+		return unknown(L, "an address", key, "user", "domain", "null")
+	}
+	return 1
+}
+
+// plan is the third argument of the delivery stages.
+type plan struct{ nextHop *string }
+
+func (*plan) luaKind() string { return "plan" }
+
+func (p *plan) assign(st *state, L *lua.LState, k, v lua.LValue) {
+	switch key := k.String(); key {
+	case "next_hop":
+		s, ok := v.(lua.LString)
+		if !ok {
+			L.RaiseError("next_hop must be a text such as \"smtp://mx.example.net\", not %s", kindOf(v))
+		}
+		e := hooks.Edit{Kind: hooks.SetRoute, Value: string(s)}
+		if st.call.current != nil {
+			e.Name = st.call.current.r.Address.String()
+		}
+		st.edit(L, e)
+		text := string(s)
+		p.nextHop = &text
+	case "tls", "source", "retry":
+		notYet(L, "setting "+key)
+	default:
+		L.RaiseError("%q can't be set", key)
+	}
+}
+
+// planField reads what is known of the attempt.
+func (st *state) planField(L *lua.LState) int {
+	p, _ := L.CheckUserData(1).Value.(*plan)
+	try := st.call.event.Try
+	if try == nil {
+		try = &hooks.Try{}
+	}
+	var v lua.LValue
+	switch key := L.Get(2).String(); key {
+	case "next_hop":
+		v = lua.LString(try.NextHop)
+		if p != nil && p.nextHop != nil {
+			v = lua.LString(*p.nextHop)
+		}
+	case "attempt":
+		v = lua.LNumber(try.Attempt)
+	case "tls":
+		v = lua.LString(try.TLS)
+	case "peer":
+		v = lua.LString(try.Peer)
+	case "age":
+		v = lua.LNumber(try.Age.Seconds())
+	case "reply":
+		v = fromPlain(map[string]any{"code": float64(try.Reply.Code), "enhanced": try.Reply.Status(), "text": try.Reply.Text}, st.readonly)
+	case "source", "retry":
+		notYet(L, key)
+	default:
+		return unknown(L, "the attempt", key, "next_hop", "attempt", "tls", "peer", "age", "reply")
+	}
+	L.Push(v)
+	return 1
+}

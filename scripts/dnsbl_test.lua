@@ -1,0 +1,54 @@
+local listed, clean = "198.51.100.7", "198.51.100.8"
+
+local function mail(t, ip, facts)
+  facts = facts or {}
+  facts.ip = ip
+  t:dns {
+    a    = { ["7.100.51.198.bl.example.org"] = "127.0.0.2", ["7.100.51.198.other.example"] = { "127.0.0.4", "127.0.0.10" } },
+    txt  = { ["7.100.51.198.bl.example.org"] = "seen sending spam" },
+    fail = { ["7.100.51.198.dead.example"] = "servfail" },
+  }
+  local s = t:connect(facts)
+  s:helo("client.example.org")
+  return s:mail("a@example.org")
+end
+
+test("a listed client is refused with the list's reason", function(t)
+  t:policy("dnsbl", { zones = { "bl.example.org" } })
+  expect(mail(t, listed)):rejects("5.7.1", "198.51.100.7 is listed by bl.example.org: seen sending spam")
+  expect(mail(t, clean)):accepts()
+end)
+
+test("a list without a reason, and a text of one's own", function(t)
+  t:policy("dnsbl", { zones = { "other.example" } })
+  expect(mail(t, listed)):rejects("5.7.1", "is listed by other.example$")
+  t:policy("dnsbl", { zones = { "other.example" }, text = "See https://{zone}/{ip} 100%" })
+  expect(mail(t, listed)):rejects("5.7.1", "https://other.example/198.51.100.7 100%%")
+end)
+
+test("only some answers count", function(t)
+  t:policy("dnsbl", { zones = { "other.example" }, answers = { "127.0.0.10" } })
+  expect(mail(t, listed)):rejects()
+  t:policy("dnsbl", { zones = { "other.example" }, answers = { "127.0.0.99" } })
+  expect(mail(t, listed)):accepts()
+end)
+
+test("defer and score", function(t)
+  t:policy("dnsbl", { zones = { "bl.example.org" }, action = "defer" })
+  expect(mail(t, listed)):defers("4.7.1", "listed")
+  t:policy("dnsbl", { zones = { "bl.example.org", "other.example" }, action = "score", points = 2.5 })
+  expect(mail(t, listed)):accepts()
+  local edits = {}
+  for _, run in ipairs(t:trace()) do
+    if run.stage == "mail" then edits = run.edits end
+  end
+  assert(table.concat(edits, "\n"):find("score dnsbl.bl.example.org +2.5", 1, true), table.concat(edits, "\n"))
+end)
+
+test("a dead list, relaying and private clients pass", function(t)
+  t:policy("dnsbl", { zones = { "dead.example" } })
+  expect(mail(t, listed)):accepts()
+  t:policy("dnsbl", { zones = { "bl.example.org" } })
+  expect(mail(t, listed, { relaying = true })):accepts()
+  expect(mail(t, "10.0.0.1")):accepts()
+end)

@@ -1,0 +1,13 @@
+test("who speaks early is refused and disconnected", function(t)
+  t:policy("earlytalker")
+  local s = t:connect { ip = "198.51.100.7", early = "500ms" }
+  expect(s.greeting):rejects("5.5.1", "before the greeting")
+  assert(s.closed)
+end)
+
+test("who waits is greeted", function(t)
+  t:policy("earlytalker", { wait = "2s" })
+  expect(t:connect { ip = "198.51.100.7" }.greeting):accepts()
+  expect(t:connect { ip = "198.51.100.7", early = "3s" }.greeting):accepts()
+  expect(t:connect { ip = "198.51.100.7", early = "0s", relaying = true }.greeting):accepts()
+end)

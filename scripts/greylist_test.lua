@@ -1,0 +1,58 @@
+local function attempt(t, ip, sender, rcpt)
+  local s = t:connect { ip = ip }
+  s:helo("client.example.org")
+  s:mail(sender)
+  return s:rcpt(rcpt)
+end
+
+test("a stranger is deferred, then accepted", function(t)
+  t:policy("greylist")
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):defers("4.7.1", "try again in 5m")
+  t:advance "4m"
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):defers("4.7.1", "too early.*1m")
+  t:advance "2m"
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):accepts()
+  expect(attempt(t, "198.51.100.250", "A@example.org", "B@example.net")):accepts()
+end)
+
+test("another network, sender or recipient is another triplet", function(t)
+  t:policy("greylist", { delay = "1m" })
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):defers()
+  t:advance "2m"
+  expect(attempt(t, "198.51.101.7", "a@example.org", "b@example.net")):defers()
+  expect(attempt(t, "198.51.100.7", "x@example.org", "b@example.net")):defers()
+  expect(attempt(t, "198.51.100.7", "a@example.org", "x@example.net")):defers()
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):accepts()
+end)
+
+test("prefixes of IPv6", function(t)
+  t:policy("greylist", { delay = "1m", ipv6 = 48 })
+  expect(attempt(t, "2001:db8:1:2::1", "", "b@example.net")):defers("4.7.1", "in 1m")
+  t:advance "61s"
+  expect(attempt(t, "2001:db8:1:99::1", "", "b@example.net")):accepts()
+  expect(attempt(t, "2001:db8:2::1", "", "b@example.net")):defers()
+end)
+
+test("what is forgotten waits again", function(t)
+  t:policy("greylist", { delay = "1m", window = "1h", lifetime = "10d" })
+  attempt(t, "198.51.100.7", "a@example.org", "b@example.net")
+  t:advance "2h"
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):defers()
+  t:advance "2m"
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):accepts()
+  t:advance "9d"
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):accepts()
+  t:advance "9d"
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):accepts()
+  t:advance "11d"
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):defers()
+end)
+
+test("relaying clients and foreign recipients are left alone", function(t)
+  t:policy("greylist")
+  local s = t:connect { ip = "192.0.2.9", relaying = true }
+  s:helo("inside.example.net")
+  s:mail("a@example.net")
+  expect(s:rcpt("b@example.net")):accepts()
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@elsewhere.example")):rejects("5.7.1")
+end)
