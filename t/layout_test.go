@@ -5,6 +5,7 @@ package t
 import (
 	"bufio"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -117,15 +118,23 @@ func TestDependencyTable(t *testing.T) {
 }
 
 func TestTopLevel(t *testing.T) {
-	dirs, err := filepath.Glob("../*/")
+	entries, err := os.ReadDir("..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"core", "hooks", "plugins", "scripts", "contrib", "cmd", "etc", "t", "docs", "bin", "var"}
-	for _, d := range dirs {
-		if name := filepath.Base(d); !slices.Contains(want, name) {
-			t.Errorf("top-level folder %s is none of ours", name)
+	want := []string{"core", "hooks", "plugins", "scripts", "contrib", "cmd", "etc", "t", "docs", "bin", "var", ".git", ".ci"}
+	found := 0
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
 		}
+		found++
+		if !slices.Contains(want, e.Name()) {
+			t.Errorf("top-level folder %s is none of ours", e.Name())
+		}
+	}
+	if found < 8 {
+		t.Errorf("only %d folders: is this the repository?", found)
 	}
 }
 
@@ -149,7 +158,7 @@ func TestHouseRules(t *testing.T) {
 		if init.MatchString(text) {
 			t.Errorf("%s has an init function", file)
 		}
-		if lines := strings.Count(text, "\n"); lines > 600 {
+		if lines := strings.Count(text, "\n"); lines > 600 && !strings.HasSuffix(file, "_test.go") {
 			t.Errorf("%s has %d lines: more than one subject?", file, lines)
 		}
 	}

@@ -200,7 +200,7 @@ func (d *daemon) build(c *config.Config) (err error) {
 			send.SchemeSMTP: d.remote, send.SchemeMX: d.remote, send.SchemeLocal: boxes, send.SchemeDiscard: local.Discard{},
 		},
 		Bounce: d.bounce,
-	}, sendConfig(c, d.intake))
+	}, sendConfig(c))
 	d.smtpd = smtpd.New(smtpd.Options{
 		Hostname: c.Server.Hostname, Limits: smtpdLimits(c), Grace: grace, Intake: d.intake, Record: d.record, TLS: d.certs.Config, Log: d.log,
 	})

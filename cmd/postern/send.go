@@ -55,7 +55,6 @@ or no connection.`,
 	f.BoolVar(&o.tls, "tls", false, "use STARTTLS; the certificate is not verified")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "show no dialogue, only what was refused")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "longest wait for a reply")
-	_ = c.MarkFlagRequired("to")
 	return c
 }
 
@@ -68,6 +67,9 @@ func (o *sendOptions) run(std streams, file string) error {
 		}
 		defer f.Close()
 		in = f
+	}
+	if len(o.to) == 0 {
+		return usageError{errors.New("say to whom: --to ADDRESS")}
 	}
 	if o.helo == "" {
 		o.helo, _ = os.Hostname()

@@ -169,7 +169,7 @@ func (d *daemon) reload() error {
 	d.intake.Reconfigure(intakeSettings(c))
 	d.gate.SetLimits(gateLimits(c))
 	d.smtpd.SetLimits(smtpdLimits(c))
-	d.sender.Reconfigure(sendConfig(c, d.intake))
+	d.sender.Reconfigure(sendConfig(c))
 	d.remote.Reconfigure(remoteSettings(c))
 	old := d.chain.Swap(chain)
 	old.Retire()

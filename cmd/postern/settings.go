@@ -75,7 +75,7 @@ func sendRoutes(c *config.Config) send.Routes {
 	return routes
 }
 
-func sendConfig(c *config.Config, in *intake.Intake) send.Config {
+func sendConfig(c *config.Config) send.Config {
 	s := send.Config{
 		Hostname: c.Server.Hostname, Routes: sendRoutes(c), Lifetime: c.Queue.Lifetime, DelayNotice: c.Queue.DelayNotice,
 		ConcurrencyLocal: c.Delivery.ConcurrencyLocal, ConcurrencyRemote: c.Delivery.ConcurrencyRemote, PerDestination: c.Delivery.PerDestination,
@@ -87,17 +87,17 @@ func sendConfig(c *config.Config, in *intake.Intake) send.Config {
 	for _, r := range c.Delivery.Rules {
 		s.Rules = append(s.Rules, send.DestinationRule{Destination: r.Destination, Concurrency: r.Concurrency, Count: r.Rate.Count, Per: r.Rate.Per})
 	}
-	s.DoubleBounceTo = doubleBounceTo(c, in)
+	s.DoubleBounceTo = doubleBounceTo(c)
 	return s
 }
 
 // doubleBounceTo is who hears of bounces that fail: the configured address, else
 // postmaster at our host name where that is one of our domains, else nobody.
-func doubleBounceTo(c *config.Config, in *intake.Intake) message.Address {
+func doubleBounceTo(c *config.Config) message.Address {
 	if a, err := message.ParseAddress(c.Queue.DoubleBounceTo); err == nil && !a.IsNull() {
 		return a
 	}
-	if in.Ours(c.Server.Hostname) {
+	if intakeSettings(c).Domains.Ours(c.Server.Hostname) {
 		return message.Address{Local: "postmaster", Domain: c.Server.Hostname}
 	}
 	return message.Address{}

@@ -169,7 +169,7 @@ func ruleKeys() section[DeliveryRule] {
 		name: "delivery.rule", list: true, doc: "Bounds for some destinations; the first entry that names one applies to it.",
 		begin: func(r *DeliveryRule, v value) { r.Pos = v.pos("delivery.rule") },
 		rows: []row[DeliveryRule]{
-			{"destination", to(patterns(), func(r *DeliveryRule) *[]string { return &r.Destination }), required(`["slow.example"]`), "domains, as in `to_domain`, or hosts of next hops"},
+			{"destination", to(destinations(), func(r *DeliveryRule) *[]string { return &r.Destination }), required(`["slow.example"]`), "domains of mail that goes by `mx` or `local`, as in `to_domain`; hosts of `smtp://` next hops, also as HOST:PORT"},
 			{"concurrency", to(count(1), func(r *DeliveryRule) *int { return &r.Concurrency }), computed("`per_destination`"), "deliveries at a time"},
 			{"rate", to(scalar("rate", `"60/min"`, ParseRate), func(r *DeliveryRule) *Rate { return &r.Rate }), computed("no bound"), "deliveries begun in a second (`/s`), minute (`/min`), hour (`/hour`) or day (`/day`)"},
 		},

@@ -295,6 +295,11 @@ func prefixesLater() kind[[]netip.Prefix] {
 	}).planned("any but `[]`")
 }
 
+// destinations is a list of what [[delivery.rule]] names destinations by.
+func destinations() kind[[]string] {
+	return some(scalar("destination", `"example.net"`, parseDestination), `"example.net"`)
+}
+
 // patterns is a list of domain patterns that may not be empty.
 func patterns() kind[[]string] {
 	return some(scalar("domain pattern", `"example.net"`, parsePattern), `"example.net"`)

@@ -118,6 +118,7 @@ func TestRefusals(t *testing.T) {
 		{"retry of a wrong type", "[queue]\nretry = 5\n", []string{`postern.toml:2: queue.retry: is an integer; write "quadratic" or a list of durations such as ["5m", "30m", "2h"]`}},
 		{"retry's delays", "[queue]\nretry = [\"5m\",\n \"5x\"]\n", []string{`postern.toml:3: queue.retry[1]: "5x" is not a duration; write something like "30s", "5m", "1h30m" or "7d"`}},
 		{"double bounces", "[queue]\ndouble_bounce_to = \"postmaster\"\n", []string{`postern.toml:2: queue.double_bounce_to: "postmaster" is not an address; write something like "user@example.net"`}},
+		{"destination", "[[delivery.rule]]\ndestination = [\"192.0.2.1\", \"mx.example:25\", \"smtp://[2001:db8::1]:25\", \"*.x.example\", \"a b\"]\nrate = \"1/s\"\n", []string{`postern.toml:2: delivery.rule.destination[4]: "a b" is not a destination; write a domain such as "example.net" or "*.example.net", or a next hop's host, "192.0.2.25" or "mx.example.net:25"`}},
 		{"rate", "[[delivery.rule]]\ndestination = [\"x\"]\nrate = \"60 a minute\"\n", []string{`postern.toml:3: delivery.rule.rate: "60 a minute" is not a rate; write something like "5/s", "60/min", "1000/hour" or "10000/day"`}},
 		{"rule for nothing", "[[delivery.rule]]\ndestination = [\"x\"]\n", []string{`postern.toml:1: delivery.rule: changes nothing; write concurrency = 2 or rate = "60/min"`}},
 		{"policy without use", "[[policy]]\nmode = \"off\"\n", []string{`postern.toml:1: policy.use: missing; write use = "greylist"`}},

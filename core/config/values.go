@@ -171,6 +171,25 @@ func parsePattern(s string) (string, error) {
 	return got, nil
 }
 
+// parseDestination reads a domain pattern, or a next hop's host: a name or an IP address, alone or with a port, or as
+// smtp://HOST:PORT.
+func parseDestination(s string) (string, error) {
+	if got, err := parsePattern(s); err == nil {
+		return got, nil
+	}
+	bare := strings.ToLower(strings.TrimPrefix(s, "smtp://"))
+	if ip, err := netip.ParseAddr(strings.Trim(bare, "[]")); err == nil {
+		return ip.String(), nil
+	}
+	if hop, err := parseNextHop("smtp://" + bare); err == nil && hop.Host != "" {
+		if bare != strings.ToLower(s) {
+			return strings.ToLower(s), nil
+		}
+		return bare, nil
+	}
+	return "", fmt.Errorf(`%q is not a destination; write a domain such as "example.net" or "*.example.net", or a next hop's host, "192.0.2.25" or "mx.example.net:25"`, s)
+}
+
 // matches tells whether a pattern takes a domain, both lower-case.
 func matches(pattern, domain string) bool {
 	below, isBelow := strings.CutPrefix(pattern, "*")

@@ -81,7 +81,7 @@ func (in *Intake) Limits() (messageSize int64) { return in.set.Load().MessageSiz
 func (in *Intake) Hostname() string { return in.set.Load().Hostname }
 
 // Ours tells whether mail to the domain is ours to receive.
-func (in *Intake) Ours(domain string) bool { return in.set.Load().Domains.find(domain) != nil }
+func (in *Intake) Ours(domain string) bool { return in.set.Load().Domains.Ours(domain) }
 
 // Postmaster is the mailbox that <postmaster> without a domain means (RFC 5321
 // section 4.5.1): at our first domain, else at our host name.

@@ -157,7 +157,7 @@ func (m *Mail) settle(d hooks.Decision) {
 func (m *Mail) judge(at hooks.Stage) (ended bool) {
 	d := m.chain.Run(m.ctx, at, m.tx)
 	for _, r := range m.tx.Recipients { // a policy may have added or replaced some
-		r.Ours = m.set.Domains.find(r.Address.Domain) != nil
+		r.Ours = m.set.Domains.Ours(r.Address.Domain)
 	}
 	if d.Verb != hooks.Pass && d.Verb != hooks.Accept {
 		m.settle(d)

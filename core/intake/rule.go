@@ -51,6 +51,9 @@ func (d *Domains) first() string {
 	return ""
 }
 
+// Ours tells whether a lower-case domain is in the set.
+func (d *Domains) Ours(domain string) bool { return d.find(domain) != nil }
+
 // find is the entry for a lower-case domain, or nil.
 func (d *Domains) find(domain string) *Domain {
 	if d == nil || domain == "" {

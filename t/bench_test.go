@@ -1,0 +1,310 @@
+package t
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Benchmarks of the built binary, for docs/benchmarks.md: `make bench`.
+
+// benched is a gateway for benchmarks, stopped at the end.
+type benched struct {
+	addr string
+	pid  int
+}
+
+// startBenched starts the binary in a folder of its own; policies is text for
+// the configuration's end.
+func startBenched(b *testing.B, policies string) *benched {
+	b.Helper()
+	bin, err := binaries()
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir := b.TempDir()
+	addrs, err := freePorts("127.0.0.1", 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	text := fmt.Sprintf(`[server]
+hostname = "mx.example.net"
+[[listen]]
+address = %q
+tls = "off"
+[limits]
+connections = 20000
+connections_per_client = 20000
+[[domain]]
+name = "example.net"
+recipients = "any"
+[[route]]
+to_domain = ["*"]
+next_hop = "discard"
+[console]
+address = ""
+%s`, addrs[0], policies)
+	file := filepath.Join(dir, "postern.toml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(bin, "postern"), "serve", "-c", file)
+	cmd.Dir = dir
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+		_ = log.Close()
+	})
+	for range 2000 {
+		if greeting(addrs[0]) {
+			return &benched{addr: addrs[0], pid: cmd.Process.Pid}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	text2, _ := os.ReadFile(log.Name())
+	b.Fatalf("no greeting:\n%s", text2)
+	return nil
+}
+
+// cpu is the processor time that the gateway has used.
+func (g *benched) cpu(b *testing.B) time.Duration {
+	b.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	ticks := 0
+	for _, f := range fields[11:13] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			b.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100
+}
+
+// resident is the gateway's resident memory in bytes.
+func (g *benched) resident(b *testing.B) float64 {
+	b.Helper()
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", g.pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	pages, err := strconv.Atoi(strings.Fields(string(statm))[1])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(pages * os.Getpagesize())
+}
+
+// accept sends b.N messages of 4 KB over that many sessions, each durable before
+// its 250, and reports the gateway's own processor time for one.
+func accept(b *testing.B, g *benched, sessions int) {
+	b.Helper()
+	body := []byte("Subject: benchmark\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 56) + ".\r\n")
+	work := make(chan struct{})
+	var all sync.WaitGroup
+	failed := make(chan error, sessions)
+	for range sessions {
+		all.Go(func() {
+			if err := acceptSession(g.addr, body, work); err != nil {
+				failed <- err
+				for range work { // the others go on
+				}
+			}
+		})
+	}
+	before := g.cpu(b)
+	b.ResetTimer()
+	for range b.N {
+		work <- struct{}{}
+	}
+	close(work)
+	all.Wait()
+	b.StopTimer()
+	select {
+	case err := <-failed:
+		b.Fatal(err)
+	default:
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+	b.ReportMetric(float64((g.cpu(b)-before).Microseconds())/float64(b.N), "cpu-µs/msg")
+}
+
+func acceptSession(addr string, body []byte, work <-chan struct{}) error {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	r := bufio.NewReader(c)
+	say := func(s []byte, want string) error {
+		if _, err := c.Write(s); err != nil {
+			return err
+		}
+		lines, err := readReply(r)
+		if err == nil && !strings.HasPrefix(lines[len(lines)-1], want) {
+			err = fmt.Errorf("%.20q got %q", s, lines)
+		}
+		return err
+	}
+	if err := say(nil, "220"); err != nil {
+		return err
+	}
+	if err := say([]byte("EHLO bench.example\r\n"), "250"); err != nil {
+		return err
+	}
+	for range work {
+		for _, step := range [][2]string{{"MAIL FROM:<s@client.example>\r\n", "250"}, {"RCPT TO:<r@example.net>\r\n", "250"}, {"DATA\r\n", "354"}} {
+			if err := say([]byte(step[0]), step[1]); err != nil {
+				return err
+			}
+		}
+		if err := say(body, "250"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// BenchmarkAccept takes 4 KB messages in, each durable before its 250, on kept
+// connections; the next hop is discard, so delivery and removal are part of it.
+func BenchmarkAccept(b *testing.B) {
+	for _, sessions := range []int{1, 8, 64} {
+		b.Run(fmt.Sprintf("sessions=%d", sessions), func(b *testing.B) { accept(b, startBenched(b, ""), sessions) })
+	}
+}
+
+// BenchmarkAcceptTenPolicies is the same with ten Lua policies at work.
+func BenchmarkAcceptTenPolicies(b *testing.B) {
+	policies := `
+[[policy]]
+use = "helo"
+[[policy]]
+use = "badmailfrom"
+addresses = ["@spam.example"]
+[[policy]]
+use = "badrcptto"
+addresses = ["reject@example.net"]
+[[policy]]
+use = "content_signatures"
+`
+	b.Run("sessions=64", func(b *testing.B) { accept(b, startBenched(b, policies+sixMore(b)), 64) })
+}
+
+// sixMore adds six scripts of the size that sites write.
+func sixMore(b *testing.B) string {
+	b.Helper()
+	dir := b.TempDir()
+	var text strings.Builder
+	for i := range 6 {
+		script := fmt.Sprintf(`local p = policy { about = "Benchmark.", settings = { words = list(string) {} : about "words" } }
+function p.mail(tx) if tx.sender.domain == "never%d.example" then return reject("5.7.1", "no") end end
+function p.message(tx)
+  local subject = (tx.headers:get("Subject") or ""):lower()
+  for _, word in ipairs(p.words) do
+    if subject:find(word, 1, true) then return reject("5.7.1", "Refused: %%s", word) end
+  end
+end
+return p
+`, i)
+		file := filepath.Join(dir, fmt.Sprintf("p%d.lua", i))
+		if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		fmt.Fprintf(&text, "[[policy]]\nuse = %q\nwords = [\"casino\", \"lottery\"]\n", file)
+	}
+	return text.String()
+}
+
+// BenchmarkIdleConnection holds b.N connections after EHLO and reports what each
+// costs the gateway in resident memory.
+func BenchmarkIdleConnection(b *testing.B) {
+	const held = 1000
+	g := startBenched(b, "")
+	for b.Loop() {
+		before := g.resident(b)
+		conns := make([]net.Conn, 0, held)
+		for range held {
+			c, err := net.Dial("tcp", g.addr)
+			if err != nil {
+				b.Fatal(err)
+			}
+			conns = append(conns, c)
+			r := bufio.NewReaderSize(c, 512)
+			if _, err := readReply(r); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := c.Write([]byte("EHLO bench.example\r\n")); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := readReply(r); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric((g.resident(b)-before)/held/1024, "KiB/conn")
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}
+}
+
+// BenchmarkStart is the time from the start of the process to its greeting, with
+// the built-in policies.
+func BenchmarkStart(b *testing.B) {
+	for b.Loop() {
+		startOnce(b)
+	}
+}
+
+func startOnce(b *testing.B) {
+	b.Helper()
+	bin, err := binaries()
+	if err != nil {
+		b.Fatal(err)
+	}
+	dir := b.TempDir()
+	addrs, err := freePorts("127.0.0.1", 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	text := fmt.Sprintf("[[listen]]\naddress = %q\n[[domain]]\nname = \"localhost\"\nrecipients = \"any\"\n[[route]]\nto_domain = [\"*\"]\nnext_hop = \"local\"\n[[policy]]\nuse = \"greylist\"\n[[policy]]\nuse = \"content_signatures\"\n[console]\naddress = \"\"\n", addrs[0])
+	file := filepath.Join(dir, "postern.toml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(bin, "postern"), "serve", "-c", file)
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	for range 5000 {
+		if greeting(addrs[0]) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	b.StopTimer()
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	_ = cmd.Wait()
+	b.StartTimer()
+}
