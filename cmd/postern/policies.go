@@ -55,7 +55,9 @@ func (p *policyLoader) find(c *config.Config, use, path string) (found, error) {
 	}
 	if c.Server.PolicyDir != "" {
 		f, err := readScript(filepath.Join(c.Server.PolicyDir, use+".lua"))
-		if !errors.Is(err, fs.ErrNotExist) {
+		// An empty file is what a shell makes before "policy show NAME --source"
+		// fills it.
+		if empty := err == nil && len(f.script) == 0; !empty && !errors.Is(err, fs.ErrNotExist) {
 			return f, err
 		}
 	}

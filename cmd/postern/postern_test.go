@@ -128,6 +128,7 @@ func TestSiteScriptWins(t *testing.T) {
 	if _, out, _ := call(t, "", "policy", "show", "greylist", "--source"); !strings.Contains(out, "Ours.") {
 		t.Errorf("shown: %s", out)
 	}
+	write(t, "policies/helo.lua", "") // as "> policies/helo.lua" does first
 	if _, out, _ := call(t, "", "policy", "show", "helo", "--source"); !strings.HasPrefix(out, "-- helo:") {
 		t.Errorf("shown: %.100s", out)
 	}
