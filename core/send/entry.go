@@ -49,6 +49,13 @@ const (
 	urgent               // all, and a destination that is down is tried
 )
 
+// parked is a message of which only the id is in memory: the destination that it
+// waits for, and which of its recipients are wanted.
+type parked struct {
+	d      *destination
+	effort effort
+}
+
 // letGo gives back the body in memory; attempts read it from disk then.
 func (e *entry) letGo() {
 	if r, ok := e.body.(message.Retainer); ok {
@@ -135,7 +142,7 @@ func (s *Sender) leave(e *entry) {
 	switch {
 	case !again || gone:
 	case e.wait != nil && !e.withdrawn && s.running:
-		s.outside[e.id] = e.wait
+		s.outside[e.id] = parked{e.wait, e.effort}
 		e.wait.queue.push(e.id)
 		s.feed(e.wait)
 	default:

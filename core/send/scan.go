@@ -117,6 +117,10 @@ func (s *Sender) scan(ctx context.Context, now time.Time) {
 	s.mu.Lock()
 	if s.all {
 		s.all, s.flight = false, &flush{began: now}
+		for id, p := range s.outside { // those wait for their destination, whatever their time
+			p.effort = max(p.effort, every)
+			s.outside[id] = p
+		}
 		for _, d := range s.dests {
 			d.revive()
 			s.enqueue(d)
@@ -247,11 +251,12 @@ func (s *Sender) feedAll(ctx context.Context) bool {
 		}
 		d := s.hungry[0]
 		var ids []string
+		var efforts []effort
 		for n := min(s.fill()-d.ready, maxPlanning-s.planning, s.o.Window-len(s.messages)); n > 0 && !d.queue.empty(); {
 			id := d.queue.pop()
-			if s.outside[id] == d {
+			if p := s.outside[id]; p.d == d {
 				delete(s.outside, id)
-				ids = append(ids, id)
+				ids, efforts = append(ids, id), append(efforts, p.effort)
 				n--
 			}
 		}
@@ -260,8 +265,8 @@ func (s *Sender) feedAll(ctx context.Context) bool {
 			d.eager, s.hungry = false, s.hungry[1:]
 		}
 		s.mu.Unlock()
-		for _, id := range ids {
-			s.load(id, due, time.Time{})
+		for i, id := range ids {
+			s.load(id, efforts[i], time.Time{})
 		}
 		if !done {
 			return false
@@ -279,7 +284,7 @@ func (s *Sender) later(at time.Time) {
 func (s *Sender) has(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.messages[id] != nil || s.outside[id] != nil
+	return s.messages[id] != nil || s.outside[id].d != nil
 }
 
 // load takes a message from the queue into the window, unless it is there

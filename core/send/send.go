@@ -117,7 +117,7 @@ type Sender struct {
 	nextDue  time.Time                 // of the first message on disk that is not in memory; zero: none
 	more     bool                      // there are due messages on disk that did not fit in
 	rewind   bool                      // some of them stand before the place that the search has come to
-	outside  map[string]*destination   // due messages that wait on disk, by id, for their destination to want more
+	outside  map[string]parked         // due messages that wait on disk, by id, for their destination to want more
 	hungry   []*destination            // those that do
 	urgent   []string                  // ids that an operator wants tried now
 	all      bool                      // an operator wants everything tried now
@@ -136,7 +136,7 @@ func New(o Options, c Config) *Sender {
 	}
 	s := &Sender{
 		o: o, wake: make(chan struct{}, 1), stop: make(chan struct{}),
-		messages: map[string]*entry{}, outside: map[string]*destination{}, dests: map[key]*destination{}, waiting: map[*destination]struct{}{},
+		messages: map[string]*entry{}, outside: map[string]parked{}, dests: map[key]*destination{}, waiting: map[*destination]struct{}{},
 	}
 	s.work, s.cut = context.WithCancel(context.Background())
 	s.Reconfigure(c)
@@ -198,7 +198,7 @@ func (s *Sender) take(e *entry, aside bool) bool {
 	if !s.running {
 		return false
 	}
-	if s.messages[e.id] != nil || s.outside[e.id] != nil || s.recent.has(e.id) {
+	if s.messages[e.id] != nil || s.outside[e.id].d != nil || s.recent.has(e.id) {
 		return false
 	}
 	if len(s.messages) >= s.o.Window || aside && s.planning >= maxPlanning {
