@@ -51,6 +51,8 @@ type Message struct {
 	Reason  string // why it is held or quarantined
 
 	EightBit bool   // BODY=8BITMIME was said
+	Binary   bool   // BODY=BINARYMIME was said: NUL, lone CR and LF, and lines of any length may be in it
+	SMTPUTF8 bool   // SMTPUTF8 was said (RFC 6531)
 	Ret      string // DSN RET: FULL, HDRS or "" (RFC 3461 section 4.3)
 	EnvID    string // DSN ENVID, as it came
 	Notified bool   // the delay notice was sent
@@ -72,6 +74,7 @@ type Recipient struct {
 	Tried    time.Time     // the last attempt's start; zero before the first
 	Last     message.Reply // what the last attempt got
 	Peer     string        // who said so
+	Relayed  bool          // Delivered to a host that tells no sender of success
 }
 
 // Next is when the message is due: the earliest of its recipients that are not

@@ -14,7 +14,7 @@ import (
 //
 //	version      1 byte
 //	place        1 byte
-//	flags        1 byte: double, eight-bit, notified, body in a file
+//	flags        1 byte: double, eight-bit, notified, body in a file, binary, SMTPUTF8
 //	due          8 bytes, nanoseconds since 1970, noDue for none
 //	open         recipients that are not final
 //	             …and so far the head, all that Open needs
@@ -28,11 +28,14 @@ const (
 	flagEightBit
 	flagNotified
 	flagFile
+	flagBinary
+	flagSMTPUTF8
 )
 
 const (
-	stateMask = 0x0f
-	flagHeld  = 0x10
+	stateMask   = 0x0f
+	flagHeld    = 0x10
+	flagRelayed = 0x20
 )
 
 // zeroTime is how the zero time.Time is stored.
@@ -69,6 +72,12 @@ func headOf(m *Message, file byte) head {
 	}
 	if m.Notified {
 		h.flags |= flagNotified
+	}
+	if m.Binary {
+		h.flags |= flagBinary
+	}
+	if m.SMTPUTF8 {
+		h.flags |= flagSMTPUTF8
 	}
 	return h
 }
@@ -126,6 +135,9 @@ func appendRecipient(dst []byte, r *Recipient) []byte {
 	if r.Held {
 		state |= flagHeld
 	}
+	if r.Relayed {
+		state |= flagRelayed
+	}
 	dst = append(dst, state)
 	dst = binary.AppendVarint(dst, int64(r.Attempts))
 	dst = binary.AppendVarint(dst, nanos(r.Next))
@@ -159,6 +171,7 @@ func parseRecord(id string, b []byte) (*Message, head, error) {
 	m := &Message{
 		ID: id, Place: h.place,
 		Double: h.flags&flagDouble != 0, EightBit: h.flags&flagEightBit != 0, Notified: h.flags&flagNotified != 0,
+		Binary: h.flags&flagBinary != 0, SMTPUTF8: h.flags&flagSMTPUTF8 != 0,
 	}
 	m.Arrived = timeOf(r.varint())
 	m.Size = r.varint()
@@ -225,8 +238,8 @@ func (r *reader) recipient(to *Recipient) {
 	to.Notify = r.string()
 	to.Route = r.string()
 	state := r.byte()
-	to.State, to.Held = State(state&stateMask), state&flagHeld != 0
-	if to.State > Failed || state&^(stateMask|flagHeld) != 0 {
+	to.State, to.Held, to.Relayed = State(state&stateMask), state&flagHeld != 0, state&flagRelayed != 0
+	if to.State > Failed || state&^(stateMask|flagHeld|flagRelayed) != 0 {
 		r.bad = true
 	}
 	to.Attempts = r.int()

@@ -117,7 +117,7 @@ func (s *Sender) deliver(j *job, m *queue.Message) []Outcome {
 			}
 		}()
 	}
-	got := s.call(by, &Job{Message: m, Recipients: j.rcpts, Body: body, NextHop: j.hop.NextHop, Domain: j.domain(m), TLS: j.hop.tls})
+	got := s.call(by, &Job{Message: m, Recipients: j.rcpts, Body: body, NextHop: j.hop.NextHop, Domain: j.domain(m), TLS: j.hop.tls, Auth: j.hop.auth, Source: j.hop.source})
 	for _, i := range j.rcpts {
 		o := Outcome{Recipient: i, Reply: message.NewReply(451, "4.3.0", "The delivery gave no answer"), Duration: time.Since(started)}
 		for k := range got {
