@@ -109,7 +109,7 @@ func TestGatewayAsDocumented(t *testing.T) {
 	}); c.Limits != want {
 		t.Errorf("limits = %+v, want %+v", c.Limits, want)
 	}
-	if want := (TLS{[]string{at("cert.pem")}, []string{at("key.pem")}}); !reflect.DeepEqual(c.TLS, want) {
+	if want := (TLS{[]string{at("cert.pem")}, []string{at("key.pem")}, []string{}}); !reflect.DeepEqual(c.TLS, want) {
 		t.Errorf("tls = %+v, want %+v", c.TLS, want)
 	}
 	if want := (DNS{[]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5353")}, 5 * time.Second}); !reflect.DeepEqual(c.DNS, want) {
@@ -118,7 +118,7 @@ func TestGatewayAsDocumented(t *testing.T) {
 	if d := c.Domains[0]; d.Name != "example.net" || !slices.Equal(d.Names, []string{"example.net"}) || !d.Recipients.Valid("who", "example.net") {
 		t.Errorf("domain = %+v", d)
 	}
-	if r := c.Routes[0]; r.NextHop != (NextHop{"smtp", "127.0.0.1", 2526}) || r.Mode != "queue" || r.TLS != "may" || r.Line != 39 {
+	if r := c.Routes[0]; r.NextHop != (NextHop{"smtp", "127.0.0.1", 2526, ""}) || r.Mode != "queue" || r.TLS != "may" || r.Line != 39 {
 		t.Errorf("route = %+v", r)
 	}
 	if r := c.Routes[1]; r.NextHop != (NextHop{Scheme: "mx"}) || !slices.Equal(r.ToDomain, []string{"*"}) {

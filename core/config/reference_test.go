@@ -59,7 +59,7 @@ func TestReferenceWritesWhatLoadReads(t *testing.T) {
 		}
 		file.WriteString(k.Key + " = " + strings.Trim(k.Default, "`") + "\n")
 	}
-	for _, row := range []string{"| `listen.protocol` | `submission`, `lmtp`, `qmqp`", "| `route.next_hop` | `smtps://…`, `lmtp://…`", "| `store.engine` | `postgres://…`", "| `auth` | all |"} {
+	for _, row := range []string{"| `listen.protocol` | `submission`, `lmtp`, `qmqp`", "| `route.next_hop` | `qmqp://…`, `pipe:…`", "| `store.engine` | `postgres://…`", "| `auth` | all |"} {
 		if !strings.Contains(b.String(), row) {
 			t.Errorf("no row %s", row)
 		}

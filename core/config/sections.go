@@ -84,6 +84,7 @@ type Limits struct {
 type TLS struct {
 	Certificate []string // absolute paths of PEM files; empty: a self-signed one is to be made
 	Key         []string
+	CA          []string // absolute paths of PEM files; empty: the system's authorities
 }
 
 // DNS is the [dns] section.
@@ -121,15 +122,24 @@ type Route struct {
 	Client      []netip.Prefix
 	Tag         []string
 	NextHop     NextHop
-	Mode        string // "queue"
-	TLS         string // "none" or "may"
+	Mode        string     // "queue"
+	TLS         string     // "none", "may", "encrypt" or "verify"
+	Auth        Auth       // zero: none
+	Source      netip.Addr // zero: the system chooses
+}
+
+// Auth is a route's login at its next hop.
+type Auth struct {
+	User         string
+	PasswordFile string // absolute
 }
 
 // NextHop is where a route sends mail.
 type NextHop struct {
-	Scheme string // "smtp", "mx", "local" or "discard"
-	Host   string // smtp only: a name, or an IP address without brackets
-	Port   uint16 // smtp only
+	Scheme string // "smtp", "smtps", "lmtp", "mx", "local" or "discard"
+	Host   string // of the first three: a name, or an IP address without brackets
+	Port   uint16 // of the first three
+	Path   string // of lmtp: the absolute path of a unix socket, instead of Host and Port
 }
 
 // Retry is the plan of delivery attempts.
