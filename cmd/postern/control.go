@@ -7,6 +7,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/console"
@@ -84,22 +87,49 @@ func (d *daemon) status() console.Status {
 	return s
 }
 
+// healthTime bounds the health checks of `plugin list`, which run side by side.
+const healthTime = 3 * time.Second
+
 // plugins lists the plugin processes of the present generation.
-func (d *daemon) plugins() []console.Plugin {
-	list := []console.Plugin{}
-	for _, h := range d.chain.Load().Handlers() {
+func (d *daemon) plugins(ctx context.Context) []console.Plugin {
+	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	defer cancel()
+	chain := d.acquire()
+	defer chain.Release()
+	var list []*console.Plugin
+	var asked sync.WaitGroup
+	for _, h := range chain.Handlers() {
 		p, ok := h.(*plugin.Plugin)
 		if !ok {
 			continue
 		}
 		s := p.Status()
-		row := console.Plugin{Name: s.Name, Path: s.Path, Version: s.Version, State: string(s.State), PID: s.PID, Restarts: s.Restarts, Error: s.LastError}
+		row := &console.Plugin{
+			Name: s.Name, Path: s.Path, Version: s.Version, State: string(s.State), PID: s.PID, Restarts: s.Restarts,
+			Calls: s.InFlight, MaxCalls: s.Most, Error: s.LastError,
+		}
 		for _, at := range s.Stages {
 			row.Stages = append(row.Stages, at.String())
 		}
+		if s.State == plugin.Running {
+			asked.Go(func() { row.Health = health(ctx, p) })
+		}
 		list = append(list, row)
 	}
-	return list
+	asked.Wait()
+	rows := make([]console.Plugin, len(list))
+	for i, row := range list {
+		rows[i] = *row
+	}
+	return rows
+}
+
+// health is what a plugin says of itself, on one line.
+func health(ctx context.Context, p *plugin.Plugin) string {
+	if err := p.Health(ctx); err != nil {
+		return strings.TrimPrefix(err.Error(), "plugin: health: ")
+	}
+	return "ok"
 }
 
 // retry has one message tried now; a held one stays held.

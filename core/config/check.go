@@ -327,6 +327,10 @@ func checkPolicies(c *Config) (found Problems) {
 			}
 			found = append(found, p.Problem("when.listener["+strconv.Itoa(i)+"]", text))
 		}
+		if p.RunAs != "" && c.Server.User != "" && p.RunAs != c.Server.User {
+			found = append(found, p.Problem("run_as", fmt.Sprintf(
+				"only root can run it as %s, and [server] user = %q drops root; leave one of the two out", p.RunAs, c.Server.User)))
+		}
 		if p.node.child("name") == nil {
 			continue
 		}

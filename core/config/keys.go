@@ -24,6 +24,7 @@ func schema() section[Config] {
 		{"policy", tables(policyKeys(), func(c *Config) *[]Policy { return &c.Policies }), nil, ""},
 		{"score", table(scoreKeys(), func(c *Config) *Score { return &c.Score }), nil, ""},
 		{"store", table(storeKeys(), func(c *Config) *Store { return &c.Store }), nil, ""},
+		{"quarantine", table(quarantineKeys(), func(c *Config) *Quarantine { return &c.Quarantine }), nil, ""},
 		{"recorder", table(recorderKeys(), func(c *Config) *Recorder { return &c.Recorder }), nil, ""},
 		{"log", table(logKeys(), func(c *Config) *Log { return &c.Log }), nil, ""},
 		{"console", table(consoleKeys(), func(c *Config) *Console { return &c.Console }), nil, ""},
@@ -31,7 +32,6 @@ func schema() section[Config] {
 		{"lookup", later[Config](), nil, "Named maps from files, databases and services."},
 		{"dkim", later[Config](), nil, "Keys that outgoing mail is signed with."},
 		{"arc", later[Config](), nil, "Sealing of forwarded mail."},
-		{"quarantine", later[Config](), nil, "How long quarantined mail is kept."},
 		{"metrics", later[Config](), nil, "Metrics beyond those of the console."},
 		{"cluster", later[Config](), nil, "Several nodes with one queue."},
 	}}
@@ -209,7 +209,9 @@ func policyKeys() section[Policy] {
 			{"deny_at", later[Policy](), nil, "keeps a refusal until a later stage"},
 			{"sample", later[Policy](), nil, "part of the connections that are asked about"},
 			{"isolate", later[Policy](), nil, "runs a script in a process of its own"},
-			{"sha256", later[Policy](), nil, "checksum that a plugin's file must have"},
+			{"sha256", to(checksum(), func(p *Policy) *string { return &p.SHA256 }), "", "SHA-256 that a plugin's file must have at each start, in hex; empty: any"},
+			{"run_as", to(account(), func(p *Policy) *string { return &p.RunAs }), "", "account that a plugin's process runs under, where the server runs as root; empty: the server's"},
+			{"concurrency", to(count(1), func(p *Policy) *int { return &p.Concurrency }), computed("64"), "calls that a plugin gets at a time; more wait, which counts against their time"},
 		},
 	}
 }
@@ -256,6 +258,16 @@ func recorderKeys() section[Recorder] {
 			{"keep", to(duration(time.Second), func(r *Recorder) *time.Duration { return &r.Keep }), "7d", "how long it remembers"},
 			{"max_size", to(size(), func(r *Recorder) *int64 { return &r.MaxSize }), "1GiB", "how much it remembers; the oldest goes first"},
 			{"bodies", to(boolean(), func(r *Recorder) *bool { return &r.Bodies }), false, "whether it keeps bodies of messages too"},
+		},
+	}
+}
+
+func quarantineKeys() section[Quarantine] {
+	return section[Quarantine]{
+		name: "quarantine", doc: "Mail that waits for an operator's judgement, see `postern quarantine`.",
+		rows: []row[Quarantine]{
+			{"keep", to(duration(time.Second), func(q *Quarantine) *time.Duration { return &q.Keep }), "30d", "age at which it is deleted"},
+			{"max_size", to(size(), func(q *Quarantine) *int64 { return &q.MaxSize }), "1GiB", "how much is kept; the oldest goes first"},
 		},
 	}
 }

@@ -17,7 +17,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		// Names.
 		{"unknown section", "[limitz]\n", []string{`postern.toml:1: limitz: unknown section; did you mean "limits"?`}},
-		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, dns, domain, route, queue, delivery, policy, score, store, recorder, log, console`}},
+		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, dns, domain, route, queue, delivery, policy, score, store, quarantine, recorder, log, console`}},
 		{"key without its section", "message_size = 1\n", []string{`postern.toml:1: message_size: unknown section; "message_size" belongs to [limits]`}},
 		{"key in the wrong section", "[queue]\nhops = 1\n", []string{`postern.toml:2: queue.hops: unknown key; "hops" belongs to [limits]`}},
 		{"far key", "[store]\nzebra = 1\n", []string{`postern.toml:2: store.zebra: unknown key; [store] has engine`}},
@@ -136,6 +136,15 @@ func TestRefusals(t *testing.T) {
 		{"policy's immunity", "[[policy]]\nuse = \"x\"\nimmune = [\"me\"]\n", []string{`postern.toml:3: policy.immune[0]: "me" is unknown; write "relaying" or "authenticated"`}},
 		{"policy's listener", domainless + "name = \"inside\"\n[[policy]]\nuse = \"x\"\nwhen = { listener = [\"inside\",\n \"insdie\"] }\n", []string{`postern.toml:7: policy.when.listener[1]: no [[listen]] entry has the name "insdie"; did you mean "inside"?`}},
 		{"policy's name twice", "[[policy]]\nuse = \"x\"\n[[policy]]\nuse = \"x\"\n[[policy]]\nuse = \"x\"\nname = \"y\"\n[[policy]]\nuse = \"x\"\nname = \"y\"\n", []string{`postern.toml:10: policy.name: "y" is the name of the entry at postern.toml:5 already; write another`}},
+		{"policy's checksum", "[[policy]]\nuse = \"x\"\nsha256 = \"00\"\n", []string{`postern.toml:3: policy.sha256: "00" is not a SHA-256; write the 64 hexadecimal digits that sha256sum prints`}},
+		{"policy's checksum of a wrong type", "[[policy]]\nuse = \"x\"\nsha256 = 0\n", []string{`postern.toml:3: policy.sha256: is an integer; write a string such as "e3b0…b855", 64 hexadecimal digits`}},
+		{"policy's account", "[[policy]]\nuse = \"x\"\nrun_as = \"no-such-account\"\n", []string{`postern.toml:3: policy.run_as: there is no account "no-such-account" on this machine; write one that is, or "" to stay`}},
+		{"policy's account behind a drop", "[server]\nuser = \"daemon\"\n[[policy]]\nuse = \"x\"\nrun_as = \"nobody\"\n", []string{`postern.toml:5: policy.run_as: only root can run it as nobody, and [server] user = "daemon" drops root; leave one of the two out`}},
+		{"policy's concurrency", "[[policy]]\nuse = \"x\"\nconcurrency = 0\n", []string{`postern.toml:3: policy.concurrency: 0 is too small; write at least 1`}},
+		{"quarantine", "[quarantine]\nkeep = \"10ms\"\nmax_size = 0\n", []string{
+			`postern.toml:2: quarantine.keep: 10ms is too short; write at least "1s"`,
+			`postern.toml:3: quarantine.max_size: must be at least one byte; write a size such as "50MiB"`,
+		}},
 		{"score", "[score]\nreject = 5\ntag = 6.5\n", []string{`postern.toml:2: score.reject: 5 is below tag = 6.5, which could never act; write at least 6.5`}},
 
 		// TOML itself.
@@ -195,7 +204,6 @@ func TestLaterFeaturesAnswer(t *testing.T) {
 		{policy, `deny_at = "rcpt"`, "policy.deny_at", ""},
 		{policy, `sample = 0.1`, "policy.sample", ""},
 		{policy, `isolate = true`, "policy.isolate", ""},
-		{policy, `sha256 = "00"`, "policy.sha256", ""},
 		{"[[policy]]\n", `use = "https://hooks.example/"`, "policy.use", `a service ("https://hooks.example/") `},
 		{"[score]\n", `rule = [{ when = "x", points = 3 }]`, "score.rule", ""},
 		{"[score]\ntag = 1\n", `[[score.rule]]`, "score.rule", ""},
@@ -203,7 +211,6 @@ func TestLaterFeaturesAnswer(t *testing.T) {
 		{"", `[[lookup]]`, "lookup", ""},
 		{"", `[[dkim]]`, "dkim", ""},
 		{"", `[arc]`, "arc", ""},
-		{"", `[quarantine]`, "quarantine", ""},
 		{"", `[metrics]`, "metrics", ""},
 		{"", `[cluster]`, "cluster", ""},
 	} {

@@ -15,21 +15,22 @@ type Config struct {
 	// Files are the names of the configuration files read, the main one first.
 	Files []string
 
-	Server   Server
-	Listen   []Listen
-	Limits   Limits
-	TLS      TLS
-	DNS      DNS
-	Domains  []Domain
-	Routes   []Route
-	Queue    Queue
-	Delivery Delivery
-	Policies []Policy
-	Score    Score
-	Store    Store
-	Recorder Recorder
-	Log      Log
-	Console  Console
+	Server     Server
+	Listen     []Listen
+	Limits     Limits
+	TLS        TLS
+	DNS        DNS
+	Domains    []Domain
+	Routes     []Route
+	Queue      Queue
+	Delivery   Delivery
+	Policies   []Policy
+	Score      Score
+	Store      Store
+	Quarantine Quarantine
+	Recorder   Recorder
+	Log        Log
+	Console    Console
 
 	main Pos
 	keys map[string]Pos
@@ -194,6 +195,11 @@ type Policy struct {
 	When      When
 	// Immune lists "relaying" and "authenticated"; nil leaves it to the policy, an empty list overrides it.
 	Immune []string
+
+	SHA256      string // of a plugin's file, lower-case hex; "": any
+	RunAs       string // account of a plugin's process; "": ours
+	Concurrency int    // calls of a plugin at a time; 0: the default
+
 	// Settings are the remaining keys as the TOML decoder gives them (string, int64, float64, bool, time.Time, []any,
 	// map[string]any); the policy checks them, and Problem puts its findings at their lines.
 	Settings map[string]any
@@ -226,6 +232,12 @@ type Recorder struct {
 	Keep    time.Duration
 	MaxSize int64 // bytes
 	Bodies  bool
+}
+
+// Quarantine is the [quarantine] section.
+type Quarantine struct {
+	Keep    time.Duration
+	MaxSize int64 // bytes
 }
 
 // Log is the [log] section.

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"os/user"
@@ -226,6 +228,16 @@ func account() kind[string] {
 			return "", fmt.Errorf("there is no account %q on this machine; write one that is, or \"\" to stay", s)
 		}
 		return s, nil
+	})
+}
+
+// checksum is a SHA-256 in hex, lower-case, or the empty string.
+func checksum() kind[string] {
+	return scalar("string", `"e3b0…b855", 64 hexadecimal digits`, func(s string) (string, error) {
+		if sum, err := hex.DecodeString(s); s != "" && (err != nil || len(sum) != sha256.Size) {
+			return "", fmt.Errorf("%.80q is not a SHA-256; write the 64 hexadecimal digits that sha256sum prints", s)
+		}
+		return strings.ToLower(s), nil
 	})
 }
 

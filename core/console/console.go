@@ -69,8 +69,9 @@ type Options struct {
 	// TakeDrops looks into the drop directory for mail that was injected while no
 	// daemon ran, and takes it in.
 	TakeDrops func(ctx context.Context)
-	// Plugins lists the plugin processes; nil: there are none.
-	Plugins func() []Plugin
+	// Plugins lists the plugin processes, each asked for its health; nil: there
+	// are none.
+	Plugins func(ctx context.Context) []Plugin
 }
 
 // Server serves the console and the control socket. Make it with New.

@@ -83,7 +83,7 @@ func newRig(t *testing.T) *rig {
 			return message.NewReply(250, "2.0.0", "Ok: queued as X")
 		},
 		TakeDrops: func(context.Context) { g.drops++ },
-		Plugins: func() []Plugin {
+		Plugins: func(context.Context) []Plugin {
 			return []Plugin{{Name: "checker", Path: "/p", State: "running", Stages: []string{"rcpt"}}}
 		},
 	})

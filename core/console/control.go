@@ -336,10 +336,10 @@ func firstLine(b *bufio.Reader) ([]byte, error) {
 	}
 }
 
-func (s *Server) plugins(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) plugins(w http.ResponseWriter, r *http.Request) {
 	list := []Plugin{}
 	if s.o.Plugins != nil {
-		list = append(list, s.o.Plugins()...)
+		list = append(list, s.o.Plugins(r.Context())...)
 	}
 	s.reply(w, list)
 }

@@ -126,7 +126,12 @@ func TestPlace(t *testing.T) {
 		{"spamd.example:783", "tcp", "spamd.example:783"},
 		{"/run/spamd.sock", "unix", "/run/spamd.sock"},
 		{"unix:/run/spamd.sock", "unix", "/run/spamd.sock"},
-		{"unix:run/spamd.sock", "", ""}, {"localhost", "", ""}, {":783", "", ""}, {"x:0", "", ""}, {"x:smtp", "", ""}, {"x:99999", "", ""},
+		{"unix:run/spamd.sock", "", ""},
+		{"localhost", "", ""},
+		{":783", "", ""},
+		{"x:0", "", ""},
+		{"x:smtp", "", ""},
+		{"x:99999", "", ""},
 	} {
 		network, address, err := place(c.in)
 		if (err != nil) != (c.network == "") || err == nil && (network != c.network || address != c.address) {
