@@ -76,6 +76,9 @@ func (e *entity) downgrade(binary, seven bool) ([]edit, error) {
 		if e.label != "binary" && !(seven && e.label == "8bit") || e.signed() {
 			return nil, nil
 		}
+		if e.unclear() {
+			return nil, errOdd
+		}
 		label := "7bit"
 		if !seven && (e.eight > 0 || !e.leaf()) {
 			label = "8bit"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -72,11 +73,11 @@ func (t *transaction) international(cn *conn, f *form) (utf8 bool, err error) {
 			return false, err
 		}
 	}
-	utf8 = utf8 || !m.Sender.IsASCII()
-	if !cn.ext.utf8 && utf8 && (m.Sender.IsASCII() || !isASCII(pathFor(m.Sender, false))) {
+	if !cn.ext.utf8 && (utf8 || !isASCII(pathFor(m.Sender, false))) {
 		return false, errForm{message.NewReply(550, "5.6.7", "The message needs SMTPUTF8, which the next hop does not know")}
 	}
-	for _, i := range append([]int(nil), t.rest...) {
+	utf8 = utf8 || !m.Sender.IsASCII()
+	for _, i := range slices.Clone(t.rest) {
 		to := m.Recipients[i].Address
 		if !to.IsASCII() && !cn.ext.utf8 && !isASCII(pathFor(to, false)) {
 			t.decide(i, send.Bounced, message.NewReply(553, "5.6.7", "The address needs SMTPUTF8, which the next hop does not know"))

@@ -293,7 +293,7 @@ func (e *entity) read(header []byte, from int64) {
 		}
 		from = to
 	}
-	e.odd = e.odd || types > 1 || labels > 1
+	e.odd = e.odd || types > 1 || labels > 1 || !cleanLines(header)
 	if types == 0 && e.parent != nil && e.parent.media == "multipart/digest" {
 		e.media = "message/rfc822"
 	}
@@ -305,6 +305,11 @@ func (e *entity) read(header []byte, from int64) {
 	case "message/rfc822", "message/global", "message/news":
 		e.message = !opaque
 	}
+}
+
+// cleanLines tells whether every line ends with CRLF.
+func cleanLines(b []byte) bool {
+	return bytes.Count(b, []byte("\r\n")) == bytes.Count(b, []byte("\n")) && bytes.Count(b, []byte("\r\n")) == bytes.Count(b, []byte("\r")) && (len(b) == 0 || bytes.HasSuffix(b, []byte("\r\n")))
 }
 
 func (e *entity) setType(value string) {

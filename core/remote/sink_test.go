@@ -46,6 +46,7 @@ type sink struct {
 	path   string // of a unix socket to listen on
 	strict bool   // it ends sessions that send more than one command at once where that was not offered
 	users  map[string]string
+	far    time.Duration // before each reply where nothing more is to be read
 	answer func(s *sink, session int, verb, line string) (reply string, ok bool)
 	dot    func(n int) string                  // the answer to the n-th message, from 1
 	dotFor func(n int, rcpt string) (r string) // by LMTP, for each recipient
@@ -140,7 +141,9 @@ type sinkSession struct {
 func (ss *sinkSession) complain(what string) {
 	ss.s.mu.Lock()
 	defer ss.s.mu.Unlock()
-	ss.s.bad = append(ss.s.bad, what)
+	if ss.s.strict {
+		ss.s.bad = append(ss.s.bad, what)
+	}
 }
 
 // say writes a reply; false ends the session.
@@ -151,6 +154,9 @@ func (ss *sinkSession) say(reply string) bool {
 	case "hang":
 		<-ss.s.done
 		return false
+	}
+	if ss.s.far > 0 && ss.r.Buffered() == 0 {
+		<-time.After(ss.s.far)
 	}
 	_, err := ss.c.Write([]byte(reply + "\r\n"))
 	return err == nil
