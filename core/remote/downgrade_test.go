@@ -70,8 +70,10 @@ func TestDowngrade(t *testing.T) {
 		{"header of a part", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: ä\r\n\r\nx\r\n--b--\r\n", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: ä\r\n\r\nx\r\n--b--\r\n"},
 		{"signed", "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nä\r\n--b\r\n\r\nsig\r\n--b--\r\n", "!" + errSigned.Error()},
 		{"deep in signed", "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nX: y\r\n\r\nä\r\n--b--\r\n", "!" + errSigned.Error()},
-		{"beside signed", "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n--a\r\n\r\nein ä dabei\r\n--a--\r\n",
-			"Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n--a\r\nContent-Type: text/plain; charset=unknown-8bit\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nein =C3=A4 dabei\r\n--a--\r\n"},
+		{
+			"beside signed", "Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n--a\r\n\r\nein ä dabei\r\n--a--\r\n",
+			"Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n--a\r\nContent-Type: text/plain; charset=unknown-8bit\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nein =C3=A4 dabei\r\n--a--\r\n",
+		},
 		{"encoded and not clean", text + "Content-Transfer-Encoding: base64\r\n\r\nä\r\n", "!" + errEncoded.Error()},
 		{"unknown label", text + "Content-Transfer-Encoding: x-uuencode\r\n\r\nä\r\n", "!" + errEncoded.Error()},
 		{"two labels", text + "Content-Transfer-Encoding: 8bit\r\nContent-Transfer-Encoding: 7bit\r\n\r\nä\r\n", "!" + errOdd.Error()},

@@ -65,18 +65,26 @@ func TestTLSLevels(t *testing.T) {
 	}{
 		"no TLS": {func(*sink) {}, map[string]string{"none": clear, "may": clear, "encrypt": "4.7.4", "verify": "4.7.4"}},
 		"good":   {func(s *sink) { s.tls = issue(later, "127.0.0.1") }, map[string]string{"none": clear, "may": secure, "encrypt": secure, "verify": secure}},
-		"self-signed": {func(s *sink) { s.tls = certificate(t) },
-			map[string]string{"none": clear, "may": secure, "encrypt": secure, "verify": "4.7.5"}},
-		"wrong name": {func(s *sink) { s.tls = issue(later, "mx.example.net") },
-			map[string]string{"none": clear, "may": secure, "encrypt": secure, "verify": "4.7.5"}},
-		"expired": {func(s *sink) { s.tls = issue(before, "127.0.0.1") },
-			map[string]string{"none": clear, "may": secure, "encrypt": secure, "verify": "4.7.5"}},
+		"self-signed": {
+			func(s *sink) { s.tls = certificate(t) },
+			map[string]string{"none": clear, "may": secure, "encrypt": secure, "verify": "4.7.5"},
+		},
+		"wrong name": {
+			func(s *sink) { s.tls = issue(later, "mx.example.net") },
+			map[string]string{"none": clear, "may": secure, "encrypt": secure, "verify": "4.7.5"},
+		},
+		"expired": {
+			func(s *sink) { s.tls = issue(before, "127.0.0.1") },
+			map[string]string{"none": clear, "may": secure, "encrypt": secure, "verify": "4.7.5"},
+		},
 		"STARTTLS refused": {func(s *sink) {
 			s.tls = issue(later, "127.0.0.1")
 			s.answer = func(_ *sink, _ int, verb, _ string) (string, bool) { return "454 4.7.0 not now", verb == "STARTTLS" }
 		}, map[string]string{"none": clear, "may": clear, "encrypt": "4.7.4", "verify": "4.7.4"}},
-		"no handshake": {func(s *sink) { s.tls = &tls.Config{} },
-			map[string]string{"none": clear, "may": clear, "encrypt": "4.7.5", "verify": "4.7.5"}},
+		"no handshake": {
+			func(s *sink) { s.tls = &tls.Config{} },
+			map[string]string{"none": clear, "may": clear, "encrypt": "4.7.5", "verify": "4.7.5"},
+		},
 		// RFC 3207 section 6: what came in the clear behind the reply must not count.
 		"injected reply": {func(s *sink) {
 			s.tls = issue(later, "127.0.0.1")
@@ -84,10 +92,14 @@ func TestTLSLevels(t *testing.T) {
 				return "220 go\r\n250-evil\r\n250 AUTH PLAIN", verb == "STARTTLS"
 			}
 		}, map[string]string{"none": clear, "may": clear, "encrypt": "4.7.5", "verify": "4.7.5"}},
-		"smtps, good": {func(s *sink) { s.tls, s.direct = issue(later, "127.0.0.1"), true },
-			map[string]string{"may": secure, "encrypt": secure, "verify": secure}},
-		"smtps, self-signed": {func(s *sink) { s.tls, s.direct = certificate(t), true },
-			map[string]string{"may": secure, "encrypt": secure, "verify": "4.7.5"}},
+		"smtps, good": {
+			func(s *sink) { s.tls, s.direct = issue(later, "127.0.0.1"), true },
+			map[string]string{"may": secure, "encrypt": secure, "verify": secure},
+		},
+		"smtps, self-signed": {
+			func(s *sink) { s.tls, s.direct = certificate(t), true },
+			map[string]string{"may": secure, "encrypt": secure, "verify": "4.7.5"},
+		},
 		"smtps, no TLS there": {func(s *sink) {}, map[string]string{"may": "4.7.5", "encrypt": "4.7.5", "verify": "4.7.5"}},
 	}
 	for name, hop := range hops {
