@@ -80,6 +80,7 @@ func TestDowngrade(t *testing.T) {
 		{"preamble", "Content-Type: multipart/mixed; boundary=b\r\n\r\nä\r\n--b\r\n\r\nx\r\n--b--\r\n", "!" + errOdd.Error()},
 		{"status", "Content-Type: message/delivery-status\r\n\r\nX: ä\r\n", "!a part of type message/delivery-status can't be encoded"},
 		{"no boundary", "Content-Type: multipart/mixed\r\n\r\nä\r\n", "!" + errOdd.Error()},
+		{"LF in front of a delimiter", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nein ä dabei\n--b\r\n\r\nx\r\n--b--\r\n", "!" + errOdd.Error()},
 		{"never ended", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nein ä ohne Ende\r\n", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; charset=unknown-8bit\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nein =C3=A4 ohne Ende\r\n"},
 		{"too many parts", "Content-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat("--b\r\n\r\nä\r\n", maxEntities+1), "!" + errComplex.Error()},
 		{"too deep", strings.Repeat("Content-Type: message/rfc822\r\n\r\n", maxDepth+2) + "\r\nä\r\n", "!" + errComplex.Error()},

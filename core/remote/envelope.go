@@ -88,7 +88,7 @@ func (e *envelope) sayRcpt(i int) {
 	if ext.dsn {
 		params = rcptDSN(r.Notify, r.Original, ext.utf8)
 	}
-	e.cn.wire.say("RCPT TO:<", pathFor(r.Address, ext.utf8), ">", params)
+	e.cn.wire.say("RCPT TO:<", pathFor(r.AddressFor(ext.utf8), ext.utf8), ">", params)
 }
 
 // take takes in the reply to a command.

@@ -45,7 +45,7 @@ func (t *transaction) form(cn *conn) (*form, error) {
 	}
 	var b strings.Builder
 	b.WriteString("MAIL FROM:<")
-	b.WriteString(pathFor(t.job.Message.Sender, cn.ext.utf8))
+	b.WriteString(pathFor(t.job.Message.SenderFor(cn.ext.utf8), cn.ext.utf8))
 	b.WriteString(">")
 	b.WriteString(body)
 	if cn.ext.sized {
@@ -76,9 +76,9 @@ func (t *transaction) international(cn *conn, f *form) (utf8 bool, err error) {
 	if !cn.ext.utf8 && (utf8 || !isASCII(pathFor(m.Sender, false))) {
 		return false, errForm{message.NewReply(550, "5.6.7", "The message needs SMTPUTF8, which the next hop does not know")}
 	}
-	utf8 = utf8 || !m.Sender.IsASCII()
+	utf8 = utf8 || !m.SenderFor(cn.ext.utf8).IsASCII()
 	for _, i := range slices.Clone(t.rest) {
-		to := m.Recipients[i].Address
+		to := m.Recipients[i].AddressFor(cn.ext.utf8)
 		if !to.IsASCII() && !cn.ext.utf8 && !isASCII(pathFor(to, false)) {
 			t.decide(i, send.Bounced, message.NewReply(553, "5.6.7", "The address needs SMTPUTF8, which the next hop does not know"))
 			continue
@@ -119,7 +119,8 @@ func (t *transaction) fit(cn *conn, f *form) (param string, err error) {
 		f.chunked = true
 		return " BODY=BINARYMIME", nil
 	case !binary && cn.ext.eightBit:
-		return " BODY=8BITMIME", nil
+		f.chunked, err = t.endless(cn)
+		return " BODY=8BITMIME", err
 	case !binary:
 		if eight, err := t.beyondASCII(); err != nil || !eight {
 			return "", err
@@ -148,6 +149,20 @@ func (t *transaction) fit(cn *conn, f *form) (param string, err error) {
 		param = " BODY=8BITMIME"
 	}
 	return param, nil
+}
+
+// endless tells whether the message lacks the last line's end, as one that came
+// by BDAT may, and goes by BDAT for that: DATA would add it.
+func (t *transaction) endless(cn *conn) (bool, error) {
+	size := t.job.Body.Size()
+	if !cn.ext.chunking || size == 0 {
+		return false, nil
+	}
+	var tail bytes.Buffer
+	if err := copyBody(&tail, t.job.Body, max(size-2, 0), size); err != nil {
+		return false, err
+	}
+	return tail.String() != "\r\n", nil
 }
 
 // takenApart is the message's structure, found once a job.

@@ -149,11 +149,14 @@ func (w *walker) lines(b []byte, offset int64, last bool) (used int, err error) 
 func (w *walker) line(line []byte, offset int64) error {
 	start := !w.cont
 	w.cont = line[len(line)-1] != '\n'
-	if start && len(line) > 2 && line[0] == '-' && line[1] == '-' && (w.crlf || offset == w.from) {
-		done, err := w.delimiter(line, offset)
-		if done || err != nil {
+	if start && bytes.HasPrefix(line, []byte("--")) {
+		i, last, ok := w.match(line)
+		switch {
+		case ok && (w.crlf || offset == w.from):
 			w.crlf = true
-			return err
+			return w.delimiter(i, last, offset, int64(len(line)))
+		case ok: // some readers take it for a delimiter behind LF alone, too
+			w.at.odd = true
 		}
 	}
 	if w.inHead {
@@ -225,32 +228,36 @@ func (w *walker) headEnd(headTo, bodyFrom int64) error {
 	return nil
 }
 
-// delimiter looks whether a line parts the innermost multipart that is open, or
-// one around it (RFC 2046 section 5.1.1).
-func (w *walker) delimiter(line []byte, offset int64) (bool, error) {
+// match looks whether a line parts the innermost multipart that is open, or one
+// around it (RFC 2046 section 5.1.1); last tells that it ends it.
+func (w *walker) match(line []byte) (i int, last, ok bool) {
 	text := bytes.TrimRight(line[2:], " \t\r\n")
 	for i := len(w.open) - 1; i >= 0; i-- {
-		m := w.open[i]
-		rest, ok := bytes.CutPrefix(text, []byte(m.boundary))
-		if !ok || len(rest) > 0 && string(rest) != "--" {
-			continue
+		rest, ok := bytes.CutPrefix(text, []byte(w.open[i].boundary))
+		if ok && (len(rest) == 0 || string(rest) == "--") {
+			return i, len(rest) > 0, true
 		}
-		if w.inHead { // a part without a body
-			if err := w.headEnd(offset, offset); err != nil {
-				return true, err
-			}
-		}
-		w.close(m, max(offset-2, 0))
-		if len(rest) > 0 {
-			w.open = w.open[:i]
-			w.at, w.inHead = m, false
-			return true, nil
-		}
-		w.open = w.open[:i+1]
-		w.begin(m, offset+int64(len(line)))
-		return true, nil
 	}
-	return false, nil
+	return 0, false, false
+}
+
+// delimiter takes in a line of that kind.
+func (w *walker) delimiter(i int, last bool, offset, length int64) error {
+	m := w.open[i]
+	if w.inHead { // a part without a body
+		if err := w.headEnd(offset, offset); err != nil {
+			return err
+		}
+	}
+	w.close(m, max(offset-2, 0))
+	if last {
+		w.open = w.open[:i]
+		w.at, w.inHead = m, false
+		return nil
+	}
+	w.open = w.open[:i+1]
+	w.begin(m, offset+length)
+	return nil
 }
 
 // close ends what is open below m; the line end in front of a delimiter belongs

@@ -231,6 +231,20 @@ func TestBinary(t *testing.T) {
 	}
 }
 
+// A message without an end to its last line has none at a next hop that can be
+// told so.
+func TestNoLastLineEnd(t *testing.T) {
+	for body, chunked := range map[string]bool{"a: b\r\n\r\nx": true, "x": true, "\r\nx\r\n": false, "": false} {
+		s := newSink(t, func(s *sink) { s.ehlo = []string{"8BITMIME", "CHUNKING", "PIPELINING"} })
+		j := jobTo(t, s, body)
+		outcomes(t, j, newClient(t, nil).Deliver(t.Context(), j))
+		m := s.got()
+		if len(m) != 1 || string(m[0].data) != body || m[0].bdat != chunked {
+			t.Errorf("%q: %+v", body, m)
+		}
+	}
+}
+
 // RFC 2920: commands go together only where that is offered, never with EHLO,
 // never with the message; every reply belongs to its command.
 func TestPipelining(t *testing.T) {

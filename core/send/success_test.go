@@ -83,9 +83,9 @@ func TestSuccessNotices(t *testing.T) {
 func TestSuccessNoticeSurvivesCrash(t *testing.T) {
 	down := true
 	inBubble(t, func(r *rig) {
-		r.answer = func(_ context.Context, _ *Job, rcpt string) Outcome {
+		r.answer = func(ctx context.Context, j *Job, rcpt string) Outcome {
 			if strings.HasPrefix(rcpt, "fails") {
-				return refuse(nil, nil, rcpt)
+				return refuse(ctx, j, rcpt)
 			}
 			return Outcome{Result: Delivered, Reply: message.NewReply(250, "", "ok"), Reach: Relayed}
 		}
