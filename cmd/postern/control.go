@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -52,8 +51,12 @@ func (d *daemon) openControl(c *config.Config) (err error) {
 		Destination: func(m *queue.Message, recipient int) string { return destination(d.config.Load(), m, recipient) },
 		Reload:      func(context.Context) error { return d.reload() },
 		Acts: map[string]func(context.Context, string) error{
-			"retry":  func(ctx context.Context, id string) error { return d.retry(id) },
-			"delete": d.remove,
+			"retry":              func(_ context.Context, id string) error { return d.retry(id) },
+			"hold":               d.hold,
+			"release":            d.release,
+			"delete":             d.remove,
+			"quarantine-release": d.releaseQuarantined,
+			"quarantine-delete":  d.deleteQuarantined,
 		},
 		Inject:    d.inject,
 		TakeDrops: d.takeDrops,
@@ -130,33 +133,6 @@ func health(ctx context.Context, p *plugin.Plugin) string {
 		return strings.TrimPrefix(err.Error(), "plugin: health: ")
 	}
 	return "ok"
-}
-
-// retry has one message tried now; a held one stays held.
-func (d *daemon) retry(id string) error {
-	m, err := d.queue.Load(id)
-	if err != nil {
-		return err
-	}
-	if m.Place != queue.Active {
-		return fmt.Errorf("the message is %s, it is not tried", m.Place)
-	}
-	d.sender.RetryNow(id)
-	return nil
-}
-
-// remove deletes one message, after an attempt under way has ended.
-func (d *daemon) remove(ctx context.Context, id string) error {
-	release, err := d.sender.Withdraw(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if err := d.queue.Remove(ctx, id); err != nil {
-		return err
-	}
-	d.log.Info("message deleted by an operator", "id", id)
-	return nil
 }
 
 // inject takes mail from the inject command; it relays, as mail made on this

@@ -47,6 +47,7 @@ type daemon struct {
 	listeners  []*listener
 	reloading  sync.Mutex
 	dropping   sync.Mutex
+	placing    sync.Mutex // of acts upon where a queued message stands
 	generation int
 
 	queue    *queue.Queue
@@ -307,6 +308,7 @@ func (d *daemon) run(ctx context.Context) error {
 	d.serveConsole(ctx, part)
 	part(func() error { d.watchCertificates(ctx); return nil })
 	parts.Go(func() { d.takeDrops(ctx) })
+	parts.Go(func() { d.sweepQuarantine(ctx) })
 	parts.Wait()
 	close(fatal)
 	var all error

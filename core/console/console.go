@@ -61,7 +61,7 @@ type Options struct {
 	// Reload loads the configuration anew. The error's text is shown as it is and
 	// may have many lines.
 	Reload func(ctx context.Context) error
-	// Acts is what can be done to a queued message, by name: retry, delete. An
+	// Acts is what can be done to a queued message, by name, such as retry or delete. An
 	// error that wraps queue.ErrNotFound means that it is gone.
 	Acts map[string]func(ctx context.Context, id string) error
 	// Inject takes a message in. It reads body to its end, or refuses.
