@@ -60,7 +60,7 @@ bench: ## Go benchmarks of the paths that docs/benchmarks.md reports
 	$(GO) test -run '^$$' -bench . -benchmem ./core/... ./hooks/...
 
 fuzz: ## every fuzz target for FUZZTIME each
-	@grep -rlE --include='*_test.go' '^func Fuzz' core hooks cmd | xargs -n1 dirname | sort -u | while read -r dir; do \
+	@grep -rlE --include='*_test.go' '^func Fuzz' core hooks cmd plugins | xargs -n1 dirname | sort -u | while read -r dir; do \
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9]+' $$dir/*_test.go | sed 's/func //' | sort -u); do \
 	    echo "== $$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$dir || exit 1; done; done
 

@@ -9,6 +9,7 @@ needs='
 swaks:swaks:swaks as a client
 postfix:postfix:Postfix as a next hop and as the peer of the benchmarks
 python3:python3:smtplib as a client
+spamd:spamd:the plugin spamassassin
 '
 
 missing=''

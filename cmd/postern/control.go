@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/console"
@@ -49,8 +51,12 @@ func (d *daemon) openControl(c *config.Config) (err error) {
 		Destination: func(m *queue.Message, recipient int) string { return destination(d.config.Load(), m, recipient) },
 		Reload:      func(context.Context) error { return d.reload() },
 		Acts: map[string]func(context.Context, string) error{
-			"retry":  func(ctx context.Context, id string) error { return d.retry(id) },
-			"delete": d.remove,
+			"retry":              func(_ context.Context, id string) error { return d.retry(id) },
+			"hold":               d.hold,
+			"release":            d.release,
+			"delete":             d.remove,
+			"quarantine-release": d.releaseQuarantined,
+			"quarantine-delete":  d.deleteQuarantined,
 		},
 		Inject:    d.inject,
 		TakeDrops: d.takeDrops,
@@ -84,49 +90,49 @@ func (d *daemon) status() console.Status {
 	return s
 }
 
+// healthTime bounds the health checks of `plugin list`, which run side by side.
+const healthTime = 3 * time.Second
+
 // plugins lists the plugin processes of the present generation.
-func (d *daemon) plugins() []console.Plugin {
-	list := []console.Plugin{}
-	for _, h := range d.chain.Load().Handlers() {
+func (d *daemon) plugins(ctx context.Context) []console.Plugin {
+	ctx, cancel := context.WithTimeout(ctx, healthTime)
+	defer cancel()
+	chain := d.acquire()
+	defer chain.Release()
+	var list []*console.Plugin
+	var asked sync.WaitGroup
+	for _, h := range chain.Handlers() {
 		p, ok := h.(*plugin.Plugin)
 		if !ok {
 			continue
 		}
 		s := p.Status()
-		row := console.Plugin{Name: s.Name, Path: s.Path, Version: s.Version, State: string(s.State), PID: s.PID, Restarts: s.Restarts, Error: s.LastError}
+		row := &console.Plugin{
+			Name: s.Name, Path: s.Path, Version: s.Version, State: string(s.State), PID: s.PID, Restarts: s.Restarts,
+			Calls: s.InFlight, MaxCalls: s.Most, Error: s.LastError,
+		}
 		for _, at := range s.Stages {
 			row.Stages = append(row.Stages, at.String())
 		}
+		if s.State == plugin.Running {
+			asked.Go(func() { row.Health = health(ctx, p) })
+		}
 		list = append(list, row)
 	}
-	return list
+	asked.Wait()
+	rows := make([]console.Plugin, len(list))
+	for i, row := range list {
+		rows[i] = *row
+	}
+	return rows
 }
 
-// retry has one message tried now; a held one stays held.
-func (d *daemon) retry(id string) error {
-	m, err := d.queue.Load(id)
-	if err != nil {
-		return err
+// health is what a plugin says of itself, on one line.
+func health(ctx context.Context, p *plugin.Plugin) string {
+	if err := p.Health(ctx); err != nil {
+		return strings.TrimPrefix(err.Error(), "plugin: health: ")
 	}
-	if m.Place != queue.Active {
-		return fmt.Errorf("the message is %s, it is not tried", m.Place)
-	}
-	d.sender.RetryNow(id)
-	return nil
-}
-
-// remove deletes one message, after an attempt under way has ended.
-func (d *daemon) remove(ctx context.Context, id string) error {
-	release, err := d.sender.Withdraw(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if err := d.queue.Remove(ctx, id); err != nil {
-		return err
-	}
-	d.log.Info("message deleted by an operator", "id", id)
-	return nil
+	return "ok"
 }
 
 // inject takes mail from the inject command; it relays, as mail made on this

@@ -47,6 +47,7 @@ type daemon struct {
 	listeners  []*listener
 	reloading  sync.Mutex
 	dropping   sync.Mutex
+	placing    sync.Mutex // of acts upon where a queued message stands
 	generation int
 
 	queue    *queue.Queue
@@ -187,7 +188,11 @@ func (d *daemon) build(c *config.Config) (err error) {
 		Accepted: func(m *queue.Message, body message.Body) { d.sender.Accepted(m, body) },
 	}, intakeSettings(c))
 	d.gate = gate.New(gate.Options{Hostname: c.Server.Hostname, Limits: gateLimits(c), Chain: d.acquire, DNS: d.dns, Record: d.record, Log: d.log})
-	d.remote = remote.New(remote.Options{Resolver: d.dns, Own: d.own, Log: d.log}, remoteSettings(c))
+	remoteSet, err := remoteSettings(c)
+	if err != nil {
+		return err
+	}
+	d.remote = remote.New(remote.Options{Resolver: d.dns, Own: d.own, Log: d.log}, remoteSet)
 	d.closers = append(d.closers, d.remote.Close)
 	boxes, err := local.New(local.Options{Dir: filepath.Join(c.Server.DataDir, "mail"), Hostname: c.Server.Hostname, Log: d.log})
 	if err != nil {
@@ -197,7 +202,8 @@ func (d *daemon) build(c *config.Config) (err error) {
 	d.sender = send.New(send.Options{
 		Queue: d.queue, Record: d.record, Chain: d.acquire, Log: d.log, Grace: grace,
 		Deliver: map[string]send.Deliverer{
-			send.SchemeSMTP: d.remote, send.SchemeMX: d.remote, send.SchemeLocal: boxes, send.SchemeDiscard: local.Discard{},
+			send.SchemeSMTP: d.remote, send.SchemeSMTPS: d.remote, send.SchemeLMTP: d.remote, send.SchemeMX: d.remote,
+			send.SchemeLocal: boxes, send.SchemeDiscard: local.Discard{},
 		},
 		Bounce: d.bounce,
 	}, sendConfig(c))
@@ -302,6 +308,7 @@ func (d *daemon) run(ctx context.Context) error {
 	d.serveConsole(ctx, part)
 	part(func() error { d.watchCertificates(ctx); return nil })
 	parts.Go(func() { d.takeDrops(ctx) })
+	parts.Go(func() { d.sweepQuarantine(ctx) })
 	parts.Wait()
 	close(fatal)
 	var all error

@@ -96,7 +96,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 	})
 	root.AddCommand(
 		serveCommand(g), checkCommand(g), reloadCommand(g), statusCommand(g),
-		queueCommand(g), whyCommand(g), sendCommand(std), injectCommand(g),
+		queueCommand(g), quarantineCommand(g), whyCommand(g), sendCommand(std), injectCommand(g),
 		policyCommand(g), pluginCommand(g),
 	)
 	for _, c := range root.Commands() {

@@ -174,7 +174,7 @@ func (p *policyLoader) load(c *config.Config, pol *config.Policy) (*hooks.Entry,
 	}
 	var problems config.Problems
 	if f.script != nil {
-		problems = p.script(f, pol, e)
+		problems = append(forPlugins(pol), p.script(f, pol, e)...)
 	} else {
 		problems = p.plugin(c, f, pol, e)
 	}
@@ -248,9 +248,30 @@ func shortTemp() string {
 	return "/tmp"
 }
 
+// forPlugins finds keys that say something about a plugin alone.
+func forPlugins(pol *config.Policy) (found config.Problems) {
+	for _, one := range []struct {
+		key     string
+		written bool
+	}{{"sha256", pol.SHA256 != ""}, {"run_as", pol.RunAs != ""}, {"concurrency", pol.Concurrency > 0}} {
+		if one.written {
+			found = append(found, pol.Problem(one.key, pol.Use+" is a script, and this is for plugins; leave it out"))
+		}
+	}
+	return found
+}
+
 func (p *policyLoader) plugin(c *config.Config, f found, pol *config.Policy, e *hooks.Entry) config.Problems {
-	h, found, err := plugin.Load(f.path, plugin.Options{Name: pol.Name, Settings: pol.Settings, Dir: c.Dir, TempDir: shortTemp(), Log: p.log})
-	if err != nil {
+	h, found, err := plugin.Load(f.path, plugin.Options{
+		Name: pol.Name, Settings: pol.Settings, Dir: c.Dir, TempDir: shortTemp(), Log: p.log,
+		SHA256: pol.SHA256, User: pol.RunAs, InFlight: pol.Concurrency,
+	})
+	switch {
+	case errors.Is(err, plugin.ErrChecksum):
+		return config.Problems{pol.Problem("sha256", err.Error())}
+	case errors.Is(err, plugin.ErrAccount):
+		return config.Problems{pol.Problem("run_as", err.Error())}
+	case err != nil:
 		return config.Problems{pol.Problem("use", err.Error())}
 	}
 	var problems config.Problems

@@ -28,17 +28,20 @@ func queueCommand(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "queue",
 		Short: "Look at the queue and give it orders",
-		Long: `list, show and summary look at the queue, with the daemon down too. retry and
-delete choose messages by ids, by filters, or --all; they show what they would
-touch and ask, unless --yes says so.
+		Long: `list, show and summary look at the queue, with the daemon down too. retry, hold,
+release and delete choose messages by ids, by filters, or --all; they show what
+they would touch and ask, unless --yes says so. Mail in quarantine has commands of
+its own: postern quarantine.
 
 Exit status: 0 done, 1 nothing matched or unknown id, 2 wrong use (also: no
 terminal to ask on and no --yes), 3 the daemon is down.`,
 	}
 	c.AddCommand(
 		queueList(g), queueShow(g), queueSummary(g),
-		queueAct(g, "retry", "Try messages now, whatever their schedule says", "tried"),
-		queueAct(g, "delete", "Delete messages; nobody is told", "deleted"),
+		orderCommand(g, act{name: "retry", word: "retry", short: "Try messages now, whatever their schedule says", done: "tried"}),
+		orderCommand(g, act{name: "hold", word: "hold", short: "Keep messages from being tried until they are released", done: "held"}),
+		orderCommand(g, act{name: "release", word: "release", short: "Try messages again that are held", done: "released"}),
+		orderCommand(g, act{name: "delete", word: "delete", short: "Delete messages; nobody is told", done: "deleted"}),
 	)
 	return c
 }
@@ -58,6 +61,11 @@ func (f *filterFlags) add(c *cobra.Command) {
 	fl.StringVar(&f.older, "older", "", "arrived longer ago than this `DURATION`, such as 2h or 3d")
 	fl.StringVar(&f.size, "size", "", "at least this `SIZE`, such as 10MiB")
 	fl.StringVar(&f.Reason, "reason", "", "whose last reply holds this `TEXT`")
+}
+
+// addPlaces adds those that choose by where a message stands.
+func (f *filterFlags) addPlaces(c *cobra.Command) {
+	fl := c.Flags()
 	fl.BoolVar(&f.Held, "held", false, "held ones")
 	fl.BoolVar(&f.Quarantined, "quarantined", false, "those in quarantine")
 }
@@ -96,6 +104,7 @@ func queueList(g *global) *cobra.Command {
 		},
 	}
 	f.add(c)
+	f.addPlaces(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
 	return c
 }
@@ -306,13 +315,22 @@ func unknown(id string, err error) error {
 	return err
 }
 
-// queueAct is a command that changes messages.
-func queueAct(g *global, act, short, done string) *cobra.Command {
+// act is something that is done to messages.
+type act struct {
+	name        string // on the control socket
+	word        string // of the command
+	short       string
+	done        string // its participle
+	quarantined bool   // to those in quarantine alone
+}
+
+// orderCommand is a command that changes messages.
+func orderCommand(g *global, a act) *cobra.Command {
 	var f filterFlags
 	var yes, dry, asJSON bool
 	c := &cobra.Command{
-		Use:   act + " ID... | filters | --all",
-		Short: short,
+		Use:   a.word + " ID... | filters | --all",
+		Short: a.short,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			filter, err := f.filter(args)
 			if err != nil {
@@ -321,19 +339,26 @@ func queueAct(g *global, act, short, done string) *cobra.Command {
 			if err := filter.Check(); err != nil {
 				return usageError{err}
 			}
-			return order(cmd.Context(), g, act, done, console.Order{Filter: filter, DryRun: dry}, yes, asJSON)
+			filter.Quarantined = filter.Quarantined || a.quarantined
+			return order(cmd.Context(), g, a, console.Order{Filter: filter, DryRun: dry}, yes, asJSON)
 		},
 	}
 	f.add(c)
+	all := "every message"
+	if a.quarantined {
+		all += " in quarantine"
+	} else {
+		f.addPlaces(c)
+	}
 	fl := c.Flags()
-	fl.BoolVar(&f.All, "all", false, "every message")
+	fl.BoolVar(&f.All, "all", false, all)
 	fl.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	fl.BoolVarP(&dry, "dry-run", "n", false, "only tell what would be done")
 	fl.BoolVar(&asJSON, "json", false, "print a JSON object a message")
 	return c
 }
 
-func order(ctx context.Context, g *global, act, done string, o console.Order, yes, asJSON bool) error {
+func order(ctx context.Context, g *global, a act, o console.Order, yes, asJSON bool) error {
 	c, err := g.settled()
 	if err != nil {
 		return err
@@ -344,13 +369,13 @@ func order(ctx context.Context, g *global, act, done string, o console.Order, ye
 	}
 	defer client.Close()
 	if !yes && !o.DryRun {
-		if err := ask(ctx, g, client, act, o); err != nil {
+		if err := ask(ctx, g, client, a, o); err != nil {
 			return err
 		}
 	}
 	n, missing := 0, 0
 	enc := json.NewEncoder(g.std.out)
-	for d, err := range client.QueueAct(ctx, act, o) {
+	for d, err := range client.QueueAct(ctx, a.name, o) {
 		if err != nil {
 			return offline(err)
 		}
@@ -370,6 +395,7 @@ func order(ctx context.Context, g *global, act, done string, o console.Order, ye
 			}
 		}
 	}
+	done := a.done
 	if o.DryRun {
 		done = "would be " + done
 	}
@@ -383,14 +409,14 @@ func order(ctx context.Context, g *global, act, done string, o console.Order, ye
 }
 
 // ask shows how many messages an order would touch and asks for a yes.
-func ask(ctx context.Context, g *global, client *console.Client, act string, o console.Order) error {
+func ask(ctx context.Context, g *global, client *console.Client, a act, o console.Order) error {
 	in, ok := g.std.in.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return usageError{errors.New("there is no terminal to ask on: say --yes, or --dry-run to see what would be done")}
 	}
 	o.DryRun = true
 	n := 0
-	for d, err := range client.QueueAct(ctx, act, o) {
+	for d, err := range client.QueueAct(ctx, a.name, o) {
 		if err != nil {
 			return offline(err)
 		}
@@ -401,7 +427,7 @@ func ask(ctx context.Context, g *global, client *console.Client, act string, o c
 	if n == 0 {
 		return exitError{exitNo, errors.New("nothing matches")}
 	}
-	fmt.Fprintf(g.std.err, "%s %s? [y/N] ", act, count(n, "message"))
+	fmt.Fprintf(g.std.err, "%s %s? [y/N] ", a.word, count(n, "message"))
 	line, err := bufio.NewReader(in).ReadString('\n')
 	if answer := strings.ToLower(strings.TrimSpace(line)); err != nil || answer != "y" && answer != "yes" {
 		return exitError{exitNo, errors.New("nothing was done")}

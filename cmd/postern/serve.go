@@ -166,11 +166,16 @@ func (d *daemon) reload() error {
 		chain.Retire()
 		return err
 	}
+	remoteSet, err := remoteSettings(c)
+	if err != nil {
+		chain.Retire()
+		return err
+	}
 	d.intake.Reconfigure(intakeSettings(c))
 	d.gate.SetLimits(gateLimits(c))
 	d.smtpd.SetLimits(smtpdLimits(c))
 	d.sender.Reconfigure(sendConfig(c))
-	d.remote.Reconfigure(remoteSettings(c))
+	d.remote.Reconfigure(remoteSet)
 	old := d.chain.Swap(chain)
 	old.Retire()
 	for _, key := range needRestart(d.config.Load(), c) {

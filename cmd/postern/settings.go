@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"os"
@@ -63,13 +64,13 @@ func intakeSettings(c *config.Config) intake.Settings {
 func sendRoutes(c *config.Config) send.Routes {
 	routes := make(send.Routes, 0, len(c.Routes))
 	for _, r := range c.Routes {
-		hop := send.NextHop{Scheme: r.NextHop.Scheme, Host: r.NextHop.Host}
+		hop := send.NextHop{Scheme: r.NextHop.Scheme, Host: r.NextHop.Host, Path: r.NextHop.Path}
 		if r.NextHop.Port != 0 {
 			hop.Port = strconv.Itoa(int(r.NextHop.Port))
 		}
 		routes = append(routes, send.Route{
 			ToDomain: r.ToDomain, ToAddress: r.ToAddress, FromDomain: r.FromDomain, FromAddress: r.FromAddress,
-			Client: r.Client, Tag: r.Tag, NextHop: hop, TLS: r.TLS,
+			Client: r.Client, Tag: r.Tag, NextHop: hop, TLS: r.TLS, Auth: send.Login(r.Auth), Source: r.Source,
 		})
 	}
 	return routes
@@ -103,8 +104,20 @@ func doubleBounceTo(c *config.Config) message.Address {
 	return message.Address{}
 }
 
-func remoteSettings(c *config.Config) remote.Settings {
-	return remote.Settings{Hostname: c.Server.Hostname, Helo: c.Delivery.Helo}
+// remoteSettings reads the authorities for next hops; none leaves it to the system.
+func remoteSettings(c *config.Config) (remote.Settings, error) {
+	s := remote.Settings{Hostname: c.Server.Hostname, Helo: c.Delivery.Helo}
+	for i, file := range c.TLS.CA {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return s, config.Problems{c.Problem(fmt.Sprintf("tls.ca[%d]", i), fmt.Sprintf("%v; write the path of a readable file", err))}
+		}
+		if s.Roots == nil {
+			s.Roots = x509.NewCertPool()
+		}
+		s.Roots.AppendCertsFromPEM(pem)
+	}
+	return s, nil
 }
 
 func smtpdLimits(c *config.Config) smtpd.Limits {

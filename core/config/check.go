@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -134,6 +135,15 @@ func checkTLS(c *Config) (found Problems) {
 			found = append(found, checkPair(c, i, pem[0], pem[1])...)
 		}
 	}
+	for i, file := range c.TLS.CA {
+		text, err := readPEM(file)
+		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(text) {
+			err = errors.New("no certificate in it")
+		}
+		if err != nil {
+			found = append(found, c.Problem("tls.ca["+strconv.Itoa(i)+"]", fmt.Sprintf("%s can't be read: %v; write the path of a PEM file", file, bare(err))))
+		}
+	}
 	return found
 }
 
@@ -179,6 +189,43 @@ func checkRoutes(c *Config) (found Problems) {
 		if r.takesAll() {
 			all = r
 		}
+		found = append(found, checkWay(r)...)
+	}
+	return found
+}
+
+// checkWay looks whether a route's TLS, login and source fit its next hop.
+func checkWay(r *Route) (found Problems) {
+	add := func(key, text string) { found = append(found, r.Problem(key, text)) }
+	server := portOf(r.NextHop.Scheme) != 0
+	switch {
+	case r.NextHop.Scheme == "smtps" && r.TLS == "none":
+		add("tls", `"none" contradicts smtps://; write "encrypt" or "verify"`)
+	case r.NextHop.Path != "" && r.TLS == "verify":
+		add("tls", `"verify" needs a name, and a unix socket has none; write "none"`)
+	}
+	if r.node.child("auth") != nil {
+		switch {
+		case !server && r.NextHop.Scheme != "":
+			add("auth", fmt.Sprintf("a password is for one server, and next_hop is %q; leave auth out", r.NextHop.Scheme))
+		case r.TLS == "none":
+			add("auth", `a password is never sent without TLS, and tls is "none"; write tls = "verify"`)
+		case r.TLS != "verify" && r.NextHop.Path == "":
+			p := r.Problem("auth", `whoever poses as the next hop gets the password; write tls = "verify"`)
+			p.Warning = true
+			found = append(found, p)
+		}
+		if file := r.Auth.PasswordFile; file != "" {
+			if err := readable(file); err != nil {
+				add("auth.password_file", fmt.Sprintf("%s can't be read: %v; write the path of a file with the password", file, bare(err)))
+			}
+		}
+	}
+	if r.Source.IsValid() && (r.NextHop.Path != "" || !server && r.NextHop.Scheme != "mx" && r.NextHop.Scheme != "") {
+		add("source", "nothing is connected to there; leave source out")
+	}
+	if host, err := netip.ParseAddr(r.NextHop.Host); err == nil && r.Source.IsValid() && host.Unmap().Is4() != r.Source.Is4() {
+		add("source", fmt.Sprintf("%s can't be reached from %s; write an address of the same family", host, r.Source))
 	}
 	return found
 }
@@ -279,6 +326,10 @@ func checkPolicies(c *Config) (found Problems) {
 				text = fmt.Sprintf("no [[listen]] entry has the name %q; did you mean %q?", name, near)
 			}
 			found = append(found, p.Problem("when.listener["+strconv.Itoa(i)+"]", text))
+		}
+		if p.RunAs != "" && c.Server.User != "" && p.RunAs != c.Server.User {
+			found = append(found, p.Problem("run_as", fmt.Sprintf(
+				"only root can run it as %s, and [server] user = %q drops root; leave one of the two out", p.RunAs, c.Server.User)))
 		}
 		if p.node.child("name") == nil {
 			continue

@@ -109,7 +109,7 @@ func TestGatewayAsDocumented(t *testing.T) {
 	}); c.Limits != want {
 		t.Errorf("limits = %+v, want %+v", c.Limits, want)
 	}
-	if want := (TLS{[]string{at("cert.pem")}, []string{at("key.pem")}}); !reflect.DeepEqual(c.TLS, want) {
+	if want := (TLS{[]string{at("cert.pem")}, []string{at("key.pem")}, []string{}}); !reflect.DeepEqual(c.TLS, want) {
 		t.Errorf("tls = %+v, want %+v", c.TLS, want)
 	}
 	if want := (DNS{[]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5353")}, 5 * time.Second}); !reflect.DeepEqual(c.DNS, want) {
@@ -118,7 +118,7 @@ func TestGatewayAsDocumented(t *testing.T) {
 	if d := c.Domains[0]; d.Name != "example.net" || !slices.Equal(d.Names, []string{"example.net"}) || !d.Recipients.Valid("who", "example.net") {
 		t.Errorf("domain = %+v", d)
 	}
-	if r := c.Routes[0]; r.NextHop != (NextHop{"smtp", "127.0.0.1", 2526}) || r.Mode != "queue" || r.TLS != "may" || r.Line != 39 {
+	if r := c.Routes[0]; r.NextHop != (NextHop{"smtp", "127.0.0.1", 2526, ""}) || r.Mode != "queue" || r.TLS != "may" || r.Line != 39 {
 		t.Errorf("route = %+v", r)
 	}
 	if r := c.Routes[1]; r.NextHop != (NextHop{Scheme: "mx"}) || !slices.Equal(r.ToDomain, []string{"*"}) {
@@ -148,7 +148,7 @@ func TestGatewayAsDocumented(t *testing.T) {
 	if *c.Score.Tag != 5 || *c.Score.Quarantine != 8 || *c.Score.Reject != 15 {
 		t.Errorf("score = %v", c.Score)
 	}
-	if c.Store.Engine != "embedded" || c.Recorder != (Recorder{7 * day, 1 << 30, false}) || c.Log != (Log{"auto", slog.LevelInfo}) || c.Console.Address != "127.0.0.1:2580" {
+	if c.Store.Engine != "embedded" || c.Recorder != (Recorder{7 * day, 1 << 30, false}) || c.Quarantine != (Quarantine{30 * day, 1 << 30}) || c.Log != (Log{"auto", slog.LevelInfo}) || c.Console.Address != "127.0.0.1:2580" {
 		t.Errorf("store, recorder, log, console = %v %v %v %v", c.Store, c.Recorder, c.Log, c.Console)
 	}
 	if p := c.Policies[2].Problem("words[0]", "too short"); p.String() != "postern.toml:77: policy.words[0]: too short" {

@@ -24,6 +24,7 @@ func schema() section[Config] {
 		{"policy", tables(policyKeys(), func(c *Config) *[]Policy { return &c.Policies }), nil, ""},
 		{"score", table(scoreKeys(), func(c *Config) *Score { return &c.Score }), nil, ""},
 		{"store", table(storeKeys(), func(c *Config) *Store { return &c.Store }), nil, ""},
+		{"quarantine", table(quarantineKeys(), func(c *Config) *Quarantine { return &c.Quarantine }), nil, ""},
 		{"recorder", table(recorderKeys(), func(c *Config) *Recorder { return &c.Recorder }), nil, ""},
 		{"log", table(logKeys(), func(c *Config) *Log { return &c.Log }), nil, ""},
 		{"console", table(consoleKeys(), func(c *Config) *Console { return &c.Console }), nil, ""},
@@ -31,7 +32,6 @@ func schema() section[Config] {
 		{"lookup", later[Config](), nil, "Named maps from files, databases and services."},
 		{"dkim", later[Config](), nil, "Keys that outgoing mail is signed with."},
 		{"arc", later[Config](), nil, "Sealing of forwarded mail."},
-		{"quarantine", later[Config](), nil, "How long quarantined mail is kept."},
 		{"metrics", later[Config](), nil, "Metrics beyond those of the console."},
 		{"cluster", later[Config](), nil, "Several nodes with one queue."},
 	}}
@@ -95,6 +95,7 @@ func tlsKeys() section[TLS] {
 		rows: []row[TLS]{
 			{"certificate", to(files, func(t *TLS) *[]string { return &t.Certificate }), []any{}, "PEM files, each with its chain; empty: a self-signed one is made for the host name"},
 			{"key", to(files, func(t *TLS) *[]string { return &t.Key }), []any{}, "PEM files of the private keys"},
+			{"ca", to(listOf(path(), `"ca.pem"`), func(t *TLS) *[]string { return &t.CA }), []any{}, "PEM files of the authorities that may have signed the certificates of next hops (`tls = \"verify\"`); empty: the system's"},
 		},
 	}
 }
@@ -131,10 +132,21 @@ func routeKeys() section[Route] {
 			{"from_address", to(addresses(true), func(r *Route) *[]string { return &r.FromAddress }), nil, "sender's address; `<>` is the null sender"},
 			{"client", to(somePrefixes(), func(r *Route) *[]netip.Prefix { return &r.Client }), nil, "address of the client that brought the message"},
 			{"tag", to(some(word("bulk"), `"bulk"`), func(r *Route) *[]string { return &r.Tag }), nil, "tag that a policy gave the message"},
-			{"next_hop", to(nextHop(), func(r *Route) *NextHop { return &r.NextHop }), required(`"smtp://192.0.2.1:25"`), "`smtp://HOST:PORT`, `mx` (the domain's mail exchangers), `local` (a Maildir below `data_dir`) or `discard`"},
+			{"next_hop", to(nextHop(), func(r *Route) *NextHop { return &r.NextHop }), required(`"smtp://192.0.2.1:25"`), "`smtp://HOST:PORT`, `smtps://HOST:PORT` (TLS from the first byte), `lmtp://HOST:PORT` or `lmtp:///PATH` (a unix socket), `mx` (the domain's mail exchangers), `local` (a Maildir below `data_dir`) or `discard`; ports that are not written are 25, 465 and 24"},
 			{"mode", to(enum(options{[]string{"queue"}, []string{"proxy"}}), func(r *Route) *string { return &r.Mode }), "queue", "accepted mail is kept and sent on from the queue"},
-			{"tls", to(enum(options{[]string{"none", "may"}, []string{"encrypt", "verify", "dane"}}), func(r *Route) *string { return &r.TLS }), "may", "whether STARTTLS is used where the next hop offers it"},
-			{"auth", later[Route](), nil, "user and password for the next hop"},
+			{"tls", to(enum(options{[]string{"none", "may", "encrypt", "verify"}, []string{"dane"}}), func(r *Route) *string { return &r.TLS }), "may", "`may`: TLS where the next hop offers it and it works; `encrypt`: mail waits where it doesn't; `verify`: also where the certificate is not by a known authority for the next hop's name (for `mx`: the mail exchanger's)"},
+			{"auth", table(authKeys(), func(r *Route) *Auth { return &r.Auth }), nil, ""},
+			{"source", to(scalar("address", `"192.0.2.1"`, parseSource), func(r *Route) *netip.Addr { return &r.Source }), computed("the system chooses"), "address of this machine to connect from; next hops of the other address family are left out"},
+		},
+	}
+}
+
+func authKeys() section[Auth] {
+	return section[Auth]{
+		name: "route.auth", doc: "How to authenticate to the next hop of a route: `auth = { user = \"me\", password_file = \"password\" }`, by SCRAM-SHA-256, PLAIN or LOGIN, whichever it offers first in this order. It is never done without TLS: `may` counts as `encrypt`.",
+		rows: []row[Auth]{
+			{"user", to(scalar("user", `"me"`, parseUser), func(a *Auth) *string { return &a.User }), required(`"me"`), "the name to log in with"},
+			{"password_file", to(path(), func(a *Auth) *string { return &a.PasswordFile }), required(`"password"`), "file whose first line is the password; read for each connection, by the account that `user` in [server] names"},
 		},
 	}
 }
@@ -197,7 +209,9 @@ func policyKeys() section[Policy] {
 			{"deny_at", later[Policy](), nil, "keeps a refusal until a later stage"},
 			{"sample", later[Policy](), nil, "part of the connections that are asked about"},
 			{"isolate", later[Policy](), nil, "runs a script in a process of its own"},
-			{"sha256", later[Policy](), nil, "checksum that a plugin's file must have"},
+			{"sha256", to(checksum(), func(p *Policy) *string { return &p.SHA256 }), "", "SHA-256 that a plugin's file must have at each start, in hex; empty: any"},
+			{"run_as", to(account(), func(p *Policy) *string { return &p.RunAs }), "", "account that a plugin's process runs under, where the server runs as root; empty: the server's"},
+			{"concurrency", to(count(1), func(p *Policy) *int { return &p.Concurrency }), computed("64"), "calls that a plugin gets at a time; more wait, which counts against their time"},
 		},
 	}
 }
@@ -244,6 +258,16 @@ func recorderKeys() section[Recorder] {
 			{"keep", to(duration(time.Second), func(r *Recorder) *time.Duration { return &r.Keep }), "7d", "how long it remembers"},
 			{"max_size", to(size(), func(r *Recorder) *int64 { return &r.MaxSize }), "1GiB", "how much it remembers; the oldest goes first"},
 			{"bodies", to(boolean(), func(r *Recorder) *bool { return &r.Bodies }), false, "whether it keeps bodies of messages too"},
+		},
+	}
+}
+
+func quarantineKeys() section[Quarantine] {
+	return section[Quarantine]{
+		name: "quarantine", doc: "Mail that waits for an operator's judgement, see `postern quarantine`.",
+		rows: []row[Quarantine]{
+			{"keep", to(duration(time.Second), func(q *Quarantine) *time.Duration { return &q.Keep }), "30d", "age at which it is deleted"},
+			{"max_size", to(size(), func(q *Quarantine) *int64 { return &q.MaxSize }), "1GiB", "how much is kept; the oldest goes first"},
 		},
 	}
 }

@@ -59,7 +59,7 @@ func TestReferenceWritesWhatLoadReads(t *testing.T) {
 		}
 		file.WriteString(k.Key + " = " + strings.Trim(k.Default, "`") + "\n")
 	}
-	for _, row := range []string{"| `listen.protocol` | `submission`, `lmtp`, `qmqp`", "| `route.next_hop` | `smtps://…`, `lmtp://…`", "| `store.engine` | `postgres://…`", "| `auth` | all |"} {
+	for _, row := range []string{"| `listen.protocol` | `submission`, `lmtp`, `qmqp`", "| `route.next_hop` | `qmqp://…`, `pipe:…`", "| `store.engine` | `postgres://…`", "| `auth` | all |"} {
 		if !strings.Contains(b.String(), row) {
 			t.Errorf("no row %s", row)
 		}
@@ -75,13 +75,13 @@ func TestReferenceWritesWhatLoadReads(t *testing.T) {
 		t.Fatalf("%v\nin\n%s", problems, file.String())
 	}
 	unwritten, _ := Load("empty.toml", Options{})
-	if written.Limits != unwritten.Limits || written.Server != unwritten.Server || written.Recorder != unwritten.Recorder || written.Log != unwritten.Log {
+	if written.Limits != unwritten.Limits || written.Server != unwritten.Server || written.Quarantine != unwritten.Quarantine || written.Recorder != unwritten.Recorder || written.Log != unwritten.Log {
 		t.Errorf("written: %+v\nnot written: %+v", written, unwritten)
 	}
 }
 
 func TestPolicyKeysAreNoSettings(t *testing.T) {
-	for _, want := range []string{"use", "name", "mode", "timeout", "on_failure", "when", "immune", "deny_at", "sample", "isolate"} {
+	for _, want := range []string{"use", "name", "mode", "timeout", "on_failure", "when", "immune", "deny_at", "sample", "isolate", "sha256", "run_as", "concurrency"} {
 		if !slices.Contains(PolicyKeys(), want) {
 			t.Errorf("%s is missing in %v", want, PolicyKeys())
 		}

@@ -15,21 +15,22 @@ type Config struct {
 	// Files are the names of the configuration files read, the main one first.
 	Files []string
 
-	Server   Server
-	Listen   []Listen
-	Limits   Limits
-	TLS      TLS
-	DNS      DNS
-	Domains  []Domain
-	Routes   []Route
-	Queue    Queue
-	Delivery Delivery
-	Policies []Policy
-	Score    Score
-	Store    Store
-	Recorder Recorder
-	Log      Log
-	Console  Console
+	Server     Server
+	Listen     []Listen
+	Limits     Limits
+	TLS        TLS
+	DNS        DNS
+	Domains    []Domain
+	Routes     []Route
+	Queue      Queue
+	Delivery   Delivery
+	Policies   []Policy
+	Score      Score
+	Store      Store
+	Quarantine Quarantine
+	Recorder   Recorder
+	Log        Log
+	Console    Console
 
 	main Pos
 	keys map[string]Pos
@@ -84,6 +85,7 @@ type Limits struct {
 type TLS struct {
 	Certificate []string // absolute paths of PEM files; empty: a self-signed one is to be made
 	Key         []string
+	CA          []string // absolute paths of PEM files; empty: the system's authorities
 }
 
 // DNS is the [dns] section.
@@ -121,15 +123,24 @@ type Route struct {
 	Client      []netip.Prefix
 	Tag         []string
 	NextHop     NextHop
-	Mode        string // "queue"
-	TLS         string // "none" or "may"
+	Mode        string     // "queue"
+	TLS         string     // "none", "may", "encrypt" or "verify"
+	Auth        Auth       // zero: none
+	Source      netip.Addr // zero: the system chooses
+}
+
+// Auth is a route's login at its next hop.
+type Auth struct {
+	User         string
+	PasswordFile string // absolute
 }
 
 // NextHop is where a route sends mail.
 type NextHop struct {
-	Scheme string // "smtp", "mx", "local" or "discard"
-	Host   string // smtp only: a name, or an IP address without brackets
-	Port   uint16 // smtp only
+	Scheme string // "smtp", "smtps", "lmtp", "mx", "local" or "discard"
+	Host   string // of the first three: a name, or an IP address without brackets
+	Port   uint16 // of the first three
+	Path   string // of lmtp: the absolute path of a unix socket, instead of Host and Port
 }
 
 // Retry is the plan of delivery attempts.
@@ -184,6 +195,11 @@ type Policy struct {
 	When      When
 	// Immune lists "relaying" and "authenticated"; nil leaves it to the policy, an empty list overrides it.
 	Immune []string
+
+	SHA256      string // of a plugin's file, lower-case hex; "": any
+	RunAs       string // account of a plugin's process; "": ours
+	Concurrency int    // calls of a plugin at a time; 0: the default
+
 	// Settings are the remaining keys as the TOML decoder gives them (string, int64, float64, bool, time.Time, []any,
 	// map[string]any); the policy checks them, and Problem puts its findings at their lines.
 	Settings map[string]any
@@ -216,6 +232,12 @@ type Recorder struct {
 	Keep    time.Duration
 	MaxSize int64 // bytes
 	Bodies  bool
+}
+
+// Quarantine is the [quarantine] section.
+type Quarantine struct {
+	Keep    time.Duration
+	MaxSize int64 // bytes
 }
 
 // Log is the [log] section.

@@ -3,6 +3,7 @@ package config
 import (
 	"math"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 )
@@ -99,14 +100,17 @@ func TestParsePrefix(t *testing.T) {
 func TestParseNextHop(t *testing.T) {
 	for s, want := range map[string]NextHop{
 		"mx": {Scheme: "mx"}, "local": {Scheme: "local"}, "discard": {Scheme: "discard"},
-		"smtp://127.0.0.1:2526": {"smtp", "127.0.0.1", 2526}, "smtp://mail.example": {"smtp", "mail.example", 25},
-		"smtp://[::1]:2525": {"smtp", "::1", 2525}, "smtp://[::1]": {"smtp", "::1", 25},
+		"smtp://127.0.0.1:2526": {"smtp", "127.0.0.1", 2526, ""}, "smtp://mail.example": {"smtp", "mail.example", 25, ""},
+		"smtp://[::1]:2525": {"smtp", "::1", 2525, ""}, "smtp://[::1]": {"smtp", "::1", 25, ""},
+		"smtps://mail.example": {"smtps", "mail.example", 465, ""}, "smtps://mail.example:2465": {"smtps", "mail.example", 2465, ""},
+		"lmtp://[::1]:24": {"lmtp", "::1", 24, ""}, "lmtp://127.0.0.1": {"lmtp", "127.0.0.1", 24, ""},
+		"lmtp:///run/dovecot/lmtp": {Scheme: "lmtp", Path: "/run/dovecot/lmtp"},
 	} {
 		if got, err := parseNextHop(s); got != want || err != nil {
 			t.Errorf("parseNextHop(%q) = %v, %v; want %v", s, got, err, want)
 		}
 	}
-	for _, s := range []string{"", "smtp:", "smtp://", "smtp:x", "smtp://:25", "smtp://x:", "smtp://x:0", "smtp://u@x", "smtp://[::1", "smtp://[127.0.0.1]", "smtp://[::1]25", "mx://x", "smtp://a b"} {
+	for _, s := range []string{"", "smtp:", "smtp://", "smtp:x", "smtp://:25", "smtp://x:", "smtp://x:0", "smtp://u@x", "smtp://[::1", "smtp://[127.0.0.1]", "smtp://[::1]25", "mx://x", "smtp://a b", "smtps://", "smtp:///run/x", "lmtp://", "lmtp:/run/x", "lmtp:///a\nb", "lmtp:///" + strings.Repeat("x", 107), "qmqp://x"} {
 		if got, err := parseNextHop(s); err == nil {
 			t.Errorf("parseNextHop(%q) = %v", s, got)
 		}

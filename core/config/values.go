@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"os/user"
@@ -248,13 +250,23 @@ func account() kind[string] {
 	})
 }
 
+// checksum is a SHA-256 in hex, lower-case, or the empty string.
+func checksum() kind[string] {
+	return scalar("string", `"e3b0…b855", 64 hexadecimal digits`, func(s string) (string, error) {
+		if sum, err := hex.DecodeString(s); s != "" && (err != nil || len(sum) != sha256.Size) {
+			return "", fmt.Errorf("%.80q is not a SHA-256; write the 64 hexadecimal digits that sha256sum prints", s)
+		}
+		return strings.ToLower(s), nil
+	})
+}
+
 // nextHop is where a route leads.
 func nextHop() kind[NextHop] {
-	return scalar("next hop", `"smtp://192.0.2.1:25"`, parseNextHop).planned("`smtps://…`", "`lmtp://…`", "`qmqp://…`", "`pipe:…`")
+	return scalar("next hop", `"smtp://192.0.2.1:25"`, parseNextHop).planned("`qmqp://…`", "`pipe:…`")
 }
 
 func parseNextHop(s string) (NextHop, error) {
-	const forms = `"smtp://HOST:PORT", "mx", "local" or "discard"`
+	const forms = `"smtp://HOST:PORT", "smtps://HOST:PORT", "lmtp://HOST:PORT", "lmtp:///PATH", "mx", "local" or "discard"`
 	words := []string{"mx", "local", "discard"}
 	for _, word := range words {
 		if s == word {
@@ -264,25 +276,45 @@ func parseNextHop(s string) (NextHop, error) {
 	scheme, rest, hasScheme := strings.Cut(s, ":")
 	host, slashes := strings.CutPrefix(rest, "//")
 	switch {
-	case hasScheme && (scheme == "smtps" || scheme == "lmtp" || scheme == "qmqp" || scheme == "pipe"):
+	case hasScheme && (scheme == "qmqp" || scheme == "pipe"):
 		return NextHop{}, fmt.Errorf("%q is not available in this version; write %s", s, forms)
-	case scheme == "smtp" && slashes:
-		return parseHost(s, host)
+	case scheme == "lmtp" && slashes && strings.HasPrefix(host, "/"):
+		if s != oneLine(s) || len(host) > maxSocketPath {
+			return NextHop{}, fmt.Errorf("%q is no path of a socket, which has at most %d bytes and no control characters; write one", s, maxSocketPath)
+		}
+		return NextHop{Scheme: scheme, Path: host}, nil
+	case portOf(scheme) != 0 && slashes:
+		return parseHost(s, host, scheme)
 	case Suggest(s, words) != "":
 		return NextHop{}, fmt.Errorf("%q is unknown; did you mean %q? It takes %s", s, Suggest(s, words), forms)
-	case slashes && Suggest(scheme, []string{"smtp"}) != "":
-		return NextHop{}, fmt.Errorf("%q has the unknown scheme %q; did you mean %q?", s, scheme, "smtp://"+host)
+	case slashes && Suggest(scheme, []string{"smtp", "smtps", "lmtp"}) != "":
+		near := Suggest(scheme, []string{"smtp", "smtps", "lmtp"})
+		return NextHop{}, fmt.Errorf("%q has the unknown scheme %q; did you mean %q?", s, scheme, near+"://"+host)
 	case slashes:
 		return NextHop{}, fmt.Errorf("%q has the unknown scheme %q; write %s", s, scheme, forms)
 	}
-	if _, err := parseHost(s, s); err == nil {
+	if _, err := parseHost(s, s, "smtp"); err == nil {
 		return NextHop{}, fmt.Errorf("%q has no scheme; did you mean %q?", s, "smtp://"+s)
 	}
 	return NextHop{}, fmt.Errorf("%q is not a next hop; write %s", s, forms)
 }
 
-// parseHost reads the host and port of smtp://, port 25 where none is written.
-func parseHost(whole, s string) (NextHop, error) {
+// portOf is the port of a scheme with a server, 0 for others. RFC 2033 names none for LMTP and forbids 25; 24 is for
+// any private mail.
+func portOf(scheme string) uint16 {
+	switch scheme {
+	case "smtp":
+		return 25
+	case "smtps":
+		return 465
+	case "lmtp":
+		return 24
+	}
+	return 0
+}
+
+// parseHost reads the host and port of a server, the scheme's port where none is written.
+func parseHost(whole, s, scheme string) (NextHop, error) {
 	if strings.ContainsAny(s, "/@?#") {
 		return NextHop{}, fmt.Errorf(`%q has more than a host and a port; write something like "smtp://192.0.2.1:25"`, whole)
 	}
@@ -293,11 +325,28 @@ func parseHost(whole, s string) (NextHop, error) {
 	if err := checkHost(host); err != nil {
 		return NextHop{}, fmt.Errorf(`%q: %w`, whole, err)
 	}
-	hop := NextHop{Scheme: "smtp", Host: host, Port: 25}
+	hop := NextHop{Scheme: scheme, Host: host, Port: portOf(scheme)}
 	if port != "" {
 		hop.Port, err = parsePort(port, 1)
 	}
 	return hop, err
+}
+
+// parseSource reads an address of this machine.
+func parseSource(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+		return netip.Addr{}, fmt.Errorf(`%q is not an address of a machine; write one such as "192.0.2.1"`, s)
+	}
+	return a.Unmap(), nil
+}
+
+// parseUser reads a login name.
+func parseUser(s string) (string, error) {
+	if s == "" || s != oneLine(s) {
+		return "", fmt.Errorf("%q is no name to log in with; write one", s)
+	}
+	return s, nil
 }
 
 // retry is "quadratic" or a list of delays.

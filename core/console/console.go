@@ -61,7 +61,7 @@ type Options struct {
 	// Reload loads the configuration anew. The error's text is shown as it is and
 	// may have many lines.
 	Reload func(ctx context.Context) error
-	// Acts is what can be done to a queued message, by name: retry, delete. An
+	// Acts is what can be done to a queued message, by name, such as retry or delete. An
 	// error that wraps queue.ErrNotFound means that it is gone.
 	Acts map[string]func(ctx context.Context, id string) error
 	// Inject takes a message in. It reads body to its end, or refuses.
@@ -69,8 +69,9 @@ type Options struct {
 	// TakeDrops looks into the drop directory for mail that was injected while no
 	// daemon ran, and takes it in.
 	TakeDrops func(ctx context.Context)
-	// Plugins lists the plugin processes; nil: there are none.
-	Plugins func() []Plugin
+	// Plugins lists the plugin processes, each asked for its health; nil: there
+	// are none.
+	Plugins func(ctx context.Context) []Plugin
 }
 
 // Server serves the console and the control socket. Make it with New.

@@ -83,7 +83,7 @@ func newRig(t *testing.T) *rig {
 			return message.NewReply(250, "2.0.0", "Ok: queued as X")
 		},
 		TakeDrops: func(context.Context) { g.drops++ },
-		Plugins: func() []Plugin {
+		Plugins: func(context.Context) []Plugin {
 			return []Plugin{{Name: "checker", Path: "/p", State: "running", Stages: []string{"rcpt"}}}
 		},
 	})
@@ -269,6 +269,29 @@ func TestQueueListShowBody(t *testing.T) {
 	defer body.Close()
 	if b, err := io.ReadAll(body); err != nil || string(b) != "Subject: 0MESSAGE1\r\n\r\nhello\r\n" {
 		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// An order to the quarantine reaches nothing outside of it, and says so.
+func TestQuarantineAct(t *testing.T) {
+	g := newRig(t)
+	for i := range 3 {
+		g.put(t, fmt.Sprintf("0MESSAGE%d", i), "a@a.example", rcpt("b@b.example", 0, ""))
+	}
+	err := g.q.Update(t.Context(), "0MESSAGE1", func(m *queue.Message) error { m.Place, m.Reason = queue.Quarantined, "why"; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	act := func(f Filter) []Done {
+		f.Quarantined = true
+		return collect(t, g.client.QueueAct(t.Context(), "delete", Order{Filter: f, DryRun: true}))
+	}
+	list := act(Filter{IDs: []string{"0MESSAGE0", "0MESSAGE1", "0MESSAGE7"}})
+	if len(list) != 3 || list[0].Problem != ErrNotQuarantined.Error() || list[0].Unknown || list[1] != (Done{ID: "0MESSAGE1", Sender: "a@a.example", Recipients: 1}) || !list[2].Unknown {
+		t.Errorf("%+v", list)
+	}
+	if list := act(Filter{All: true}); len(list) != 1 || list[0].ID != "0MESSAGE1" {
+		t.Errorf("%+v", list)
 	}
 }
 

@@ -131,8 +131,9 @@ func order[T any](w http.ResponseWriter, r *http.Request) (v T, err error) {
 }
 
 // chosen walks the messages that the filter means. Ids are looked up one by one;
-// unknown gets those that are not there.
-func (s *Server) chosen(f *Filter, unknown func(id string)) iter.Seq2[*queue.Message, error] {
+// missing gets those that are not there, or not in quarantine where that is asked
+// for.
+func (s *Server) chosen(f *Filter, missing func(Done)) iter.Seq2[*queue.Message, error] {
 	if len(f.IDs) == 0 {
 		return s.o.Queue.All(f.Matches)
 	}
@@ -140,7 +141,11 @@ func (s *Server) chosen(f *Filter, unknown func(id string)) iter.Seq2[*queue.Mes
 		for _, id := range f.IDs {
 			m, err := s.o.Queue.Load(id)
 			if errors.Is(err, queue.ErrNotFound) {
-				unknown(id)
+				missing(Done{ID: id, Unknown: true, Problem: queue.ErrNotFound.Error()})
+				continue
+			}
+			if err == nil && f.Quarantined && m.Place != queue.Quarantined {
+				missing(Done{ID: id, Sender: m.Sender.String(), Recipients: len(m.Recipients), Problem: ErrNotQuarantined.Error()})
 				continue
 			}
 			if (err != nil || f.Matches(m)) && !yield(m, err) {
@@ -157,7 +162,7 @@ func (s *Server) queueList(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := newLines(w)
-	for m, err := range s.chosen(&f, func(string) {}) {
+	for m, err := range s.chosen(&f, func(Done) {}) {
 		if err != nil {
 			out.put(failure{err.Error()})
 			break
@@ -212,8 +217,7 @@ func (s *Server) queueAct(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := newLines(w)
-	unknown := func(id string) { out.put(Done{ID: id, Unknown: true, Problem: queue.ErrNotFound.Error()}) }
-	for m, err := range s.chosen(&o.Filter, unknown) {
+	for m, err := range s.chosen(&o.Filter, func(d Done) { out.put(d) }) {
 		if err != nil {
 			out.put(failure{err.Error()})
 			break
@@ -336,10 +340,10 @@ func firstLine(b *bufio.Reader) ([]byte, error) {
 	}
 }
 
-func (s *Server) plugins(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) plugins(w http.ResponseWriter, r *http.Request) {
 	list := []Plugin{}
 	if s.o.Plugins != nil {
-		list = append(list, s.o.Plugins()...)
+		list = append(list, s.o.Plugins(r.Context())...)
 	}
 	s.reply(w, list)
 }

@@ -33,6 +33,10 @@ var (
 	ErrNoFilter = errors.New("say which messages: ids, a filter, or all")
 	ErrBadID    = errors.New("not the id of a message")
 	ErrManyIDs  = errors.New("too many ids at once")
+
+	// ErrNotQuarantined is the problem of a message that is queued, but not there
+	// where the filter asks for it.
+	ErrNotQuarantined = errors.New("the message is not in quarantine")
 )
 
 // Check tells whether the filter may choose messages for an order: an empty one

@@ -62,6 +62,9 @@ type Plugin struct {
 	PID      int      `json:"pid,omitempty"`
 	Restarts int      `json:"restarts"`
 	Stages   []string `json:"stages"`
+	Health   string   `json:"health,omitempty"` // "ok", or what it answered to a health check; left out where none runs
+	Calls    int      `json:"calls"`            // under way
+	MaxCalls int      `json:"max_calls,omitempty"`
 	Error    string   `json:"error,omitempty"` // why it is down, or went down last
 }
 
@@ -146,16 +149,28 @@ func (p Policy) decisions() string {
 // PrintPlugins writes a table of plugins.
 func PrintPlugins(w io.Writer, list []Plugin) {
 	t := table(w)
-	fmt.Fprintln(t, "PLUGIN\tSTATE\tPROCESS\tRESTARTS\tVERSION\tSTAGES\tPATH")
+	fmt.Fprintln(t, "PLUGIN\tSTATE\tHEALTH\tPROCESS\tRESTARTS\tCALLS\tVERSION\tSTAGES\tPATH")
 	for _, p := range list {
-		pid := "-"
+		pid, health, calls := "-", "-", "-"
 		if p.PID > 0 {
 			pid = fmt.Sprint(p.PID)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", record.Clean(p.Name), record.Clean(p.State), pid, p.Restarts,
+		switch p.Health {
+		case "":
+		case "ok":
+			health = "ok"
+		default:
+			health = "bad"
+		}
+		if p.MaxCalls > 0 {
+			calls = fmt.Sprintf("%d of %d", p.Calls, p.MaxCalls)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", record.Clean(p.Name), record.Clean(p.State), health, pid, p.Restarts, calls,
 			record.Clean(p.Version), record.Clean(strings.Join(p.Stages, " ")), record.Clean(p.Path))
-		if p.Error != "" {
-			fmt.Fprintf(t, "\t%s\t\t\t\t\t\n", record.Clean(p.Error))
+		for _, text := range []string{p.Health, p.Error} {
+			if text != "" && text != "ok" {
+				fmt.Fprintf(t, "\t%s\n", record.Clean(text))
+			}
 		}
 	}
 	_ = t.Flush() // whoever gave w will meet its error again

@@ -15,8 +15,8 @@ type Change struct {
 }
 
 // Settle makes the changes durable in one step, all or none. It writes what
-// delivery decides: of each recipient State, Attempts, Next, Tried, Last and
-// Peer, of the message Notified. What operators decide (Place, Reason, Held,
+// delivery decides: of each recipient State, Attempts, Next, Tried, Last, Peer
+// and Relayed, of the message Notified. What operators decide (Place, Reason, Held,
 // Route) is not written but read back into the Messages, so that neither undoes
 // the other. A message that is not in the queue any more is passed over. Once
 // the write has begun, ctx no longer stops it.
@@ -175,7 +175,7 @@ func (s *step) settle(c Change) error {
 		from, to := &m.Recipients[i], &stored.Recipients[i]
 		from.Held, from.Route = to.Held, to.Route
 		to.State, to.Attempts, to.Next, to.Tried = from.State, from.Attempts, from.Next, from.Tried
-		to.Last, to.Peer = from.Last, from.Peer
+		to.Last, to.Peer, to.Relayed = from.Last, from.Peer, from.Relayed
 	}
 	s.replace(stored, old)
 	return nil

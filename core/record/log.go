@@ -28,6 +28,10 @@ import (
 //	deferred      info   the same: told from a verdict by next_hop
 //	bounced       info   the same
 //	left          info   id age
+//	released      info   id by reason?: what an operator or a rule did to a queued message
+//	held          info   the same: told from a verdict by "by"
+//	deleted       info   the same
+//	expired       info   the same
 //
 // "first" is the first recipient, "recipients" their number. Values from the wire
 // are quoted by the log's handler.

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
@@ -71,6 +72,33 @@ func (r *Recorder) Left(id string, age time.Duration) {
 	r.logLeft(id, age)
 	if !r.o.ReadOnly {
 		r.list.add(&left{id: id, time: time.Now()}, r)
+	}
+}
+
+// Operated tells what was done to queued message id beside its delivery: event is
+// released, held, deleted or expired, by "operator" or "quarantine". The last two
+// end the message. In its story it is a line of stage queued.
+func (r *Recorder) Operated(id, event, by, why string) {
+	if r.logs(slog.LevelInfo) {
+		r.emit(slog.LevelInfo, event, optional([]slog.Attr{slog.String("id", id), slog.String("by", by)}, "reason", why)...)
+	}
+	if r.o.ReadOnly {
+		return
+	}
+	verb, now := hooks.Discard, time.Now()
+	switch event {
+	case "released":
+		verb = hooks.Accept
+	case "held":
+		verb = hooks.Hold
+	}
+	if why != "" {
+		event += ": " + why
+	}
+	run := hooks.StageRun{Stage: hooks.Queued, Time: now, Handlers: []hooks.HandlerRun{{Policy: by, Verb: verb, Reason: event}}}
+	r.list.add(&late{id: id, run: run}, r)
+	if verb == hooks.Discard {
+		r.list.add(&left{id: id, time: now}, r)
 	}
 }
 

@@ -122,12 +122,24 @@ func (s *search) find(from uint64) error {
 	return s.scan(s.q.hashes, from, true, func(t told) bool {
 		if t.kind == storyRecord && s.q.wants(&t.story) {
 			s.keep(t.story)
-		} else if t.kind == attemptRecord && s.q.isID && t.id == s.q.text && s.stories[t.id] == nil {
+		} else if at := t.since(); !at.IsZero() && s.q.isID && t.id == s.q.text && s.stories[t.id] == nil {
 			// Its story may be gone already, or was dropped.
-			s.keep(Story{ID: t.id, Sender: t.sender, Time: t.try.Time, Recipients: []string{}, Stages: []Step{}, Attempts: []Try{}})
+			s.keep(Story{ID: t.id, Session: t.session, Sender: t.sender, Time: at, Recipients: []string{}, Stages: []Step{}, Attempts: []Try{}})
 		}
 		return len(s.order) < maxStories
 	})
+}
+
+// since is when what was told of a message apart from its story was; zero for
+// other records.
+func (t *told) since() time.Time {
+	switch t.kind {
+	case attemptRecord:
+		return t.try.Time
+	case lateRecord:
+		return t.step.Time
+	}
+	return time.Time{}
 }
 
 func (s *search) keep(one Story) {

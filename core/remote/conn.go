@@ -2,138 +2,187 @@ package remote
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
 
-	"github.com/emersion/go-smtp"
-
 	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/send"
 )
+
+// way is how a route wants its next hop to be talked to. Connections are shared
+// by those who want the same.
+type way struct {
+	scheme string // smtp, smtps or lmtp
+	tls    string
+	auth   send.Login
+	source netip.Addr
+}
+
+// wayOf is the way of a job. A password never goes over the wire in the clear, so
+// authentication makes TLS a must.
+func wayOf(j *send.Job) way {
+	w := way{scheme: j.NextHop.Scheme, tls: j.TLS, auth: j.Auth, source: j.Source}
+	if w.scheme == send.SchemeMX {
+		w.scheme, w.auth = send.SchemeSMTP, send.Login{}
+	}
+	if w.auth != (send.Login{}) && w.tls != "verify" {
+		w.tls = "encrypt"
+	}
+	return w
+}
+
+// required tells whether nothing may go without TLS.
+func (w way) required() bool {
+	return w.scheme == send.SchemeSMTPS || w.tls == "encrypt" || w.tls == "verify"
+}
 
 // conn is one session with a host, greeted and ready for MAIL.
 type conn struct {
-	host   host
-	key    poolKey
-	wire   *wire
-	client *smtp.Client
-	tls    string // as outcomes name it, "" in the clear
-	sent   int    // transactions so far
-	timer  *time.Timer
+	host host
+	way  way
+	wire *wire
+	ext  extensions
+	tls  string // as outcomes name it, "" in the clear
+	sent int    // transactions so far
+
+	timer *time.Timer
 }
 
-// errTLS marks a handshake that failed: the same host may be asked in the clear.
-var errTLS = errors.New("TLS handshake")
+func (cn *conn) lmtp() bool   { return cn.way.scheme == send.SchemeLMTP }
+func (cn *conn) key() poolKey { return poolKey{cn.host, cn.way} }
+func (cn *conn) close()       { _ = cn.wire.Close() }
+func (cn *conn) peer() string { return cn.host.String() }
 
-// connect opens a session. With mode may, TLS is used where the host offers it
-// and works; its certificate is not verified, since who could read the mail in
-// the clear gains nothing by a false one.
-func (c *Client) connect(ctx context.Context, h host, mode string) (*conn, error) {
-	secure := mode != "none" && !c.clear.has(h.addr)
-	cn, err := c.open(ctx, h, secure)
+// connect opens a session. With TLS level may, TLS is used where the host offers
+// it and works, and the host gets its mail in the clear where it doesn't.
+func (c *Client) connect(ctx context.Context, h host, w way) (*conn, error) {
+	secure := w.required() || w.tls != "none" && !c.clear.has(h.place())
+	cn, err := c.open(ctx, h, w, secure)
 	if errors.Is(err, errTLS) && ctx.Err() == nil {
-		c.clear.set(h.addr)
-		c.o.Log.Info("TLS does not work with a host; it gets its mail in the clear", "peer", h.String(), "error", err)
-		cn, err = c.open(ctx, h, false)
+		if w.required() {
+			err = failure{reply: message.NewReply(451, "4.7.5", "%s: %v", h.name, err), peer: h.String()}
+		} else {
+			c.clear.set(h.place())
+			c.o.Log.Info("TLS does not work with a host; it gets its mail in the clear", "peer", h.String(), "error", err)
+			cn, err = c.open(ctx, h, w, false)
+		}
 	}
 	if err != nil {
-		if f, ok := errors.AsType[failure](err); ctx.Err() == nil && (!ok || !f.reached) {
-			c.down.set(h.addr)
+		if f, ok := errors.AsType[failure](err); ctx.Err() == nil && (!ok || f.peer == "") {
+			c.down.set(h.place())
 		}
 		return nil, err
 	}
-	c.down.drop(h.addr)
-	cn.key = poolKey{h, mode}
+	c.down.drop(h.place())
 	return cn, nil
 }
 
-func (c *Client) open(ctx context.Context, h host, secure bool) (cn *conn, err error) {
-	dialing, done := context.WithTimeout(ctx, c.o.Timeouts.Connect)
-	nc, err := c.o.Dial(dialing, "tcp", h.addr.String())
-	late := dialing.Err() != nil && ctx.Err() == nil
-	done()
+// open makes one attempt to come to the point where MAIL can be said.
+func (c *Client) open(ctx context.Context, h host, w way, secure bool) (cn *conn, err error) {
+	nc, err := c.dial(ctx, h, w)
 	if err != nil {
-		why := plainError(err)
-		if late {
-			why = fmt.Sprintf("no connection within %s", c.o.Timeouts.Connect)
-		}
-		return nil, failure{reply: message.NewReply(451, "4.4.1", "%s: %s", h.name, why)}
+		return nil, err
 	}
-	w := &wire{Conn: nc}
 	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
 	defer func() {
 		if err != nil {
 			_ = nc.Close()
 		}
 	}()
-	cn = &conn{host: h, wire: w}
-	if err := c.greet(cn); err != nil {
+	cn = &conn{host: h, way: w, wire: newWire(nc)}
+	if w.scheme == send.SchemeSMTPS {
+		if err := c.handshake(ctx, cn); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.greet(cn, true); err != nil {
 		return nil, err
 	}
-	if offered, _ := cn.client.Extension("STARTTLS"); !secure || !offered {
-		return cn, nil
+	if secure && cn.tls == "" {
+		if err := c.startTLS(ctx, cn); err != nil {
+			return nil, err
+		}
 	}
-	code, more, err := w.exchange("STARTTLS", c.o.Timeouts.Command)
-	switch {
-	case err != nil:
-		return nil, failure{reply: message.NewReply(451, "4.4.2", "%s: STARTTLS: %s", h.name, plainError(err)), reached: true}
-	case code != 220:
-		return cn, nil // it won't, and the session goes on in the clear
-	case more: // somebody speaks before the handshake (CVE-2011-0411 the other way round)
-		return nil, fmt.Errorf("%w: bytes behind the reply to STARTTLS", errTLS)
+	if w.auth != (send.Login{}) {
+		if err := c.authenticate(cn); err != nil {
+			return nil, err
+		}
 	}
-	return c.secure(ctx, cn)
+	return cn, nil
 }
 
-// greet waits for the greeting and says EHLO, or HELO where that is unknown.
-func (c *Client) greet(cn *conn) error {
-	cn.client = smtp.NewClient(cn.wire)
-	cn.client.CommandTimeout = c.o.Timeouts.Greeting
-	cn.client.SubmissionTimeout = c.o.Timeouts.DataEnd
-	cn.wire.budget = 3 * maxReply // greeting, EHLO and HELO
-	err := cn.client.Hello(c.set.Load().Helo)
+// dial opens the connection below a session.
+func (c *Client) dial(ctx context.Context, h host, w way) (net.Conn, error) {
+	dialing, done := context.WithTimeout(ctx, c.o.Timeouts.Connect)
+	network, address := h.endpoint()
+	nc, err := c.o.Dial(dialing, w.source, network, address)
+	late := dialing.Err() != nil && ctx.Err() == nil
+	done()
 	if err == nil {
+		return nc, nil
+	}
+	why := plainError(err)
+	if late {
+		why = fmt.Sprintf("no connection within %s", c.o.Timeouts.Connect)
+	}
+	return nil, failure{reply: message.NewReply(451, "4.4.1", "%s: %s", h.name, why)}
+}
+
+// dialNet is the Dial of real networks.
+func dialNet(ctx context.Context, source netip.Addr, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	if source.IsValid() && network == "tcp" {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+	}
+	return d.DialContext(ctx, network, address)
+}
+
+// greet waits for the greeting, where there is one, and says EHLO (HELO where
+// that is unknown) or LHLO. Nothing is sent before the greeting has come, and
+// nothing together with EHLO: RFC 2920 section 3.1 wants EHLO to end a group, and
+// some servers close the connection otherwise.
+func (c *Client) greet(cn *conn, greeting bool) error {
+	t := c.o.Timeouts
+	if greeting {
+		if r, err := cn.wire.reply(t.Greeting); err != nil || r.Code != 220 {
+			return ungreeted(cn, r, err)
+		}
+	}
+	name := c.set.Load().Helo
+	verb := "EHLO "
+	if cn.lmtp() {
+		verb = "LHLO "
+	}
+	r, err := cn.wire.exchange(t.Greeting, verb, name)
+	cn.ext = extensions{}
+	if err == nil && r.Code == 250 {
+		cn.ext = parseExtensions(r.Text)
 		return nil
 	}
-	if r, ok := replyOf(err); ok {
-		// A host that sends everybody away is not what a sender should hear of:
-		// the recipients wait, whatever the code (as qmail and Postfix do it).
-		return failure{reply: r, reached: true}
+	if err == nil && r.Permanent() && !cn.lmtp() { // RFC 5321 section 3.2
+		r, err = cn.wire.exchange(t.Greeting, "HELO ", name)
 	}
-	return failure{reply: message.NewReply(451, "4.4.2", "%s: no greeting: %s", cn.host.name, plainError(err))}
+	if err != nil || r.Code != 250 {
+		return ungreeted(cn, r, err)
+	}
+	return nil
 }
 
-// secure makes the session a TLS one and says EHLO again (RFC 3207 section 4.2).
-func (c *Client) secure(ctx context.Context, cn *conn) (*conn, error) {
-	conf := &tls.Config{
-		InsecureSkipVerify: true, // see connect
-		MinVersion:         tls.VersionTLS10,
-		ClientSessionCache: c.sessions,
+// ungreeted is why a session did not begin. A host that sends everybody away is
+// not what a sender should hear of: the recipients wait, whatever the code (as
+// qmail and Postfix do it).
+func ungreeted(cn *conn, r message.Reply, err error) error {
+	if err == nil && r.Negative() {
+		return failure{reply: bound(r), reached: true, peer: cn.peer()}
 	}
-	if _, err := netip.ParseAddr(strings.Trim(cn.host.name, "[]")); err != nil {
-		conf.ServerName = cn.host.name
+	if err == nil {
+		err = errBadReply
 	}
-	t := tls.Client(cn.wire.Conn, conf)
-	shaking, done := context.WithTimeout(ctx, c.o.Timeouts.Handshake)
-	err := t.HandshakeContext(shaking)
-	done()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errTLS, err)
-	}
-	// No greeting comes behind STARTTLS; the library wants one.
-	next := &conn{host: cn.host, wire: &wire{Conn: t, canned: []byte("220 TLS\r\n")}}
-	if err := c.greet(next); err != nil {
-		if f, ok := errors.AsType[failure](err); ok && !f.reached { // it fell silent behind the handshake
-			return nil, fmt.Errorf("%w: %w", errTLS, err)
-		}
-		return nil, err
-	}
-	state := t.ConnectionState()
-	next.tls = strings.Replace(tls.VersionName(state.Version), "TLS ", "TLSv", 1) + " " + tls.CipherSuiteName(state.CipherSuite)
-	return next, nil
+	return failure{reply: message.NewReply(451, "4.4.2", "%s: no greeting: %s", cn.host.name, plainError(err))}
 }
 
 // quitTimeout bounds the goodbye.
@@ -141,49 +190,22 @@ const quitTimeout = 5 * time.Second
 
 // quit ends the session as RFC 5321 section 4.1.1.10 wants it.
 func (cn *conn) quit() {
-	_, _, _ = cn.wire.exchange("QUIT", quitTimeout) // the connection is closed whatever comes
+	_, _ = cn.wire.exchange(quitTimeout, "QUIT") // the connection is closed whatever comes
 	cn.close()
 }
 
 // leave says goodbye without waiting for the answer.
 func (cn *conn) leave() {
-	_ = cn.wire.SetDeadline(time.Now().Add(quitTimeout))
-	_, _ = cn.wire.Write([]byte("QUIT\r\n"))
+	cn.wire.out = cn.wire.out[:0]
+	cn.wire.say("QUIT")
+	_ = cn.wire.flush(quitTimeout) // the connection is closed whatever comes
 	cn.close()
 }
 
-func (cn *conn) close() { _ = cn.wire.Close() }
-
-// replyOf is what a server said that refused something; ok is false where it
-// said nothing, or nothing that is a reply of class 4 or 5.
-func replyOf(err error) (r message.Reply, ok bool) {
-	e, ok := errors.AsType[*smtp.SMTPError](err)
-	if !ok || e.Code < 400 || e.Code > 599 {
-		return r, false
+// plainError is an error's text without addresses of ours.
+func plainError(err error) string {
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Err != nil {
+		return e.Err.Error()
 	}
-	r = message.Reply{Code: e.Code, Text: bound(e.Message)}
-	for i, n := range e.EnhancedCode {
-		if n < 0 || n > 999 || i == 0 && n != e.Code/100 {
-			r.Enhanced = [3]int{}
-			return r, true
-		}
-		r.Enhanced[i] = n
-	}
-	return r, true
+	return strings.TrimSpace(err.Error())
 }
-
-// accepted is the reply to a message that was taken.
-func accepted(text string) message.Reply {
-	r := message.Reply{Code: 250, Text: bound(text)}
-	word, rest, _ := strings.Cut(text, " ")
-	if e, ok := message.ParseEnhanced(word); ok {
-		r.Enhanced = e
-		r.Text = bound(strings.ReplaceAll(rest, "\n"+word+" ", "\n"))
-	}
-	return r
-}
-
-// maxText bounds what is kept of a reply's text.
-const maxText = 1 << 10
-
-func bound(s string) string { return s[:min(len(s), maxText)] }

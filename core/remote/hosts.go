@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/idna"
 
 	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/core/message"
@@ -18,15 +19,45 @@ import (
 // maxExchangers is how many mail exchangers are looked up for one attempt.
 const maxExchangers = 10
 
-// host is one address to try and the name it was found by.
+// host is one address to try and the name it was found by; without an address,
+// the name is the path of a unix socket.
 type host struct {
 	name string
 	addr netip.AddrPort
 }
 
-// String is the peer as outcomes name it: "mx.example [192.0.2.1]:25".
+// String is the peer as outcomes name it: "mx.example [192.0.2.1]:25", or the
+// path of a socket.
 func (h host) String() string {
+	if !h.addr.IsValid() {
+		return h.name
+	}
 	return fmt.Sprintf("%s [%s]:%d", h.name, h.addr.Addr(), h.addr.Port())
+}
+
+// endpoint is what a connection is opened to.
+func (h host) endpoint() (network, address string) {
+	if !h.addr.IsValid() {
+		return "unix", h.name
+	}
+	return "tcp", h.addr.String()
+}
+
+// place is the host without the name it was found by.
+func (h host) place() host {
+	if h.addr.IsValid() {
+		h.name = ""
+	}
+	return h
+}
+
+// tlsName is the name that a certificate must bear: that of the mail exchanger or
+// of the next hop, or its address where a route names that.
+func (h host) tlsName() string {
+	if addr, ok := message.ParseLiteral(h.name); ok {
+		return addr.String()
+	}
+	return h.name
 }
 
 // nowhere is why an attempt has no host to go to.
@@ -56,8 +87,15 @@ func (c *Client) hosts(ctx context.Context, j *send.Job) ([]host, *nowhere) {
 	if fail != nil {
 		return nil, fail
 	}
+	if j.Source.IsValid() {
+		all := len(list)
+		list = slices.DeleteFunc(list, func(h host) bool { return h.addr.IsValid() && h.addr.Addr().Unmap().Is4() != j.Source.Is4() })
+		if len(list) == 0 && all > 0 {
+			return nil, postpone("4.4.4", "The next hop has no address of the family of %s, from which mail is to go there", j.Source)
+		}
+	}
 	slices.SortStableFunc(list, func(a, b host) int { // those that did not answer lately come last
-		return boolInt(c.down.has(a.addr)) - boolInt(c.down.has(b.addr))
+		return boolInt(c.down.has(a.place())) - boolInt(c.down.has(b.place()))
 	})
 	return list, nil
 }
@@ -71,17 +109,21 @@ func boolInt(b bool) int {
 
 // given is the server that a route names.
 func (c *Client) given(ctx context.Context, n send.NextHop) ([]host, *nowhere) {
-	port, err := c.port(n.Port)
+	if n.Path != "" {
+		return []host{{name: n.Path}}, nil
+	}
+	port, err := c.port(n)
 	if err != nil {
 		return nil, postpone("4.3.5", "The next hop's port makes no sense: %s", n.Port)
 	}
 	if addr, err := netip.ParseAddr(n.Host); err == nil {
 		return []host{{n.Host, netip.AddrPortFrom(addr, port)}}, nil
 	}
-	addrs, err := dns.Addrs(ctx, c.o.Resolver, n.Host)
+	name := asciiDomain(n.Host)
+	addrs, err := dns.Addrs(ctx, c.o.Resolver, name)
 	switch {
 	case err == nil:
-		return hostsOf(n.Host, addrs, port), nil
+		return hostsOf(name, addrs, port), nil
 	case dns.IsTemporary(err):
 		return nil, postpone("4.4.3", "The DNS gives no answer about the next hop %s", n.Host)
 	default: // what a configuration names is not the sender's fault
@@ -89,10 +131,22 @@ func (c *Client) given(ctx context.Context, n send.NextHop) ([]host, *nowhere) {
 	}
 }
 
-func (c *Client) port(s string) (uint16, error) {
-	if s == "" {
+// port is that of a next hop: as written, else what its scheme has.
+func (c *Client) port(n send.NextHop) (uint16, error) {
+	s := n.Port
+	switch {
+	case s != "":
+	case n.Scheme == send.SchemeSMTPS:
+		s = "465" // RFC 8314 section 7.3
+	case n.Scheme == send.SchemeLMTP:
+		s = "24" // any private mail; RFC 2033 section 5 forbids 25
+	default:
 		s = c.o.Port
 	}
+	return parsePort(s)
+}
+
+func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return uint16(n), err
 }
@@ -117,7 +171,7 @@ func hostsOf(name string, addrs []netip.Addr, port uint16) []host {
 
 // exchangers are the hosts that take mail for a domain (RFC 5321 section 5.1).
 func (c *Client) exchangers(ctx context.Context, domain string) ([]host, *nowhere) {
-	port, err := c.port("")
+	port, err := parsePort(c.o.Port)
 	if err != nil {
 		return nil, postpone("4.3.5", "The port of mail exchangers makes no sense: %s", c.o.Port)
 	}
@@ -128,6 +182,7 @@ func (c *Client) exchangers(ctx context.Context, domain string) ([]host, *nowher
 		}
 		return []host{h}, nil
 	}
+	domain = asciiDomain(domain)
 	mx, err := c.o.Resolver.LookupMX(ctx, domain)
 	switch {
 	case err == nil && len(mx) == 1 && mx[0].Host == "":
@@ -216,10 +271,11 @@ func (c *Client) beforeOurselves(list []ranked) []ranked {
 	return slices.DeleteFunc(list, func(r ranked) bool { return int(r.pref) >= limit })
 }
 
-// plainError is an error's text without addresses of ours.
-func plainError(err error) string {
-	if e, ok := err.(*net.OpError); ok && e.Err != nil {
-		return e.Err.Error()
+// asciiDomain is a domain as the DNS knows it: U-labels become A-labels (RFC
+// 5891). One that can't be written so stays as it is, and nobody knows it.
+func asciiDomain(domain string) string {
+	if a, err := idna.Lookup.ToASCII(domain); err == nil && !isASCII(domain) {
+		return a
 	}
-	return err.Error()
+	return domain
 }

@@ -13,8 +13,8 @@ import (
 )
 
 // dialer sends connections for made-up addresses to sinks, or refuses them.
-func dialer(sinks map[string]*sink, order *[]string) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, to string) (net.Conn, error) {
+func dialer(sinks map[string]*sink, order *[]string) func(context.Context, netip.Addr, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _ netip.Addr, network, to string) (net.Conn, error) {
 		*order = append(*order, to)
 		s := sinks[to]
 		if s == nil {

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -9,20 +8,20 @@ import (
 // maxMarks bounds a memory of hosts; beyond it they start anew.
 const maxMarks = 10_000
 
-// marks remembers addresses for a while. The zero value with a life is ready.
+// marks remembers hosts for a while, by their place. The zero value with a life is ready.
 type marks struct {
 	life time.Duration
 
 	mu    sync.Mutex
-	until map[netip.AddrPort]time.Time
+	until map[host]time.Time
 }
 
-func (m *marks) set(a netip.AddrPort) {
+func (m *marks) set(a host) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
 	if m.until == nil {
-		m.until = map[netip.AddrPort]time.Time{}
+		m.until = map[host]time.Time{}
 	}
 	if len(m.until) >= maxMarks {
 		for k, t := range m.until {
@@ -37,14 +36,14 @@ func (m *marks) set(a netip.AddrPort) {
 	m.until[a] = now.Add(m.life)
 }
 
-func (m *marks) has(a netip.AddrPort) bool {
+func (m *marks) has(a host) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t, ok := m.until[a]
 	return ok && time.Now().Before(t)
 }
 
-func (m *marks) drop(a netip.AddrPort) {
+func (m *marks) drop(a host) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.until, a)

@@ -15,7 +15,7 @@ const (
 // poolKey is what an idle connection is good for.
 type poolKey struct {
 	host host
-	tls  string // of the route
+	way  way
 }
 
 // pool keeps sessions for the next message to the same host. The zero value with
@@ -46,7 +46,7 @@ func (p *pool) take(k poolKey) *conn {
 // put keeps cn for a while, or ends it where there is no room.
 func (p *pool) put(cn *conn) {
 	p.mu.Lock()
-	if p.closed || cn.sent >= maxUses || p.count >= maxIdle || len(p.idle[cn.key]) >= maxIdleKey {
+	if p.closed || cn.sent >= maxUses || p.count >= maxIdle || len(p.idle[cn.key()]) >= maxIdleKey {
 		p.mu.Unlock()
 		cn.leave()
 		return
@@ -55,7 +55,7 @@ func (p *pool) put(cn *conn) {
 	if p.idle == nil {
 		p.idle = map[poolKey][]*conn{}
 	}
-	p.idle[cn.key] = append(p.idle[cn.key], cn)
+	p.idle[cn.key()] = append(p.idle[cn.key()], cn)
 	p.count++
 	p.owned.Add(1)
 	cn.timer = time.AfterFunc(p.life, func() {
@@ -70,7 +70,7 @@ func (p *pool) put(cn *conn) {
 func (p *pool) expire(cn *conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.remove(cn.key, cn)
+	return p.remove(cn.key(), cn)
 }
 
 // remove takes cn off the idle list, if it is there; p.mu is held.

@@ -1,4 +1,4 @@
-// Package remote delivers to other hosts by SMTP.
+// Package remote delivers to other hosts by SMTP, and to mailbox servers by LMTP.
 //
 // One Deliver is one attempt for the recipients of one message that share a next
 // hop, in this order:
@@ -8,27 +8,27 @@
 //  2. Each address in turn until one talks to us (deliver in this file). An address
 //     that did not answer is asked last for a while (marks.go).
 //  3. A connection: an idle one from the pool (pool.go), or a new one: greeting,
-//     EHLO, STARTTLS where it is offered (conn.go).
-//  4. The transaction (transaction.go): MAIL, RCPT for each recipient, DATA. Each
-//     recipient has its own outcome.
+//     EHLO (conn.go), TLS as the route wants it (secure.go), AUTH (auth.go).
+//  4. What the host can take (form.go): SMTPUTF8, 8BITMIME, BINARYMIME, SIZE, DSN.
+//     For a host that lacks what the message needs, the message is rewritten
+//     (mime.go, downgrade.go) or bounced.
+//  5. The transaction (transaction.go): MAIL, RCPT for each recipient and DATA,
+//     together where the host offers PIPELINING; then the message (body.go). Each
+//     recipient has its own outcome, by LMTP also its own answer to the message.
 //
-// The client library is emersion/go-smtp: it speaks the dialogue up to the
-// message's last byte. wire.go is the connection below it. It bounds replies,
-// lets a session go on behind STARTTLS under our own EHLO name, and writes the
-// message in large pieces (body.go) past the library's byte-by-byte writer.
+// The dialogue is our own (wire.go): client libraries neither pipeline nor speak
+// BDAT, and take DSN parameters apart that have to go on as they came.
 //
 // What is at risk: until the final dot is sent, a lost connection means that
 // nothing was delivered, and another connection or host may be tried. After it,
 // the outcome is unknown, so the recipients are deferred, which may deliver the
 // message twice, and a log line says so: the one window that SMTP leaves open.
-//
-// What is not done yet: a message with 8-bit lines goes as it is to a host
-// without 8BITMIME, and an address beyond ASCII is refused (5.6.7).
 package remote
 
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -78,8 +78,9 @@ func (t Timeouts) complete() Timeouts {
 // Options of New.
 type Options struct {
 	Resolver dns.Resolver
-	// Dial opens a connection; nil: a net.Dialer does.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Dial opens a connection, tcp or unix, from the source address where that is
+	// valid; nil: a net.Dialer does.
+	Dial func(ctx context.Context, source netip.Addr, network, address string) (net.Conn, error)
 	// Own tells whether we ourselves listen there, so that mail exchangers that
 	// lead back here are found; nil: only Settings.Hostname tells.
 	Own func(netip.AddrPort) bool
@@ -93,6 +94,9 @@ type Options struct {
 type Settings struct {
 	Hostname string // our name
 	Helo     string // what we call ourselves; "": Hostname
+	// Roots are the authorities that certificates are verified against; nil: the
+	// system's.
+	Roots *x509.CertPool
 }
 
 // maxHosts is how many addresses one attempt tries.
@@ -111,7 +115,7 @@ type Client struct {
 // New makes a Client.
 func New(o Options, s Settings) *Client {
 	if o.Dial == nil {
-		o.Dial = new(net.Dialer).DialContext
+		o.Dial = dialNet
 	}
 	if o.Own == nil {
 		o.Own = func(netip.AddrPort) bool { return false }
@@ -174,21 +178,19 @@ func (c *Client) Deliver(ctx context.Context, j *send.Job) []send.Outcome {
 // deliver tries the hosts in their order until one has given an answer.
 func (c *Client) deliver(ctx context.Context, t *transaction, hosts []host) {
 	last, reached := failure{reply: message.NewReply(451, "4.4.1", "No address to connect to")}, false
+	way := wayOf(t.job)
 	for i, h := range hosts {
 		if i == maxHosts || ctx.Err() != nil {
 			break
 		}
-		err := c.visit(ctx, t, h)
+		err := c.visit(ctx, t, h, way)
 		if err == nil {
 			return
 		}
 		if f, ok := errors.AsType[failure](err); ok {
 			last = f
 		} else {
-			last = failure{reply: message.NewReply(451, "4.4.2", "%s: %s", h.name, plainError(err)), reached: true}
-		}
-		if last.reached {
-			last.peer = h.String()
+			last = failure{reply: message.NewReply(451, "4.4.2", "%s: %s", h.name, plainError(err)), reached: true, peer: h.String()}
 		}
 		reached = reached || last.reached
 		c.o.Log.Debug("host given up for this attempt", "id", t.job.Message.ID, "peer", h.String(), "error", err)
@@ -205,9 +207,9 @@ func (c *Client) deliver(ctx context.Context, t *transaction, hosts []host) {
 
 // visit makes the attempt with one host: over an idle connection, and where that
 // turns out to be dead, over a new one. nil means that t has its outcomes.
-func (c *Client) visit(ctx context.Context, t *transaction, h host) error {
+func (c *Client) visit(ctx context.Context, t *transaction, h host, w way) error {
 	for range maxStale {
-		cn := c.pool.take(poolKey{h, t.job.TLS})
+		cn := c.pool.take(poolKey{h, w})
 		if cn == nil {
 			break
 		}
@@ -215,7 +217,7 @@ func (c *Client) visit(ctx context.Context, t *transaction, h host) error {
 			return nil
 		}
 	}
-	cn, err := c.connect(ctx, h, t.job.TLS)
+	cn, err := c.connect(ctx, h, w)
 	if err != nil {
 		return err
 	}
@@ -229,8 +231,8 @@ const maxStale = 3
 // failure is why a host gave no answer to the transaction.
 type failure struct {
 	reply   message.Reply
-	reached bool // it did talk to us
-	peer    string
+	reached bool   // it did talk to us about this mail; without TLS or a login that it takes, it can't
+	peer    string // who said so, "" where nobody was there
 }
 
 func (f failure) Error() string { return f.reply.Error() }

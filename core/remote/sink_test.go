@@ -9,9 +9,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +25,10 @@ import (
 type mail struct {
 	from  string // all behind MAIL FROM:
 	rcpts []string
-	data  []byte // as sent, dots unstuffed, up to and with the last line end
+	lines []string // the RCPT commands
+	data  []byte   // as sent, dots unstuffed, up to and with the last line end
+	bdat  bool
+	login string
 	tls   bool
 }
 
@@ -35,8 +41,15 @@ type sink struct {
 	greet  string
 	ehlo   []string
 	tls    *tls.Config
+	lmtp   bool
+	direct bool   // TLS from the first byte
+	path   string // of a unix socket to listen on
+	strict bool   // it ends sessions that send more than one command at once where that was not offered
+	users  map[string]string
+	far    time.Duration // before each reply where nothing more is to be read
 	answer func(s *sink, session int, verb, line string) (reply string, ok bool)
-	dot    func(n int) string // the answer to the n-th message, from 1
+	dot    func(n int) string                  // the answer to the n-th message, from 1
+	dotFor func(n int, rcpt string) (r string) // by LMTP, for each recipient
 
 	mu       sync.Mutex
 	mails    []mail
@@ -49,13 +62,21 @@ type sink struct {
 
 func newSink(t testing.TB, change func(*sink)) *sink {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	s := &sink{t: t, greet: "220 sink ESMTP", ehlo: []string{"8BITMIME", "SIZE 1000000000"}, strict: true, done: make(chan struct{})}
+	if change != nil {
+		change(s)
+	}
+	network, address := "tcp", "127.0.0.1:0"
+	if s.path != "" {
+		network, address = "unix", s.path
+	}
+	ln, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &sink{t: t, ln: ln, addr: ln.Addr().(*net.TCPAddr).AddrPort(), greet: "220 sink ESMTP", ehlo: []string{"8BITMIME", "SIZE 1000000000"}, done: make(chan struct{})}
-	if change != nil {
-		change(s)
+	s.ln = ln
+	if a, ok := ln.Addr().(*net.TCPAddr); ok {
+		s.addr = a.AddrPort()
 	}
 	s.running.Go(s.serve)
 	t.Cleanup(s.close)
@@ -96,7 +117,12 @@ func (s *sink) serve() {
 				c.Close()
 			})
 			defer close(stop)
-			(&sinkSession{s: s, n: n, c: c, r: bufio.NewReader(c)}).run()
+			ss := &sinkSession{s: s, n: n, c: c}
+			if s.direct {
+				ss.c, ss.tls = tls.Server(c, s.tls), true
+			}
+			ss.r = bufio.NewReader(ss.c)
+			ss.run()
 		})
 	}
 }
@@ -108,12 +134,16 @@ type sinkSession struct {
 	r    *bufio.Reader
 	tls  bool
 	mail *mail
+	user string
+	part []byte // of BDAT
 }
 
 func (ss *sinkSession) complain(what string) {
 	ss.s.mu.Lock()
 	defer ss.s.mu.Unlock()
-	ss.s.bad = append(ss.s.bad, what)
+	if ss.s.strict {
+		ss.s.bad = append(ss.s.bad, what)
+	}
 }
 
 // say writes a reply; false ends the session.
@@ -124,6 +154,9 @@ func (ss *sinkSession) say(reply string) bool {
 	case "hang":
 		<-ss.s.done
 		return false
+	}
+	if ss.s.far > 0 && ss.r.Buffered() == 0 {
+		<-time.After(ss.s.far)
 	}
 	_, err := ss.c.Write([]byte(reply + "\r\n"))
 	return err == nil
@@ -144,6 +177,10 @@ func (ss *sinkSession) run() {
 		}
 		line = strings.TrimSuffix(line, "\r\n")
 		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
+		if more := ss.r.Buffered(); s.strict && more > 0 && verb != "BDAT" && (verb == "EHLO" || verb == "LHLO" || verb == "DATA" || !slices.Contains(s.ehlo, "PIPELINING")) {
+			ss.complain(fmt.Sprintf("%d bytes behind %s", more, line)) // as OpenSMTPD does
+			return
+		}
 		s.mu.Lock()
 		s.commands = append(s.commands, line)
 		s.mu.Unlock()
@@ -174,9 +211,15 @@ func (ss *sinkSession) act(verb, line, reply string) bool {
 		return ss.say(or)
 	}
 	switch verb {
-	case "EHLO":
+	case "EHLO", "LHLO":
+		if (verb == "LHLO") != s.lmtp {
+			return ss.say("500 5.5.1 not here")
+		}
 		var b strings.Builder
 		ext := s.ehlo
+		if len(s.users) > 0 && ss.tls {
+			ext = append([]string{"AUTH " + s.mechs()}, ext...)
+		}
 		if s.tls != nil && !ss.tls {
 			ext = append([]string{"STARTTLS"}, ext...)
 		}
@@ -201,16 +244,29 @@ func (ss *sinkSession) act(verb, line, reply string) bool {
 		if ss.mail != nil {
 			ss.complain("nested " + line)
 		}
-		ss.mail = &mail{from: line[len("MAIL FROM:"):], tls: ss.tls}
+		ss.mail = &mail{from: line[len("MAIL FROM:"):], tls: ss.tls, login: ss.user}
+		ss.part = nil
 		return say("250 2.1.0 ok")
 	case "RCPT":
-		ss.mail.rcpts = append(ss.mail.rcpts, strings.TrimSuffix(strings.TrimPrefix(line[len("RCPT TO:"):], "<"), ">"))
+		if ss.mail == nil {
+			return ss.say("503 5.5.1 MAIL first")
+		}
+		to, _, _ := strings.Cut(line[len("RCPT TO:<"):], ">")
+		ss.mail.rcpts = append(ss.mail.rcpts, to)
+		ss.mail.lines = append(ss.mail.lines, line)
 		return say("250 2.1.5 ok")
 	case "DATA":
 		if ss.mail == nil || len(ss.mail.rcpts) == 0 {
+			if slices.Contains(s.ehlo, "PIPELINING") {
+				return ss.say("503 5.5.1 no valid recipients")
+			}
 			ss.complain("DATA without recipients")
 		}
 		return say("354 go on") && ss.data()
+	case "BDAT":
+		return ss.chunk(line)
+	case "AUTH":
+		return ss.auth(line)
 	case "RSET":
 		ss.mail = nil
 		return say("250 2.0.0 flushed")
@@ -237,13 +293,51 @@ func (ss *sinkSession) data() bool {
 		}
 		got = append(got, bytes.TrimPrefix(line, []byte("."))...)
 	}
-	s := ss.s
 	ss.mail.data = got
+	return ss.end()
+}
+
+// chunk takes BDAT (RFC 3030 section 2).
+func (ss *sinkSession) chunk(line string) bool {
+	var size int
+	var last string
+	if n, _ := fmt.Sscanf(line, "BDAT %d %s", &size, &last); n < 1 || ss.mail == nil || len(ss.mail.rcpts) == 0 {
+		ss.complain(line)
+		return false
+	}
+	b := make([]byte, size)
+	if _, err := io.ReadFull(ss.r, b); err != nil {
+		return false
+	}
+	ss.part = append(ss.part, b...)
+	if last != "LAST" {
+		return ss.say("250 2.0.0 chunk")
+	}
+	ss.mail.data, ss.mail.bdat, ss.part = ss.part, true, nil
+	return ss.end()
+}
+
+// end answers a message that is complete.
+func (ss *sinkSession) end() bool {
+	s := ss.s
+	rcpts := ss.mail.rcpts
 	s.mu.Lock()
 	s.mails = append(s.mails, *ss.mail)
 	n := len(s.mails)
 	s.mu.Unlock()
 	ss.mail = nil
+	if s.lmtp {
+		for _, r := range rcpts {
+			answer := "250 2.1.5 " + r + " Saved"
+			if s.dotFor != nil {
+				answer = s.dotFor(n, r)
+			}
+			if !ss.say(answer) {
+				return false
+			}
+		}
+		return true
+	}
 	if s.dot != nil {
 		return ss.say(s.dot(n))
 	}

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/emersion/go-smtp"
-
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/send"
 )
@@ -27,23 +25,21 @@ type transaction struct {
 	outcomes []send.Outcome
 	peer     string
 	tls      string
+
+	// What was found out about the message, for all hosts.
+	parts    *structure
+	partsErr error
+	eight    *bool
 }
 
 func newTransaction(ctx context.Context, c *Client, j *send.Job) *transaction {
-	t := &transaction{ctx: ctx, c: c, job: j, started: time.Now(), rest: slices.Clone(j.Recipients), outcomes: make([]send.Outcome, 0, len(j.Recipients))}
-	plain := j.Message.Sender.IsASCII()
-	for _, i := range j.Recipients {
-		if !plain || !j.Message.Recipients[i].Address.IsASCII() {
-			t.decide(i, send.Bounced, message.NewReply(553, "5.6.7", "An address beyond ASCII can't be sent to the next hop"))
-		}
-	}
-	return t
+	return &transaction{ctx: ctx, c: c, job: j, started: time.Now(), rest: slices.Clone(j.Recipients), outcomes: make([]send.Outcome, 0, len(j.Recipients))}
 }
 
 // decide gives recipient i its outcome.
 func (t *transaction) decide(i int, result send.Result, r message.Reply) {
 	t.rest = slices.DeleteFunc(t.rest, func(k int) bool { return k == i })
-	t.outcomes = append(t.outcomes, send.Outcome{Recipient: i, Result: result, Reply: r, Peer: t.peer, TLS: t.tls})
+	t.outcomes = append(t.outcomes, send.Outcome{Recipient: i, Result: result, Reply: bound(r), Peer: t.peer, TLS: t.tls})
 }
 
 // all gives every recipient without an outcome this one.
@@ -81,7 +77,7 @@ func (t *transaction) finish() []send.Outcome {
 // every recipient has one.
 func (t *transaction) run(ctx context.Context, cn *conn) error {
 	defer context.AfterFunc(ctx, cn.close)()
-	t.peer, t.tls = cn.host.String(), cn.tls
+	t.peer, t.tls = cn.peer(), cn.tls
 	for range maxRounds {
 		keep, err := t.once(cn)
 		if err != nil {
@@ -89,6 +85,7 @@ func (t *transaction) run(ctx context.Context, cn *conn) error {
 			t.peer, t.tls = "", ""
 			return err
 		}
+		keep = keep && !cn.wire.unasked()
 		switch {
 		case len(t.rest) > 0 && keep:
 			continue
@@ -106,116 +103,118 @@ func (t *transaction) run(ctx context.Context, cn *conn) error {
 // once makes one transaction for as many recipients as the host takes. keep
 // tells that the session is fit for another one.
 func (t *transaction) once(cn *conn) (keep bool, err error) {
-	size := t.job.Body.Size()
-	if limit, ok := cn.client.MaxMessageSize(); ok && limit > 0 && size > int64(limit) {
-		t.all(send.Bounced, message.NewReply(552, "5.3.4", "The message has %d bytes, the next hop takes %d", size, limit))
+	f, err := t.form(cn)
+	if e, ok := errors.AsType[errForm](err); ok {
+		t.refuseAll(e.reply)
 		return true, nil
 	}
-	cn.client.CommandTimeout = t.c.o.Timeouts.Command
-	cn.wire.expect()
-	used := cn.sent > 0
+	if err != nil {
+		t.unreadable(err)
+		return true, nil
+	}
+	if len(f.rcpts) == 0 {
+		return true, nil
+	}
+	e := envelope{t: t, cn: cn, f: f, used: cn.sent > 0}
 	cn.sent++
-	if err := cn.client.Mail(t.job.Message.Sender.String(), &smtp.MailOptions{Size: size}); err != nil {
-		r, ok := replyOf(err)
-		if !ok || used && r.Code == 421 { // an idle connection that the host is done with
-			return false, lost(cn, "MAIL", err)
-		}
-		t.refuseAll(r)
-		return r.Code != 421, nil
+	if err := e.run(); err != nil {
+		return false, err
 	}
-	taken, keep, err := t.recipients(cn)
-	if err != nil || !keep {
-		return keep, err
+	switch {
+	case e.gone:
+		return false, nil
+	case len(e.taken) > 0 && (e.ready || f.chunked):
+		return t.data(cn, f, e.taken)
+	case e.ready: // a host that wants a message for nobody: the session ends without one
+		return false, nil
+	case e.refused:
+		return true, nil
 	}
-	if len(taken) == 0 {
-		return t.reset(cn), nil
-	}
-	return t.data(cn, taken)
+	return t.reset(cn), nil
 }
 
-// recipients says RCPT for each recipient and returns those that were taken.
-// Those that are one too many stay without an outcome for the next transaction.
-func (t *transaction) recipients(cn *conn) (taken []int, keep bool, err error) {
-	for _, i := range slices.Clone(t.rest) {
-		cn.wire.expect()
-		err := cn.client.Rcpt(t.job.Message.Recipients[i].Address.String(), nil)
-		if err == nil {
-			taken = append(taken, i)
-			continue
-		}
-		r, ok := replyOf(err)
-		switch {
-		case !ok:
-			return nil, false, lost(cn, "RCPT", err)
-		case r.Code == 421:
-			t.all(send.Deferred, r)
-			return nil, false, nil
-		case tooMany(r) && len(taken) > 0:
-			return taken, true, nil
-		}
-		t.refuse(i, r)
-	}
-	return taken, true, nil
-}
-
-// tooMany tells whether a reply to RCPT means that a transaction has enough
-// recipients (RFC 5321 section 4.5.3.1.10; 552 is how it was said before).
-func tooMany(r message.Reply) bool {
-	return (r.Code == 452 || r.Code == 552) && (r.Enhanced == [3]int{} || r.Enhanced[1] == 5 && r.Enhanced[2] == 3)
+// unreadable puts off a message that can't be read from the queue.
+func (t *transaction) unreadable(err error) {
+	t.c.o.Log.Error("reading a queued message", "id", t.job.Message.ID, "error", err)
+	t.all(send.Deferred, message.NewReply(451, "4.3.0", "The queued message can't be read"))
 }
 
 // data sends the message to those that were taken.
-func (t *transaction) data(cn *conn, taken []int) (keep bool, err error) {
-	cn.client.CommandTimeout = t.c.o.Timeouts.DataInit
-	cn.wire.expect()
-	data, err := cn.client.Data()
-	if err != nil {
-		r, ok := replyOf(err)
-		if !ok {
-			return false, lost(cn, "DATA", err)
-		}
-		for _, i := range taken {
-			t.refuse(i, r)
-		}
-		return r.Code != 421 && t.reset(cn), nil
-	}
-	if err := cn.wire.writeBody(t.job.Body, t.c.o.Timeouts.DataBlock); err != nil {
-		if errors.Is(err, errBody) {
-			t.c.o.Log.Error("reading a queued message", "id", t.job.Message.ID, "error", err)
-			t.all(send.Deferred, message.NewReply(451, "4.3.0", "The queued message can't be read"))
-			cn.close() // without the final dot nothing is delivered
+func (t *transaction) data(cn *conn, f *form, taken []int) (keep bool, err error) {
+	err = cn.wire.writeMessage(f.content, f.chunked, t.c.o.Timeouts.DataBlock)
+	switch {
+	case errors.Is(err, errBody):
+		t.unreadable(err)
+		cn.close() // without its end nothing is delivered
+		return false, nil
+	case err != nil && !errors.Is(err, errUnknown):
+		if r, e := cn.wire.reply(quitTimeout); e == nil && r.Negative() { // it refused in the middle
+			for _, i := range taken {
+				t.refuse(i, r)
+			}
 			return false, nil
 		}
 		return false, lost(cn, "the message", err)
 	}
-	cn.wire.expect()
-	answer, err := data.CloseWithResponse()
-	if err == nil {
-		for _, i := range taken {
-			t.decide(i, send.Delivered, accepted(answer.StatusText))
+	answers := taken[:1]
+	if cn.lmtp() { // RFC 2033 section 4.2: one for each recipient that was taken, in their order
+		answers = taken
+	}
+	keep = true
+	for n, i := range answers {
+		var r message.Reply
+		if err == nil {
+			r, err = cn.wire.reply(t.c.o.Timeouts.DataEnd)
 		}
-		return true, nil
+		if err == nil && r.Code/100 == 3 {
+			err = errBadReply
+		}
+		if err != nil {
+			t.unknown(cn, taken[n:], err)
+			return false, nil
+		}
+		about := []int{i}
+		if !cn.lmtp() {
+			about = taken
+		}
+		for _, i := range about {
+			t.answered(cn, i, r)
+		}
+		keep = keep && r.Code != 421
 	}
-	r, ok := replyOf(err)
-	if !ok {
-		t.c.o.Log.Warn("no answer to a message that was sent: it is tried again, and may arrive twice",
-			"id", t.job.Message.ID, "peer", cn.host.String(), "recipients", len(taken), "error", err)
-		t.all(send.Deferred, message.NewReply(451, "4.4.2", "The connection was lost before the answer to the message: %s", plainError(err)))
-		return false, nil
-	}
-	for _, i := range taken {
-		t.refuse(i, r)
-	}
-	return r.Code != 421, nil
+	return keep, nil
 }
 
-// reset ends a transaction in which no message was sent. The library's own Reset
-// would begin the session anew.
+// answered gives recipient i the outcome that the answer to the message means.
+func (t *transaction) answered(cn *conn, i int, r message.Reply) {
+	if !r.Positive() {
+		t.refuse(i, r)
+		return
+	}
+	t.decide(i, send.Delivered, r)
+	o := &t.outcomes[len(t.outcomes)-1]
+	switch {
+	case cn.ext.dsn:
+		o.Reach = send.Handed
+	case !cn.lmtp():
+		o.Reach = send.Relayed
+	}
+}
+
+// unknown puts off recipients who may have the message.
+func (t *transaction) unknown(cn *conn, list []int, err error) {
+	t.c.o.Log.Warn("no answer to a message that was sent: it is tried again, and may arrive twice",
+		"id", t.job.Message.ID, "peer", cn.peer(), "recipients", len(list), "error", err)
+	r := message.NewReply(451, "4.4.2", "The connection was lost before the answer to the message: %s", plainError(err))
+	t.all(send.Deferred, r)
+}
+
+// reset ends a transaction in which no message was sent.
 func (t *transaction) reset(cn *conn) bool {
-	code, more, err := cn.wire.exchange("RSET", t.c.o.Timeouts.Command)
-	return err == nil && code == 250 && !more
+	r, err := cn.wire.exchange(t.c.o.Timeouts.Command, "RSET")
+	return err == nil && r.Code == 250
 }
 
 func lost(cn *conn, at string, err error) error {
-	return failure{reply: message.NewReply(451, "4.4.2", "%s: connection lost at %s: %s", cn.host.name, at, plainError(err)), reached: true}
+	return failure{reply: message.NewReply(451, "4.4.2", "%s: connection lost at %s: %s", cn.host.name, at, plainError(err)), reached: true, peer: cn.peer()}
 }

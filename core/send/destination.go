@@ -1,6 +1,7 @@
 package send
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -27,16 +28,18 @@ const (
 
 // key tells destinations apart.
 type key struct {
-	name string // the next hop as written, or the domain for mx
-	tls  string
+	name   string // the next hop as written, or the domain for mx
+	tls    string
+	auth   Login
+	source netip.Addr
 }
 
 // keyOf is the destination of mail to the domain by way of h.
 func keyOf(h hop, domain string) key {
 	if h.Scheme == SchemeMX {
-		return key{domain, h.tls}
+		return key{domain, h.tls, h.auth, h.source}
 	}
-	return key{h.NextHop.String(), h.tls}
+	return key{h.NextHop.String(), h.tls, h.auth, h.source}
 }
 
 // job is one attempt to be made. Its fields but dropped don't change.
@@ -129,7 +132,7 @@ func (d *destination) named(patterns []string) bool {
 		return true
 	}
 	name := d.key.name
-	if d.hop.Scheme == SchemeSMTP {
+	if d.hop.Server() && d.hop.Path == "" {
 		name = strings.ToLower(d.hop.Host)
 		if d.hop.Port != "" && slices.Contains(patterns, name+":"+d.hop.Port) {
 			return true

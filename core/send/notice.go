@@ -3,6 +3,7 @@ package send
 import (
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
@@ -17,11 +18,12 @@ const (
 	Failure Kind = iota // recipients were given up
 	Delay               // recipients wait for long
 	Double              // a bounce was given up; told to the postmaster
+	Success             // recipients have it, and the sender asked to be told
 )
 
 // String is the kind's name in logs.
 func (k Kind) String() string {
-	return [...]string{"bounce", "delay notice", "double bounce"}[min(k, Double)]
+	return [...]string{"bounce", "delay notice", "double bounce", "success notice"}[min(k, Success)]
 }
 
 // Notice is a message to be queued about another one. Its envelope sender is the
@@ -30,21 +32,35 @@ type Notice struct {
 	Kind  Kind
 	About *queue.Message // must not be changed
 	To    message.Address
-	Body  []byte // the whole message, CRLF line ends, 7-bit
+	Body  []byte // the whole message, CRLF line ends; 7-bit but for a message that comes back whole
 }
 
-// report tells of e's failures and makes them count as told. It reports false
-// where that has to be tried again. e.mu is held.
+// report tells of e's failures, then of its successes, and makes them count as
+// told. It reports false where that has to be tried again. e.mu is held.
 func (s *Sender) report(e *entry) (told bool) {
-	c := s.conf.Load()
-	var list []int
-	for i := range e.m.Recipients {
-		if owedFor(e.m.Recipients[i]) {
-			list = append(list, i)
+	for _, state := range []queue.State{queue.Failed, queue.Delivered} {
+		var list []int
+		for i := range e.m.Recipients {
+			if r := e.m.Recipients[i]; r.State == state && owedFor(r) {
+				list = append(list, i)
+			}
+		}
+		if len(list) > 0 && !s.reportThese(e, state, list) {
+			return false
 		}
 	}
+	s.farewell(e)
+	return true
+}
+
+// reportThese is report for the recipients of one state.
+func (s *Sender) reportThese(e *entry, state queue.State, list []int) (told bool) {
+	c := s.conf.Load()
 	kind, to := Failure, e.m.Sender
-	if e.m.Sender.IsNull() {
+	switch {
+	case state == queue.Delivered:
+		kind = Success
+	case e.m.Sender.IsNull():
 		kind, to = Double, c.DoubleBounceTo
 	}
 	reply := s.send(e, c, kind, to, list)
@@ -59,11 +75,7 @@ func (s *Sender) report(e *entry) (told bool) {
 	for _, i := range list {
 		m.Recipients[i].Next = time.Time{}
 	}
-	if !s.write(e, &m, nil) {
-		return false
-	}
-	s.farewell(e)
-	return true
+	return s.write(e, &m, nil)
 }
 
 // delayNotice tells the sender which recipients wait. Whether it could is of no
@@ -89,8 +101,14 @@ func (s *Sender) send(e *entry, c *Config, kind Kind, to message.Address, list [
 		return message.NewReply(550, "5.1.0", "there is nobody to tell")
 	}
 	r := report{
-		kind: kind, config: c, about: e.m, to: to, list: list, header: s.headerOf(e),
+		kind: kind, config: c, about: e.m, to: to, list: list,
 		now: time.Now(), id: message.NewID(time.Now()),
+	}
+	if kind == Failure && e.m.Size <= maxFull && strings.EqualFold(e.m.Ret, "FULL") {
+		r.full = returnable(e.m, s.startOf(e, maxFull))
+	}
+	if r.full == nil {
+		r.header = s.headerOf(e)
 	}
 	reply := s.o.Bounce(s.work, &Notice{Kind: kind, About: e.m, To: to, Body: r.bytes()})
 	if !reply.Positive() {
@@ -105,9 +123,23 @@ func (s *Sender) send(e *entry, c *Config, kind Kind, to message.Address, list [
 // maxHeader is how much of a message's header section a notice carries.
 const maxHeader = 64 << 10
 
-// headerOf is the start of e's header section; empty where it can't be read,
-// since a notice without it is better than none.
-func (s *Sender) headerOf(e *entry) []byte {
+// maxFull is how large a message may be that comes back whole (RET=FULL, RFC 3461
+// section 4.3, which leaves a bound to the server); of a larger one, the header
+// section does.
+const maxFull = 256 << 10
+
+// returnable is a whole message that a notice may carry; nil where its form does
+// not fit into a body part: it is binary, or its header section is beyond ASCII.
+func returnable(m *queue.Message, whole []byte) []byte {
+	if m.Binary || m.SMTPUTF8 || int64(len(whole)) < m.Size || len(whole) == 0 {
+		return nil
+	}
+	return whole
+}
+
+// startOf is the start of e's message; empty where it can't be read, since a
+// notice without it is better than none.
+func (s *Sender) startOf(e *entry, limit int64) []byte {
 	body, closer, err := s.open(e)
 	if err != nil {
 		s.o.Log.Error("opening a queued message", "id", e.id, "error", err)
@@ -116,14 +148,19 @@ func (s *Sender) headerOf(e *entry) []byte {
 	if closer != nil {
 		defer closer.Close()
 	}
-	b := make([]byte, min(body.Size(), maxHeader))
+	b := make([]byte, min(body.Size(), limit))
 	n, err := body.ReadAt(b, 0)
 	if err != nil && err != io.EOF {
 		s.o.Log.Error("reading a queued message", "id", e.id, "error", err)
 	}
-	b = b[:n]
+	return b[:n]
+}
+
+// headerOf is the start of e's header section.
+func (s *Sender) headerOf(e *entry) []byte {
+	b := s.startOf(e, maxHeader)
 	n, whole := message.HeaderLen(b)
-	if !whole && int64(n) < body.Size() {
+	if !whole && int64(n) < e.m.Size {
 		n = 0
 		for i := len(b) - 1; i > 0; i-- { // up to the last whole line
 			if b[i-1] == '\r' && b[i] == '\n' {

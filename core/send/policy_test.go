@@ -2,6 +2,7 @@ package send
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -216,7 +217,9 @@ func TestParseNextHop(t *testing.T) {
 	for in, want := range map[string]string{
 		"mx": "mx", "local": "local", "discard": "discard", "smtp://hub.example": "smtp://hub.example", "smtp://hub.example:2525": "smtp://hub.example:2525",
 		"smtp://192.0.2.1:26": "smtp://192.0.2.1:26", "smtp://[2001:db8::1]:26": "smtp://[2001:db8::1]:26", "smtp://[2001:db8::1]": "smtp://[2001:db8::1]", "smtp://2001:db8::1": "smtp://[2001:db8::1]",
-		"": "", "smtp://": "", "smtp://[::1": "", "smtp://[::1]x": "", "smtp://a b": "", "smtp://h:0": "", "smtp://h:99999": "", "smtp://h:smtp": "", "smtp://-x": "", "lmtp://x": "", "http://x": "", "smtp://fe80::1%eth0": "",
+		"smtps://hub.example": "smtps://hub.example", "lmtp://[::1]:24": "lmtp://[::1]:24", "lmtp:///run/dovecot/lmtp": "lmtp:///run/dovecot/lmtp",
+		"smtp:///run/x": "", "smtps://": "", "lmtp://": "", "lmtp:///a\nb": "", "lmtp:///" + strings.Repeat("x", 107): "", "qmqp://x": "",
+		"": "", "smtp://": "", "smtp://[::1": "", "smtp://[::1]x": "", "smtp://a b": "", "smtp://h:0": "", "smtp://h:99999": "", "smtp://h:smtp": "", "smtp://-x": "", "http://x": "", "smtp://fe80::1%eth0": "",
 	} {
 		got, err := ParseNextHop(in)
 		if (err == nil) != (want != "") || err == nil && got.String() != want {
@@ -225,8 +228,21 @@ func TestParseNextHop(t *testing.T) {
 	}
 }
 
+// A policy that chooses another next hop does not give the route's password to it.
+func TestPasswordStaysWithItsNextHop(t *testing.T) {
+	hub := NextHop{Scheme: SchemeSMTP, Host: "hub.example"}
+	c := &Config{Routes: Routes{{ToDomain: []string{"*"}, NextHop: hub, TLS: "verify", Auth: Login{User: "u", PasswordFile: "/p"}, Source: netip.MustParseAddr("192.0.2.9")}}}
+	m, rcpt := &queue.Message{}, message.Address{Local: "a", Domain: "x.example"}
+	for set, auth := range map[string]bool{"": true, "smtp://hub.example": true, "smtp://other.example": false, "mx": false} {
+		h, err := c.hop(m, rcpt, set, nil)
+		if err != nil || (h.auth != Login{}) != auth || h.tls != "verify" || !h.source.IsValid() {
+			t.Errorf("%q: %+v, %v", set, h, err)
+		}
+	}
+}
+
 func FuzzParseNextHop(f *testing.F) {
-	for _, s := range []string{"mx", "smtp://h:25", "smtp://[::1]:25", "smtp://::1"} {
+	for _, s := range []string{"mx", "smtps://h", "lmtp:///run/lmtp", "smtp://h:25", "smtp://[::1]:25", "smtp://::1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

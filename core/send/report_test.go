@@ -31,6 +31,9 @@ func sample(kind Kind, header string) *report {
 			r.State = queue.Deferred
 		}
 		change(&r)
+		if kind == Success {
+			r.State, r.Last, r.Relayed = queue.Delivered, message.NewReply(250, "2.1.5", "ok"), r.Original != ""
+		}
 		return r
 	}
 	return &report{
@@ -56,7 +59,7 @@ func sample(kind Kind, header string) *report {
 }
 
 func TestNoticesAreGolden(t *testing.T) {
-	for _, kind := range []Kind{Failure, Delay, Double} {
+	for _, kind := range []Kind{Failure, Delay, Double, Success} {
 		name := filepath.Join("testdata", strings.ReplaceAll(kind.String(), " ", "_")+".eml")
 		got := sample(kind, "Received: from a by b\r\nSubject: hello\r\n").bytes()
 		if *update {

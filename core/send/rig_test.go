@@ -238,6 +238,12 @@ func (r *rig) bounce(_ context.Context, n *Notice) message.Reply {
 // put commits a message without telling the Sender.
 func (r *rig) put(m *queue.Message, rcpts ...string) message.Body {
 	r.t.Helper()
+	return r.putBody(m, "", rcpts...)
+}
+
+// putBody is put with a message; "": a small one.
+func (r *rig) putBody(m *queue.Message, body string, rcpts ...string) message.Body {
+	r.t.Helper()
 	if m.ID == "" {
 		m.ID = message.NewID(time.Now())
 	}
@@ -251,8 +257,11 @@ func (r *rig) put(m *queue.Message, rcpts ...string) message.Body {
 		}
 		m.Recipients = append(m.Recipients, queue.Recipient{Address: to, Next: m.Arrived})
 	}
+	if body == "" {
+		body = "Subject: " + m.ID + "\r\n\r\nbody\r\n"
+	}
 	d := r.q.Begin(m.ID)
-	if _, err := d.Write([]byte("Subject: " + m.ID + "\r\n\r\nbody\r\n")); err != nil {
+	if _, err := d.Write([]byte(body)); err != nil {
 		r.t.Fatal(err)
 	}
 	stored, err := d.Commit(context.Background(), m, nil, 0)

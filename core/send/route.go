@@ -16,6 +16,8 @@ import (
 // Schemes of next hops.
 const (
 	SchemeSMTP    = "smtp"    // a given server
+	SchemeSMTPS   = "smtps"   // a given server, TLS from the first byte (RFC 8314 section 3.3)
+	SchemeLMTP    = "lmtp"    // a given server or unix socket that speaks LMTP (RFC 2033)
 	SchemeMX      = "mx"      // the mail exchangers of the recipient's domain
 	SchemeLocal   = "local"   // a mailbox on this host
 	SchemeDiscard = "discard" // nowhere, and that is success
@@ -32,7 +34,9 @@ type Route struct {
 	Client      []netip.Prefix
 	Tag         []string
 	NextHop     NextHop
-	TLS         string // none or may
+	TLS         string     // none, may, encrypt or verify
+	Auth        Login      // of a given server
+	Source      netip.Addr // address to connect from; the zero value: any
 }
 
 // Routes are asked in their order; the first that matches is taken.
@@ -74,10 +78,12 @@ func containsAddress(list []string, a message.Address) bool {
 // hop is where one recipient goes.
 type hop struct {
 	NextHop
-	tls string
+	tls    string
+	auth   Login
+	source netip.Addr
 }
 
-var errNextHop = errors.New("a next hop is smtp://host:port, mx, local or discard")
+var errNextHop = errors.New("a next hop is smtp://host:port, smtps://host:port, lmtp://host:port, lmtp:///path, mx, local or discard")
 
 // ParseNextHop reads a next hop as a configuration or a policy writes it.
 func ParseNextHop(s string) (NextHop, error) {
@@ -85,11 +91,18 @@ func ParseNextHop(s string) (NextHop, error) {
 	case SchemeMX, SchemeLocal, SchemeDiscard:
 		return NextHop{Scheme: s}, nil
 	}
-	rest, ok := strings.CutPrefix(s, SchemeSMTP+"://")
-	if !ok || rest == "" {
+	scheme, rest, ok := strings.Cut(s, "://")
+	n := NextHop{Scheme: scheme}
+	if !ok || rest == "" || !n.Server() {
 		return NextHop{}, fmt.Errorf("%q: %w", s, errNextHop)
 	}
-	n := NextHop{Scheme: SchemeSMTP}
+	if scheme == SchemeLMTP && rest[0] == '/' {
+		if strings.IndexFunc(rest, func(r rune) bool { return r < ' ' || r == 0x7f }) >= 0 || len(rest) > maxSocketPath {
+			return NextHop{}, fmt.Errorf("%q: the path of a unix socket has at most %d bytes and no control characters", s, maxSocketPath)
+		}
+		n.Path = rest
+		return n, nil
+	}
 	if inside, after, six := strings.Cut(strings.TrimPrefix(rest, "["), "]"); strings.HasPrefix(rest, "[") {
 		if !six || after != "" && after[0] != ':' {
 			return NextHop{}, fmt.Errorf("%q: %w", s, errNextHop)
@@ -100,6 +113,9 @@ func ParseNextHop(s string) (NextHop, error) {
 	}
 	return n, n.check(s)
 }
+
+// maxSocketPath is what the system takes for the path of a unix socket.
+const maxSocketPath = 107
 
 func (n NextHop) check(s string) error {
 	if addr, err := netip.ParseAddr(n.Host); err != nil || addr.Zone() != "" {
@@ -121,17 +137,20 @@ type routeAsk = func() (client netip.Addr, tags []string)
 var errNoRoute = errors.New("no route matches")
 
 // hop is where a recipient goes: to set, the next hop that a policy chose, else
-// by the first route that matches. A policy's choice keeps the TLS level of that
-// route, or uses TLS where the other side offers it.
+// by the first route that matches. A policy's choice keeps the TLS level and the
+// source address of that route, or uses TLS where the other side offers it; the
+// route's password goes to the route's own next hop alone.
 func (c *Config) hop(m *queue.Message, rcpt message.Address, set string, facts routeAsk) (hop, error) {
 	r, ok := c.Routes.Find(m.Sender, rcpt, facts)
 	h := hop{tls: "may"}
 	if ok {
-		h = hop{r.NextHop, r.TLS}
+		h = hop{r.NextHop, r.TLS, r.Auth, r.Source}
 	}
 	if set != "" {
 		n, err := ParseNextHop(set)
-		h.NextHop = n
+		if n != h.NextHop {
+			h.NextHop, h.auth = n, Login{}
+		}
 		return h, err
 	}
 	if !ok {

@@ -20,7 +20,8 @@
 // The order that nothing is lost by: outcomes are durable, then a bounce is
 // queued, then the failed recipient counts as told, then the message is removed.
 // A crash between two of them repeats the second and loses nothing. A failed
-// recipient whose Next is set is one whose sender is still to be told.
+// recipient whose Next is set is one whose sender is still to be told, and so is a
+// delivered one, where the sender asked for that (NOTIFY=SUCCESS, RFC 3461).
 package send
 
 import (

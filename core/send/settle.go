@@ -27,15 +27,16 @@ type verdict struct {
 	at     time.Time // when the attempt started
 	took   time.Duration
 	result Result
+	reach  Reach  // of a delivery
 	tell   func() // what is told once it is durable
 }
 
-// owed tells whether a sender is still to be told of a failure.
+// owed tells whether a sender is still to be told of a failure, or of a success.
 func owed(m *queue.Message) bool {
 	return slices.ContainsFunc(m.Recipients, owedFor)
 }
 
-func owedFor(r queue.Recipient) bool { return r.State == queue.Failed && !r.Next.IsZero() }
+func owedFor(r queue.Recipient) bool { return r.State.Final() && !r.Next.IsZero() }
 
 // settle makes the verdicts durable in one step, then records and tells them.
 // e.mu is held.
@@ -85,7 +86,14 @@ func (s *Sender) apply(m *queue.Message, v *verdict, c *Config, now time.Time) {
 		r.Attempts++
 		r.Tried, r.Peer = v.at, v.peer
 	}
-	if v.state == queue.Failed {
+	switch v.state {
+	case queue.Delivered:
+		r.Relayed = v.reach == Relayed
+		r.Next = time.Time{}
+		if v.reach != Handed && tellsSuccess(m, r) {
+			r.Next = now
+		}
+	case queue.Failed:
 		r.Next = time.Time{}
 		if c.tells(m, r) {
 			r.Next = now
@@ -149,7 +157,7 @@ func (e *entry) merge(stored, m *queue.Message, verdicts []verdict) {
 			to.Route = route
 		}
 		to.State, to.Attempts, to.Next, to.Tried = from.State, from.Attempts, from.Next, from.Tried
-		to.Last, to.Peer = from.Last, from.Peer
+		to.Last, to.Peer, to.Relayed = from.Last, from.Peer, from.Relayed
 		from.Held, from.Route = to.Held, to.Route
 	}
 	if e.facts != nil {
@@ -241,6 +249,12 @@ func (c *Config) tells(m *queue.Message, r *queue.Recipient) bool {
 		return !m.Double && !c.DoubleBounceTo.IsNull()
 	}
 	return true
+}
+
+// tellsSuccess tells whether the sender asked to hear of r's delivery (RFC 3461
+// section 4.1).
+func tellsSuccess(m *queue.Message, r *queue.Recipient) bool {
+	return r.Notify != "" && notifies(r.Notify, "SUCCESS") && !m.Double && !m.Sender.IsNull()
 }
 
 // noticeDue tells whether the sender is to hear now that mail waits.

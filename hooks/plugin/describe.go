@@ -40,7 +40,7 @@ const maxDeclared = 200
 // reservedKeys are the names that a setting can't have: those of a [[policy]]
 // entry, and stages.
 func reservedKeys() []string {
-	keys := []string{"use", "name", "mode", "timeout", "on_failure", "when", "immune", "deny_at", "sample", "isolate", "sha256", "about", "settings", "every"}
+	keys := []string{"use", "name", "mode", "timeout", "on_failure", "when", "immune", "deny_at", "sample", "isolate", "sha256", "run_as", "concurrency", "about", "settings", "every"}
 	for _, row := range hooks.Stages() {
 		keys = append(keys, row.Name)
 	}

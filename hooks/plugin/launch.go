@@ -183,7 +183,7 @@ func checkFile(path, sum string) error {
 		return err
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, sum) {
-		return fmt.Errorf("its SHA-256 is %s, not %s as configured; it was changed, or the checksum is of another version", got, sum)
+		return fmt.Errorf("%w is %s, not %s as configured; it was changed, or the checksum is of another version", ErrChecksum, got, sum)
 	}
 	return nil
 }

@@ -1,11 +1,18 @@
 package plugin
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
 	"strconv"
 	"syscall"
+)
+
+// Errors of Load and Check that are about one of the Options, for errors.Is.
+var (
+	ErrChecksum = errors.New("its SHA-256")             // Options.SHA256 is not that of the file
+	ErrAccount  = errors.New("account to run it under") // Options.User can't be had
 )
 
 // owner is the account that a process runs under. A nil owner is ours.
@@ -21,25 +28,25 @@ func findOwner(name string) (*owner, error) {
 	}
 	u, err := user.Lookup(name)
 	if err != nil {
-		return nil, fmt.Errorf("account to run it under: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrAccount, err)
 	}
 	uid, err := strconv.Atoi(u.Uid)
 	if err != nil {
-		return nil, fmt.Errorf("account to run it under: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrAccount, err)
 	}
 	if uid == os.Geteuid() {
 		return nil, nil
 	}
 	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("only root can run it as %s", name)
+		return nil, fmt.Errorf("%w: only root can run it as %s; start as root, and leave [server] user empty", ErrAccount, name)
 	}
 	o := &owner{uid: uid}
 	if o.gid, err = strconv.Atoi(u.Gid); err != nil {
-		return nil, fmt.Errorf("account to run it under: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrAccount, err)
 	}
 	ids, err := u.GroupIds()
 	if err != nil {
-		return nil, fmt.Errorf("account to run it under: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrAccount, err)
 	}
 	for _, id := range ids {
 		if n, err := strconv.ParseUint(id, 10, 32); err == nil {

@@ -259,6 +259,7 @@ type Status struct {
 	Started   time.Time // of the present process
 	Restarts  int       // since Load
 	InFlight  int       // calls under way
+	Most      int       // calls that there may be at once
 	Stages    []hooks.Stage
 	LastError string // why the last process ended or did not start; "" where none did
 }
@@ -269,7 +270,7 @@ func (p *Plugin) Status() Status {
 	defer p.mu.Unlock()
 	s := Status{
 		Name: p.o.Name, Plugin: p.desc.Name, Version: p.desc.Version, Path: p.path, Stages: p.desc.Stages,
-		State: Down, Restarts: p.restarts, InFlight: len(p.slots),
+		State: Down, Restarts: p.restarts, InFlight: len(p.slots), Most: cap(p.slots),
 	}
 	if p.lastErr != nil {
 		s.LastError = p.lastErr.Error()

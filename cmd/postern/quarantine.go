@@ -1,0 +1,86 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postern-mta/postern/core/queue"
+)
+
+func quarantineCommand(g *global) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "quarantine",
+		Short: "Judge the mail that policies keep in quarantine",
+		Long: `Mail that a policy or the score quarantines was accepted and is not sent on. It
+stays until it is released, deleted, or expires ([quarantine] keep and max_size).
+
+list and show work with the daemon down, too. release sends messages on to their
+recipients, delete throws them away and tells nobody. Both choose messages by
+ids, by filters, or --all, and ask, unless --yes says so.
+
+Exit status: 0 done, 1 nothing matched, unknown id or not in quarantine, 2 wrong
+use (also: no terminal to ask on and no --yes), 3 the daemon is down.`,
+		Example: "  postern quarantine list --reason score\n  postern quarantine show 0V7pYxTq3kLmAbC --body\n  postern quarantine release 0V7pYxTq3kLmAbC --yes\n  postern quarantine delete --older 7d --yes",
+	}
+	c.AddCommand(
+		quarantineList(g), quarantineShow(g),
+		orderCommand(g, act{name: "quarantine-release", word: "release", short: "Send messages on to their recipients", done: "released", quarantined: true}),
+		orderCommand(g, act{name: "quarantine-delete", word: "delete", short: "Delete messages; nobody is told", done: "deleted", quarantined: true}),
+	)
+	return c
+}
+
+func quarantineList(g *global) *cobra.Command {
+	var f filterFlags
+	asJSON := false
+	c := &cobra.Command{
+		Use:   "list [ID...]",
+		Short: "List messages in quarantine with the reason, the oldest first",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			filter, err := f.filter(args)
+			if err != nil {
+				return err
+			}
+			filter.Quarantined = true
+			return list(cmd.Context(), g, filter, asJSON)
+		},
+	}
+	f.add(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
+	return c
+}
+
+func quarantineShow(g *global) *cobra.Command {
+	asJSON, body := false, false
+	c := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one message in quarantine, or with --body its text",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			view, err := openView(cmd.Context(), g)
+			if err != nil {
+				return err
+			}
+			defer view.close()
+			d, err := view.show(args[0])
+			switch {
+			case err != nil:
+				return err
+			case d.Place != queue.Quarantined.String():
+				return exitError{exitNo, fmt.Errorf("%s: the message is %s, not in quarantine", args[0], d.Place)}
+			case body:
+				return view.body(args[0], g.std.out)
+			case asJSON:
+				return json.NewEncoder(g.std.out).Encode(d)
+			}
+			d.Print(g.std.out, time.Now())
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&body, "body", false, "print the stored message itself")
+	return c
+}
