@@ -40,7 +40,9 @@ func (p Place) String() string {
 	return [...]string{"active", "held", "quarantined"}[min(p, Quarantined)]
 }
 
-// Message is what the queue knows of a message besides its body.
+// Message is what the queue knows of a message besides its body. The body is
+// what came, byte for byte: one that came by BDAT may end without CRLF, and a
+// Binary one may hold NUL, bare CR and bare LF behind its header section.
 type Message struct {
 	ID      string
 	Sender  message.Address // the null path for bounces
@@ -50,7 +52,12 @@ type Message struct {
 	Place   Place
 	Reason  string // why it is held or quarantined
 
+	// Unicode is the sender's domain with its U-labels, as the client gave it; ""
+	// where Sender.Domain is what it gave.
+	Unicode  string
 	EightBit bool   // BODY=8BITMIME was said
+	Binary   bool   // BODY=BINARYMIME was said: its lines may have any end, or none (RFC 3030)
+	SMTPUTF8 bool   // SMTPUTF8 was said: addresses and header may hold UTF-8 (RFC 6531)
 	Ret      string // DSN RET: FULL, HDRS or "" (RFC 3461 section 4.3)
 	EnvID    string // DSN ENVID, as it came
 	Notified bool   // the delay notice was sent
@@ -61,11 +68,12 @@ type Message struct {
 
 // Recipient is one recipient of a queued message.
 type Recipient struct {
-	Address  message.Address
-	Original string // DSN ORCPT as it came, or the address as the client gave it where a policy replaced it
-	Notify   string // DSN NOTIFY as it came, "" where not said
-	Route    string // next hop set by a policy, "" for the configured routes
-	Held     bool   // this recipient alone waits for an operator
+	Address  message.Address // its domain has A-labels alone
+	Unicode  string          // the domain with its U-labels, as Message.Unicode
+	Original string          // DSN ORCPT as it came, or the address as the client gave it where a policy replaced it
+	Notify   string          // DSN NOTIFY as it came, "" where not said
+	Route    string          // next hop set by a policy, "" for the configured routes
+	Held     bool            // this recipient alone waits for an operator
 	State    State
 	Attempts int
 	Next     time.Time     // when it is due
@@ -87,6 +95,24 @@ func (m *Message) Next() (at time.Time, ok bool) {
 		}
 	}
 	return at, ok
+}
+
+// SenderFor is the sender as it is said to a next hop: to one that has SMTPUTF8
+// the domain goes as the client gave it, to others with A-labels.
+func (m *Message) SenderFor(smtputf8 bool) message.Address {
+	return given(m.Sender, m.Unicode, smtputf8)
+}
+
+// AddressFor is the recipient as it is said to a next hop, see SenderFor.
+func (r *Recipient) AddressFor(smtputf8 bool) message.Address {
+	return given(r.Address, r.Unicode, smtputf8)
+}
+
+func given(a message.Address, unicode string, smtputf8 bool) message.Address {
+	if smtputf8 && unicode != "" {
+		a.Domain = unicode
+	}
+	return a
 }
 
 // Done tells whether every recipient is final.

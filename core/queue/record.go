@@ -14,13 +14,15 @@ import (
 //
 //	version      1 byte
 //	place        1 byte
-//	flags        1 byte: double, eight-bit, notified, body in a file
+//	flags        1 byte: double, eight-bit, notified, body in a file, binary, SMTPUTF8, unicode
 //	due          8 bytes, nanoseconds since 1970, noDue for none
 //	open         recipients that are not final
 //	             …and so far the head, all that Open needs
 //	arrived, size, sender (local, domain), reason, ret, envid, facts
+//	unicode      of the sender's domain, where the flag is set
 //	recipients   their number, and each: local, domain, original, notify, route,
-//	             flags and state (1 byte), attempts, next, tried, code, enhanced (3), text, peer
+//	             flags and state (1 byte), attempts, next, tried, code, enhanced (3), text, peer,
+//	             unicode where its flag is set
 const recordVersion = 1
 
 const (
@@ -28,11 +30,15 @@ const (
 	flagEightBit
 	flagNotified
 	flagFile
+	flagBinary
+	flagUTF8
+	flagUnicode
 )
 
 const (
-	stateMask = 0x0f
-	flagHeld  = 0x10
+	stateMask       = 0x0f
+	flagHeld        = 0x10
+	flagRcptUnicode = 0x20
 )
 
 // zeroTime is how the zero time.Time is stored.
@@ -69,6 +75,15 @@ func headOf(m *Message, file byte) head {
 	}
 	if m.Notified {
 		h.flags |= flagNotified
+	}
+	if m.Binary {
+		h.flags |= flagBinary
+	}
+	if m.SMTPUTF8 {
+		h.flags |= flagUTF8
+	}
+	if m.Unicode != "" {
+		h.flags |= flagUnicode
 	}
 	return h
 }
@@ -108,6 +123,9 @@ func appendRecord(dst, key []byte, m *Message, h head) []byte {
 	dst = appendString(dst, m.Ret)
 	dst = appendString(dst, m.EnvID)
 	dst = appendString(dst, m.Facts)
+	if m.Unicode != "" {
+		dst = appendString(dst, m.Unicode)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(m.Recipients)))
 	for i := range m.Recipients {
 		dst = appendRecipient(dst, &m.Recipients[i])
@@ -126,6 +144,9 @@ func appendRecipient(dst []byte, r *Recipient) []byte {
 	if r.Held {
 		state |= flagHeld
 	}
+	if r.Unicode != "" {
+		state |= flagRcptUnicode
+	}
 	dst = append(dst, state)
 	dst = binary.AppendVarint(dst, int64(r.Attempts))
 	dst = binary.AppendVarint(dst, nanos(r.Next))
@@ -135,7 +156,11 @@ func appendRecipient(dst []byte, r *Recipient) []byte {
 		dst = binary.AppendVarint(dst, int64(n))
 	}
 	dst = appendString(dst, r.Last.Text)
-	return appendString(dst, r.Peer)
+	dst = appendString(dst, r.Peer)
+	if r.Unicode != "" {
+		dst = appendString(dst, r.Unicode)
+	}
+	return dst
 }
 
 func appendString[T string | []byte](dst []byte, s T) []byte {
@@ -159,6 +184,7 @@ func parseRecord(id string, b []byte) (*Message, head, error) {
 	m := &Message{
 		ID: id, Place: h.place,
 		Double: h.flags&flagDouble != 0, EightBit: h.flags&flagEightBit != 0, Notified: h.flags&flagNotified != 0,
+		Binary: h.flags&flagBinary != 0, SMTPUTF8: h.flags&flagUTF8 != 0,
 	}
 	m.Arrived = timeOf(r.varint())
 	m.Size = r.varint()
@@ -168,6 +194,9 @@ func parseRecord(id string, b []byte) (*Message, head, error) {
 	m.EnvID = r.string()
 	if f := r.bytes(); len(f) > 0 {
 		m.Facts = append([]byte(nil), f...)
+	}
+	if h.flags&flagUnicode != 0 {
+		m.Unicode = r.string()
 	}
 	n := r.uvarint()
 	if n > uint64(len(r.b)/minRecipient) {
@@ -226,7 +255,7 @@ func (r *reader) recipient(to *Recipient) {
 	to.Route = r.string()
 	state := r.byte()
 	to.State, to.Held = State(state&stateMask), state&flagHeld != 0
-	if to.State > Failed || state&^(stateMask|flagHeld) != 0 {
+	if to.State > Failed || state&^(stateMask|flagHeld|flagRcptUnicode) != 0 {
 		r.bad = true
 	}
 	to.Attempts = r.int()
@@ -238,6 +267,10 @@ func (r *reader) recipient(to *Recipient) {
 	}
 	to.Last.Text = r.string()
 	to.Peer = r.string()
+	if state&flagRcptUnicode != 0 {
+		to.Unicode = r.string()
+		r.bad = r.bad || to.Unicode == ""
+	}
 }
 
 func (r *reader) address() message.Address {

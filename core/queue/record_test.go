@@ -19,7 +19,7 @@ func sample(recipients int) *Message {
 	for i := range recipients {
 		m.Recipients = append(m.Recipients, Recipient{
 			Address: message.Address{Local: "r", Domain: "x.example"}, Next: at.Add(time.Duration(i)), Attempts: i,
-			State: State(i % 4), Held: i%5 == 1, Last: message.NewReply(450, "4.2.0", "full"),
+			Unicode: []string{"", "bücher.example"}[i%2], State: State(i % 4), Held: i%5 == 1, Last: message.NewReply(450, "4.2.0", "full"),
 		})
 	}
 	return m
@@ -29,7 +29,7 @@ func sample(recipients int) *Message {
 // what is read is written the same way again.
 func FuzzRecord(f *testing.F) {
 	key := recordKey("message01")
-	for _, m := range []*Message{sample(1), sample(7), {ID: "message01", Place: Quarantined, Reason: "virus", Double: true}} {
+	for _, m := range []*Message{sample(1), sample(7), {ID: "message01", Place: Quarantined, Reason: "virus", Double: true}, {ID: "message01", Unicode: "ü.example", Binary: true, SMTPUTF8: true}} {
 		f.Add(appendRecord(nil, key, m, headOf(m, flagFile))[sealLen:])
 	}
 	f.Add([]byte{})
@@ -70,6 +70,47 @@ func TestEveryBitOfARecordIsGuarded(t *testing.T) {
 	if _, _, err := decodeRecord(recordKey("message02"), good); !errors.Is(err, ErrDamaged) {
 		t.Errorf("under another key: %v", err)
 	}
+}
+
+// TestExtensions: what later versions of the record added is kept, and is not
+// there where it was not said.
+func TestExtensions(t *testing.T) {
+	key := recordKey("message01")
+	for i, change := range []func(m *Message){
+		func(*Message) {},
+		func(m *Message) { m.Binary = true },
+		func(m *Message) { m.SMTPUTF8 = true },
+		func(m *Message) { m.Unicode = "bücher.example" },
+		func(m *Message) { m.Recipients[0].Unicode = "bücher.example" },
+		func(m *Message) {
+			m.Binary, m.SMTPUTF8, m.EightBit, m.Unicode, m.Recipients[1].Unicode = true, true, true, "ü.example", "ö.example"
+		},
+	} {
+		m := sample(2)
+		m.Recipients[1].Unicode = ""
+		change(m)
+		got, h, err := decodeRecord(key, appendRecord(nil, key, m, headOf(m, flagFile)))
+		if err != nil || !reflect.DeepEqual(got.Recipients, restored(m)) || got.Binary != m.Binary || got.SMTPUTF8 != m.SMTPUTF8 || got.EightBit != m.EightBit || got.Unicode != m.Unicode || h.flags&flagFile == 0 {
+			t.Errorf("%d: %+v, %v", i, got, err)
+		}
+	}
+	m := &Message{Sender: message.Address{Local: "a", Domain: "xn--bcher-kva.example"}, Unicode: "bücher.example"}
+	if m.SenderFor(true).String() != "a@bücher.example" || m.SenderFor(false) != m.Sender {
+		t.Errorf("%s, %s", m.SenderFor(true), m.SenderFor(false))
+	}
+	r := &Recipient{Address: message.Address{Local: "a", Domain: "b.example"}}
+	if r.AddressFor(true) != r.Address || r.AddressFor(false) != r.Address {
+		t.Errorf("%s, %s", r.AddressFor(true), r.AddressFor(false))
+	}
+}
+
+// restored are the recipients with their times as they are read.
+func restored(m *Message) []Recipient {
+	list := append([]Recipient(nil), m.Recipients...)
+	for i := range list {
+		list[i].Next, list[i].Tried = timeOf(nanos(list[i].Next)), timeOf(nanos(list[i].Tried))
+	}
+	return list
 }
 
 func TestTimesThatDoNotFit(t *testing.T) {
