@@ -78,9 +78,13 @@ func TestScram(t *testing.T) {
 		gs2, user, password string
 		ok                  bool
 	}{
-		{"n,,", "sam", "right", true}, {"y,,", "sam", "right", true}, {"n,a=sam,", "sam", "right", true},
+		{"n,,", "sam", "right", true},
+		{"y,,", "sam", "right", true},
+		{"n,a=sam,", "sam", "right", true},
 		{"n,,", "a=2Cb=3Dc", "right", true},
-		{"n,,", "sam", "wrong", false}, {"n,,", "nobody", "right", false}, {"n,a=boss,", "sam", "right", false},
+		{"n,,", "sam", "wrong", false},
+		{"n,,", "nobody", "right", false},
+		{"n,a=boss,", "sam", "right", false},
 		{"n,,", "bea", "right", false}, // has no entry for SCRAM
 	} {
 		l := scramClient(t, a.Begin(scramName), tc.gs2, tc.user, tc.password)
