@@ -16,7 +16,7 @@ const (
 func Mechanisms() []string { return []string{plainName, loginName, scramName} }
 
 // MaxResponse bounds a decoded response, in octets: names and a password fit.
-const MaxResponse = 3*maxUser + maxPassword
+const MaxResponse = 2*maxUser + maxPassword + 2
 
 // Exchange is the server's side of one run of a mechanism (RFC 4422 section 3).
 // It belongs to one goroutine.

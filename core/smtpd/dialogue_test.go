@@ -90,7 +90,7 @@ func TestDialogues(t *testing.T) {
 		"a local part of 64 (4.5.3.1.1)":               hi + from + "RCPT TO:<" + strings.Repeat("l", 64) + "@example.net>\n< 250" + bye,
 		"STARTTLS where it is not offered":             hi + "STARTTLS\n< 502 5.5.1" + bye,
 		"XCLIENT from a stranger":                      hi + "XCLIENT ADDR=192.0.2.9\n< 550 5.7.0" + bye,
-		"verbs of later versions are unknown":          hi + "AUTH PLAIN AHUAcA==\n< 500\nBDAT 3 LAST\n< 500\nETRN x\n< 500" + bye,
+		"verbs of later versions are unknown":          hi + "AUTH PLAIN AHUAcA==\n< 502 5.5.1\nBDAT 3 LAST\n< 500\nETRN x\n< 500" + bye,
 		"a bare LF in the text (config: bare_lf)":      hi + from + to + "DATA\n< 354\none\\ntwo\n.\n< 554 5.6.11\nNOOP\n< 250" + bye,
 		"a bare CR in the text":                        hi + from + to + "DATA\n< 354\none\\rtwo\n.\n< 554 5.6.11" + bye,
 		"a NUL in the text":                            hi + from + to + "DATA\n< 354\none\\0two\n.\n< 554 5.6.11" + bye,

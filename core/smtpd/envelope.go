@@ -31,6 +31,10 @@ func mailFrom(c *conn, arg string) {
 		c.refuse(hooks.Mail, *bad)
 		return
 	}
+	if bad := c.senderRefused(a); bad != nil {
+		c.refuse(hooks.Mail, *bad)
+		return
+	}
 	if c.limits.Messages > 0 && c.s.Totals.Transacts >= c.limits.Messages {
 		c.refuse(hooks.Mail, errManyMails)
 		return

@@ -31,6 +31,7 @@ func parameters() []parameter {
 	return []parameter{
 		{"SIZE", "MAIL", sizeParam},
 		{"BODY", "MAIL", bodyParam},
+		{"AUTH", "MAIL", authParam},
 	}
 }
 

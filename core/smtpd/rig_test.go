@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/postern-mta/postern/core/gate"
 	"github.com/postern-mta/postern/core/intake"
@@ -67,7 +68,7 @@ func (r *rig) policy(at hooks.Stage, f func(tx *hooks.Transaction) hooks.Decisio
 // rule is the recipient rule of the rig: example.net is ours, but for nobody@.
 func rule(_ context.Context, _ hooks.Stage, tx *hooks.Transaction) (hooks.Decision, error) {
 	switch a := tx.Current.Address; {
-	case tx.Session.Relaying:
+	case tx.Session.Relaying, tx.Session.Authenticated:
 		return hooks.Decision{Verb: hooks.Accept}, nil
 	case a.Domain != "example.net":
 		return hooks.Decision{Verb: hooks.Reject}, nil
@@ -365,3 +366,29 @@ func (s *story) told() []string {
 	defer s.mu.Unlock()
 	return slices.Clone(s.verdicts)
 }
+
+// dial2 connects without reading anything.
+func (r *rig) dial2() *client {
+	near, far := net.Pipe()
+	r.conns <- placed{far, r.peer}
+	r.t.Cleanup(func() { _ = near.Close() })
+	return &client{t: r.t, nc: near}
+}
+
+// deaf is a connection that gives its text and takes all.
+type deaf struct {
+	net.Conn
+	text string
+}
+
+func (d *deaf) Read(p []byte) (int, error) {
+	n := copy(p, d.text)
+	d.text = d.text[n:]
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+func (d *deaf) Write(p []byte) (int, error)      { return len(p), nil }
+func (d *deaf) SetReadDeadline(time.Time) error  { return nil }
+func (d *deaf) SetWriteDeadline(time.Time) error { return nil }

@@ -29,6 +29,9 @@ func (c *conn) meet() {
 	if d := c.runConnect(); d.Verb.Refuses() {
 		c.shut(hooks.Connect, d)
 		c.refusedBy(hooks.Connect, d)
+	} else if d := c.runImplicit(); d.Verb.Refuses() {
+		c.shut(hooks.TLS, d)
+		c.refusedBy(hooks.TLS, d)
 	} else {
 		// RFC 5321 section 4.2: our name is the first word of a greeting.
 		c.send(message.Reply{Code: 220, Text: c.server.hostname + " ESMTP"})
@@ -103,6 +106,7 @@ func (c *conn) capabilities() string {
 	if c.s.TLS == nil && c.offersTLS() {
 		b.WriteString("\nSTARTTLS")
 	}
+	b.WriteString(c.authLine())
 	if c.peer.MayXclient() {
 		b.WriteString("\nXCLIENT " + strings.Join(xclientNames[:], " "))
 	}

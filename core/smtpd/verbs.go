@@ -64,6 +64,7 @@ func verbs() []verb {
 		{"HELP", anytime, 0, optional, "HELP [command]", true, false, help},
 		{"QUIT", anytime, 0, none, "QUIT", true, true, quit},
 		{"STARTTLS", ready | mailing, hooks.TLS, none, "STARTTLS", true, false, startTLS},
+		{"AUTH", ready, 0, required, "AUTH mechanism [initial-response]", true, false, authenticate},
 		{"XCLIENT", fresh | ready, hooks.Connect, required, "XCLIENT NAME=value ...", true, false, xclient},
 		// A browser, or a page in one that was told to speak to us.
 		{name: "GET", states: anytime, refused: true, run: http},
@@ -115,6 +116,8 @@ func (c *conn) runVerb(v *verb, arg string) {
 	switch {
 	case v.arg == none && arg != "":
 		c.refuse(at, errNoArgument)
+	case c.mustStartTLS(v):
+		c.refuse(at, errMustTLS)
 	case c.state()&v.states == 0:
 		c.refuse(at, c.outOfOrder())
 	case v.arg == required && arg == "":
