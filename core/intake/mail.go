@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"syscall"
 	"time"
@@ -354,7 +355,7 @@ func (m *Mail) stamp(now time.Time) (head []byte, from int64) {
 		cancel() // a name that is not known by now is not waited for
 		hop.Host = s.Host(ctx)
 	}
-	if m.local {
+	if m.local || s.Protocol == submission {
 		m.completeHeader(now)
 	}
 	head = hop.Received()
@@ -362,11 +363,22 @@ func (m *Mail) stamp(now time.Time) (head []byte, from int64) {
 		return head, 0
 	}
 	head = append(head, tx.Header.Bytes()...)
+	if m.headLen == 0 && !m.startsEmpty() {
+		head = append(head, "\r\n"...) // it had no header section, and must not become part of the new one
+	}
 	return head, int64(m.headLen)
 }
 
-// completeHeader adds what mail made on this host may lack (RFC 5322 section
-// 3.6: a date is required, a Message-ID should be there).
+// startsEmpty tells whether the message begins with an empty line, or is empty.
+func (m *Mail) startsEmpty() bool {
+	var first [2]byte
+	n, err := m.draft.Body().ReadAt(first[:], 0)
+	return n == 0 && errors.Is(err, io.EOF) || string(first[:n]) == "\r\n"
+}
+
+// completeHeader adds what mail made on this host, or submitted to it, may lack
+// (RFC 6409 section 8; RFC 5322 section 3.6: a date is required, a Message-ID
+// should be there). Whom submitted mail is from is the user's to say.
 func (m *Mail) completeHeader(now time.Time) {
 	h := m.tx.Header.Clone()
 	if h.Count("Message-ID") == 0 {
@@ -375,11 +387,14 @@ func (m *Mail) completeHeader(now time.Time) {
 	if h.Count("Date") == 0 {
 		_ = h.Append("Date", now.Format(message.DateLayout))
 	}
-	if h.Count("From") == 0 && !m.tx.Sender.IsNull() {
+	if m.local && h.Count("From") == 0 && !m.tx.Sender.IsNull() {
 		_ = h.Append("From", m.tx.Sender.Path())
 	}
 	m.tx.Header = h
 }
+
+// submission is the protocol of a session by which users hand in their mail.
+const submission = "submission"
 
 // DoubleBounce is the protocol of a session that carries a bounce of a bounce.
 const DoubleBounce = "double-bounce"
@@ -391,7 +406,7 @@ func withProtocol(tx *hooks.Transaction) string {
 	switch {
 	case s.Protocol == "lmtp":
 		with = "LMTP"
-	case s.Protocol != "smtp" && s.Protocol != "submission":
+	case s.Protocol != "smtp" && s.Protocol != submission:
 		return s.Protocol
 	case !s.Extended:
 		return with
