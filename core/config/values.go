@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os/user"
 	"strconv"
@@ -50,11 +51,6 @@ func checkHost(host string) error {
 
 // parseListen accepts what a listener can be bound to.
 func parseListen(s string) (string, error) {
-	for _, scheme := range []string{"unix:", "systemd:"} {
-		if strings.HasPrefix(s, scheme) {
-			return "", fmt.Errorf(`%q is not available in this version; write an address and port such as "127.0.0.1:2525"`, s)
-		}
-	}
 	host, port, err := splitAddress(s)
 	if err != nil {
 		return "", err
@@ -71,22 +67,90 @@ func parseListen(s string) (string, error) {
 	return s, err
 }
 
-// listenAddress is host:port for a listener.
+// listenAddress is host:port, unix:/path or systemd:NAME for a listener.
 func listenAddress() kind[string] {
-	return scalar("address", `"127.0.0.1:2525"`, parseListen).planned(laterAddresses()...)
-}
-
-// laterAddresses are the forms of an address that parseListen refuses.
-func laterAddresses() []string { return []string{"`unix:/path`", "`systemd:NAME`"} }
-
-// listenAddressOrNone also takes the empty string.
-func listenAddressOrNone() kind[string] {
-	return scalar("address", `"127.0.0.1:2580"`, func(s string) (string, error) {
-		if s == "" {
-			return "", nil
+	any := scalar("address", `"127.0.0.1:2525"`, func(s string) (string, error) {
+		switch {
+		case strings.HasPrefix(s, "unix:"):
+			return s, checkSocket(s[len("unix:"):])
+		case strings.HasPrefix(s, "systemd:"):
+			return s, checkPassed(s[len("systemd:"):])
 		}
 		return parseListen(s)
-	}).planned(laterAddresses()...)
+	})
+	return reader(any.typ, func(v value) (string, bool) {
+		s, ok := any.read(v)
+		path, unix := strings.CutPrefix(s, "unix:")
+		if !ok || !unix {
+			return s, ok
+		}
+		if path = v.load.resolve(path); len(path) > maxSocketPath {
+			v.fail("%s is %d bytes long, and a socket's path may have %d; write a shorter one", path, len(path), maxSocketPath)
+			return "", false
+		}
+		return "unix:" + path, true
+	})
+}
+
+func checkSocket(path string) error {
+	if path == "" || path != oneLine(path) || strings.HasPrefix(path, "@") || strings.HasPrefix(path, "//") {
+		return fmt.Errorf(`"unix:%s" names no file; write something like "unix:/run/postern/smtp.sock"`, path)
+	}
+	return nil
+}
+
+func checkPassed(name string) error {
+	if name == "" || len(name) > 255 || name != oneLine(name) || strings.ContainsAny(name, ": ") {
+		return fmt.Errorf(`"systemd:%s" names no socket; write the FileDescriptorName= of a .socket unit, such as "systemd:smtp"`, name)
+	}
+	return nil
+}
+
+// socketMode is a file's mode as chmod takes it.
+func socketMode() kind[fs.FileMode] {
+	return scalar("mode", `"0660"`, func(s string) (fs.FileMode, error) {
+		n, err := strconv.ParseUint(s, 8, 32)
+		if err != nil || n > 0o777 || n&0o200 == 0 {
+			return 0, fmt.Errorf(`%q is no mode that lets its owner write; write one such as "0660" or "0666"`, s)
+		}
+		return fs.FileMode(n), nil
+	})
+}
+
+// senderCheck is how the sender of a client that has authenticated is judged.
+func senderCheck() kind[SenderCheck] {
+	words := `"off", "user" or "@file.txt"`
+	plain := scalar(words, `"user"`, func(s string) (string, error) {
+		file, isFile := strings.CutPrefix(s, "@")
+		switch near := Suggest(s, []string{"off", "user"}); {
+		case s == "off", s == "user", isFile && file != "" && s == oneLine(s):
+			return s, nil
+		case near != "":
+			return "", fmt.Errorf("%q is unknown; did you mean %q? It takes %s", s, near, words)
+		}
+		return "", fmt.Errorf("%q is unknown; write %s", s, words)
+	})
+	return reader(plain.typ, func(v value) (SenderCheck, bool) {
+		s, ok := plain.read(v)
+		file, isFile := strings.CutPrefix(s, "@")
+		if isFile {
+			return SenderCheck{File: v.load.resolve(file)}, ok
+		}
+		return SenderCheck{User: s == "user"}, ok
+	})
+}
+
+// listenAddressOrNone is host:port, or the empty string.
+func listenAddressOrNone() kind[string] {
+	return scalar("address", `"127.0.0.1:2580"`, func(s string) (string, error) {
+		switch {
+		case s == "":
+			return "", nil
+		case strings.HasPrefix(s, "unix:"), strings.HasPrefix(s, "systemd:"):
+			return "", fmt.Errorf(`%q is not available in this version; write an address and port such as "127.0.0.1:2580"`, s)
+		}
+		return parseListen(s)
+	}).planned("`unix:/path`", "`systemd:NAME`")
 }
 
 // parseServer reads the address of a name server, whose port is 53 where none is written.
