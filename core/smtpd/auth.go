@@ -33,7 +33,7 @@ const maxAuthSteps = 4
 
 // offersAuth tells whether AUTH is there for this client once TLS is.
 func (c *conn) offersAuth() bool {
-	return c.server.auth != nil && c.peer.Listener.Auth
+	return c.server.auth != nil && len(c.peer.Listener.Auth) > 0
 }
 
 // authLine is what EHLO's reply says of AUTH: nothing in the clear.
@@ -41,7 +41,7 @@ func (c *conn) authLine() string {
 	if c.s.TLS == nil || !c.offersAuth() {
 		return ""
 	}
-	list := c.server.auth.Offers()
+	list := c.server.auth.Offers(c.peer.Listener.Auth)
 	if len(list) == 0 {
 		return ""
 	}
@@ -65,8 +65,8 @@ func authenticate(c *conn, arg string) {
 		c.refuse(hooks.Helo, errAuthClear)
 		return
 	}
-	x := c.server.auth.Begin(strings.ToUpper(name))
-	if x == nil {
+	name = strings.ToUpper(name)
+	if !slices.Contains(c.server.auth.Offers(c.peer.Listener.Auth), name) {
 		c.refuse(hooks.Helo, errMechanism)
 		return
 	}
@@ -78,7 +78,7 @@ func authenticate(c *conn, arg string) {
 			return
 		}
 	}
-	c.exchange(x, response)
+	c.exchange(c.server.auth.Begin(name), response)
 }
 
 // exchange runs a mechanism to its end. A nil response is none.

@@ -33,7 +33,7 @@ func withAuth(t *testing.T, r *rig) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.server.auth, r.listener.Auth = a, true
+	r.server.auth, r.listener.Auth = a, auth.Mechanisms()
 	return withTLS(t, r)
 }
 
@@ -106,7 +106,7 @@ func TestAuthInTheClear(t *testing.T) {
 	}
 
 	r = withAuth(t, newRig(t, Limits{}))
-	r.listener.Auth = false
+	r.listener.Auth = nil
 	c = r.start().inTLS()
 	if got := c.say("EHLO x", "250"); strings.Contains(got, "AUTH") {
 		t.Errorf("offered where it is off: %q", got)
@@ -342,7 +342,7 @@ func FuzzAuth(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		r := newRig(t, Limits{})
-		r.server.auth, r.listener.Auth = a, true
+		r.server.auth, r.listener.Auth = a, auth.Mechanisms()
 		conn := &conn{server: r.server, peer: &gate.Conn{Listener: r.listener}, limits: r.server.limits.Load(), work: t.Context(), chain: hooks.NewChain(nil, hooks.Options{})}
 		conn.s = &hooks.Session{ID: "x", Protocol: "smtp", Extended: true, TLS: &hooks.TLSFact{}, Relaying: true}
 		conn.whole.Session, conn.said, conn.out = conn.s, true, conn.outSmall[:0]

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
 )
@@ -40,16 +41,22 @@ func mailFrom(c *conn, arg string) {
 		return
 	}
 	tx := hooks.NewTransaction(c.s, message.NewID(time.Now()))
-	tx.Sender = a
 	params, bad := c.readParams("MAIL", rest, tx)
 	if bad != nil {
 		c.refuse(hooks.Mail, *bad)
 		return
 	}
-	tx.Params = params
-	c.tx = tx
+	tx.Params, tx.Given = params, a
+	utf8 := tx.Said("SMTPUTF8")
+	if tx.Sender, bad = canonical(a, utf8, errMailSyntax, 7); bad != nil {
+		c.refuse(hooks.Mail, *bad)
+		return
+	}
+	c.tx, c.utf8, c.prdr = tx, utf8, tx.Said("PRDR")
+	c.text.binary = slices.Contains(params, hooks.Param{Key: "BODY", Value: "BINARYMIME"})
 	c.alarm.setBusy(true)
 	c.s.Totals.Transacts++
+	c.tellForwarded()
 	switch d := c.chain.Run(c.work, hooks.Mail, tx); {
 	case d.Verb.Refuses():
 		c.endRefused(hooks.Mail, d)
@@ -64,12 +71,26 @@ func senderFault(a message.Address, err error) *message.Reply {
 	switch {
 	case err != nil:
 		return pathFault(err, errMailSyntax, 7)
-	case !a.IsASCII():
-		return &errNotASCII
 	case !a.IsNull() && a.Domain == "":
 		return &errSenderDomain
 	}
 	return nil
+}
+
+// canonical brings an address to the form in which domains are compared; UTF-8
+// is for those who said SMTPUTF8 (RFC 6531 section 3.7.1).
+func canonical(a message.Address, utf8 bool, usage message.Reply, detail int) (message.Address, *message.Reply) {
+	if a.IsASCII() {
+		return a, nil
+	}
+	if !utf8 {
+		return a, &errNotASCII
+	}
+	a, err := intake.Canonical(a)
+	if err != nil {
+		return a, pathFault(err, usage, detail)
+	}
+	return a, nil
 }
 
 // pathFault is the reply to a path that can't be read: usage where there is
@@ -99,13 +120,16 @@ func rcptTo(c *conn, arg string) {
 		c.refuse(hooks.Rcpt, *bad)
 		return
 	}
-	r := &hooks.Recipient{Address: a, Given: a}
+	r := &hooks.Recipient{Given: a}
 	var bad *message.Reply
-	if r.Params, bad = c.readParams("RCPT", rest, c.tx); bad != nil {
+	if r.Params, bad = c.readParams("RCPT", rest, c.tx); bad == nil {
+		r.Address, bad = canonical(a, c.utf8, errRcptSyntax, 3)
+	}
+	if bad != nil {
 		c.refuse(hooks.Rcpt, *bad)
 		return
 	}
-	if c.taken >= c.limits.Recipients {
+	if len(c.taken) >= c.limits.Recipients {
 		c.refuseCounted(hooks.Rcpt, errManyRcpts, false) // RFC 5321 section 4.5.3.1.10: no error of the client's
 		return
 	}
@@ -126,8 +150,6 @@ func recipientFault(a message.Address, err error) *message.Reply {
 		return pathFault(err, errRcptSyntax, 3)
 	case a.IsNull():
 		return &errNullRcpt
-	case !a.IsASCII():
-		return &errNotASCII
 	}
 	return nil
 }
@@ -148,23 +170,31 @@ func (c *conn) judgeRecipient() {
 		c.refused = &outcome{errNoRule, ourName}
 		c.refuse(hooks.Rcpt, errNoRule)
 		return
-	case d.Verb == hooks.Accept:
-		c.addRecipient()
 	}
-	c.taken++ // a discarded one counts, the client was told 250 for it
+	one := taken{given: c.tx.Current.Given, rcpt: c.tx.Current}
+	if d.Verb == hooks.Accept {
+		one.rcpt = c.addRecipient()
+	}
+	c.taken = append(c.taken, one) // a discarded one counts, the client was told 250 for it
 	c.send(okRecipient)
 }
 
 // addRecipient puts tx.Current, as policies left it, among the recipients, each
-// address once.
-func (c *conn) addRecipient() {
+// address once, and returns the one that stands there.
+func (c *conn) addRecipient() *hooks.Recipient {
 	r := c.tx.Current
 	if r.Address != r.Given {
+		if a, err := intake.Canonical(r.Address); err == nil {
+			r.Address = a // one of a policy's
+		}
 		r.Ours = c.server.door.Ours(r.Address.Domain)
 	}
-	if !slices.ContainsFunc(c.tx.Recipients, func(o *hooks.Recipient) bool { return o == r || o.Address == r.Address }) {
-		c.tx.Recipients = append(c.tx.Recipients, r)
+	i := slices.IndexFunc(c.tx.Recipients, func(o *hooks.Recipient) bool { return o == r || o.Address == r.Address })
+	if i >= 0 {
+		return c.tx.Recipients[i]
 	}
+	c.tx.Recipients = append(c.tx.Recipients, r)
+	return r
 }
 
 // reset ends the transaction, whatever it came to, and leaves nothing of it: at
@@ -177,12 +207,12 @@ func (c *conn) reset() {
 	if t.mail != nil {
 		t.mail.Abort()
 	}
-	if t.tx == nil {
-		return
+	if t.tx != nil {
+		c.alarm.setBusy(false)
+		if t.refused != nil {
+			t.tx.Current = nil
+			c.verdict(t.tx, *t.refused)
+		}
 	}
-	c.alarm.setBusy(false)
-	if t.refused != nil {
-		t.tx.Current = nil
-		c.verdict(t.tx, *t.refused)
-	}
+	c.s.Forwarded = nil // it was for this transaction, as in Postfix
 }

@@ -308,6 +308,8 @@ func (m *shelved) Refuse(r message.Reply) {
 	}
 }
 
+func (m *shelved) Refused() bool { return m.refusal != nil }
+
 func (m *shelved) Abort() { m.aborted = true }
 
 func (m *shelved) End(context.Context) intake.Answer {
@@ -328,6 +330,7 @@ type story struct {
 	open     int
 	verdicts []string
 	refusals []string
+	runs     []string
 	totals   hooks.Totals
 }
 
@@ -342,6 +345,12 @@ func (s *story) Disconnected(one *hooks.Session) {
 	defer s.mu.Unlock()
 	s.open--
 	s.totals = one.Totals
+}
+
+func (s *story) Stage(tx *hooks.Transaction, run hooks.StageRun) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runs = append(s.runs, fmt.Sprintf("%s %s %s", run.Stage, run.Handlers[0].Policy, run.Handlers[0].Reason))
 }
 
 func (s *story) Refused(_ *hooks.Transaction, at hooks.Stage, by string, r message.Reply) {

@@ -12,7 +12,10 @@
 //     starttls.go, auth.go, xclient.go). A later verb is a row; a later ESMTP parameter
 //     is a row of the table in params.go.
 //   - DATA's text goes through dots (dots.go): CRLF.CRLF ends it, dots are taken
-//     away, and NUL, bare CR and bare LF are noticed on whole buffers.
+//     away, and NUL, bare CR and bare LF are noticed on whole buffers. BDAT's
+//     chunks (chunks.go) are counted octets, watched for the same.
+//   - What a message gets is answered in answer.go: once, or in LMTP and PRDR
+//     for each recipient. An LMTP listener differs in that, in LHLO, and in 503.
 //   - Replies (replies.go) gather until the client must have them (RFC 2920).
 //     Every refusal passes stage deny, the recorder and the error budget there;
 //     only the farewells 421 for time, stop and failure are not up to a policy.
@@ -106,6 +109,7 @@ type door interface {
 type mail interface {
 	Write(p []byte)
 	Refuse(r message.Reply)
+	Refused() bool
 	End(ctx context.Context) intake.Answer
 	Abort()
 }
@@ -114,6 +118,7 @@ type mail interface {
 type recorder interface {
 	Connected(s *hooks.Session)
 	Disconnected(s *hooks.Session)
+	Stage(tx *hooks.Transaction, run hooks.StageRun)
 	Refused(tx *hooks.Transaction, at hooks.Stage, by string, r message.Reply)
 	Verdict(tx *hooks.Transaction, v record.Verdict, r message.Reply, reason string)
 }
