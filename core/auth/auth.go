@@ -40,15 +40,12 @@ type Options struct {
 	// Files are password files in the order in which they are asked; the first
 	// that has a user decides.
 	Files []string
-	// Mechanisms are those to offer, by name; none: all that can work.
-	Mechanisms []string
-	Log        *slog.Logger // nil: none
+	Log   *slog.Logger // nil: none
 }
 
 // Authenticator judges logins. It is safe for concurrent use.
 type Authenticator struct {
 	files    []*passwordFile
-	allowed  []string
 	throttle throttle
 	work     *semaphore.Weighted // of bytes that hashing holds
 	share    int64               // of it, that any hash takes at least
@@ -84,7 +81,7 @@ type Login struct {
 // New reads the password files. Every line that can't be used is a *LineError in
 // the joined error.
 func New(o Options) (*Authenticator, error) {
-	a := &Authenticator{allowed: o.Mechanisms, work: semaphore.NewWeighted(hashMemory), share: hashMemory / int64(runtime.GOMAXPROCS(0))}
+	a := &Authenticator{work: semaphore.NewWeighted(hashMemory), share: hashMemory / int64(runtime.GOMAXPROCS(0))}
 	log := o.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

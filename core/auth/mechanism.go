@@ -12,8 +12,8 @@ const (
 	scramName = "SCRAM-SHA-256"
 )
 
-// Mechanisms are the names that a configuration may list.
-func Mechanisms() []string { return []string{plainName, loginName, scramName} }
+// Mechanisms are the names that there are, the one to prefer first.
+func Mechanisms() []string { return []string{scramName, plainName, loginName} }
 
 // MaxResponse bounds a decoded response, in octets: names and a password fit.
 const MaxResponse = 2*maxUser + maxPassword + 2
@@ -27,31 +27,20 @@ type Exchange interface {
 	Next(response []byte) (challenge []byte, l *Login, err error)
 }
 
-// Offers are the mechanisms to list, in the order to prefer. SCRAM is listed
-// where a user has an entry for it.
-func (a *Authenticator) Offers() []string {
-	var list []string
-	for _, name := range []string{scramName, plainName, loginName} {
-		if a.offers(name) {
-			list = append(list, name)
-		}
-	}
-	return list
+// Offers are the mechanisms to list of those that are allowed, in the order to
+// prefer. SCRAM is listed where a user has an entry for it.
+func (a *Authenticator) Offers(allowed []string) []string {
+	return slices.DeleteFunc(Mechanisms(), func(name string) bool {
+		return !slices.Contains(allowed, name) || name == scramName && !a.hasScram()
+	})
 }
 
-func (a *Authenticator) offers(name string) bool {
-	if len(a.allowed) > 0 && !slices.Contains(a.allowed, name) {
-		return false
-	}
-	return name != scramName || slices.ContainsFunc(a.files, func(f *passwordFile) bool { return len(f.current().scram) > 0 })
+func (a *Authenticator) hasScram() bool {
+	return slices.ContainsFunc(a.files, func(f *passwordFile) bool { return len(f.current().scram) > 0 })
 }
 
-// Begin starts an exchange; nil where the mechanism, an upper-case name, is not
-// offered.
+// Begin starts an exchange; nil where there is no such mechanism.
 func (a *Authenticator) Begin(mechanism string) Exchange {
-	if !a.offers(mechanism) {
-		return nil
-	}
 	switch mechanism {
 	case plainName:
 		return plain{}

@@ -40,11 +40,11 @@ import (
 // counts as one on the loopback, 127.0.0.1 port 0, in all lists and rules.
 type Listener struct {
 	Name        string
-	Protocol    string // smtp, submission, lmtp
-	StartTLS    bool   // STARTTLS is offered
-	RequireTLS  bool   // with StartTLS: nothing is done for a client before it
-	ImplicitTLS bool   // the handshake comes first (RFC 8314); instead of StartTLS
-	Auth        bool   // AUTH is offered, over TLS
+	Protocol    string   // smtp, submission, lmtp
+	StartTLS    bool     // STARTTLS is offered
+	RequireTLS  bool     // with StartTLS: nothing is done for a client before it
+	ImplicitTLS bool     // the handshake comes first (RFC 8314); instead of StartTLS
+	Auth        []string // mechanisms of AUTH to offer, over TLS
 	// Sender tells whether an authenticated client may send under an address; nil:
 	// under any.
 	Sender      func(user string, from message.Address) bool
