@@ -45,7 +45,8 @@ type Options struct {
 
 // Authenticator judges logins. It is safe for concurrent use.
 type Authenticator struct {
-	files    []*passwordFile
+	log      *slog.Logger
+	files    atomic.Pointer[[]*passwordFile]
 	throttle throttle
 	work     *semaphore.Weighted // of bytes that hashing holds
 	share    int64               // of it, that any hash takes at least
@@ -78,24 +79,34 @@ type Login struct {
 	proven bool // and it was right
 }
 
-// New reads the password files. Every line that can't be used is a *LineError in
-// the joined error.
+// New reads the password files; without any nobody can log in, and nothing is
+// offered. Every line that can't be used is a *LineError in the joined error.
 func New(o Options) (*Authenticator, error) {
 	a := &Authenticator{work: semaphore.NewWeighted(hashMemory), share: hashMemory / int64(runtime.GOMAXPROCS(0))}
-	log := o.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	if a.log = o.Log; a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
 	}
 	_, _ = rand.Read(a.key[:]) // never fails
+	a.files.Store(&[]*passwordFile{})
+	return a, a.SetFiles(o.Files)
+}
+
+// SetFiles replaces the password files, at a reload of the configuration; what
+// is known of guessing clients stays. On an error those of before stay.
+func (a *Authenticator) SetFiles(paths []string) error {
+	list := make([]*passwordFile, 0, len(paths))
 	var bad []error
-	for _, path := range o.Files {
-		f := &passwordFile{path: path, log: log}
+	for _, path := range paths {
+		f := &passwordFile{path: path, log: a.log}
 		if err := f.load(); err != nil {
 			bad = append(bad, err)
 		}
-		a.files = append(a.files, f)
+		list = append(list, f)
 	}
-	return a, errors.Join(bad...)
+	if len(bad) == 0 {
+		a.files.Store(&list)
+	}
+	return errors.Join(bad...)
 }
 
 // Check judges a login of a client. It returns the user's name, or an error that
@@ -164,8 +175,9 @@ func (a *Authenticator) turn(ctx context.Context, need int64) (give func(), err 
 // find is the secret of a user, or another user's whose work is done in its
 // stead: always the same for one name. nil: there is no user at all.
 func (a *Authenticator) find(user string) (s secret, known bool) {
-	all := make([]secret, 0, len(a.files))
-	for _, f := range a.files {
+	files := *a.files.Load()
+	all := make([]secret, 0, len(files))
+	for _, f := range files {
 		t := f.current()
 		if s := t.secrets[user]; s != nil {
 			return s, true

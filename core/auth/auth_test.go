@@ -178,7 +178,7 @@ func TestPasswordFileRefusals(t *testing.T) {
 // changes nothing.
 func TestReload(t *testing.T) {
 	a := open(t, "anna:"+cheapBcrypt(t, "one"))
-	f := a.files[0]
+	f := (*a.files.Load())[0]
 	try := func(password string, ok bool) {
 		t.Helper()
 		f.mu.Lock()
@@ -206,6 +206,27 @@ func TestReload(t *testing.T) {
 	try("two", true)
 	put("# nobody\n")
 	try("two", false)
+}
+
+// TestSetFiles: a reload changes the files, or nothing.
+func TestSetFiles(t *testing.T) {
+	a, err := New(Options{})
+	if err != nil || len(a.Offers(Mechanisms())) > 0 {
+		t.Fatalf("without files: %v", err)
+	}
+	anna := newLogin(plainName, "", "anna", "secret")
+	if _, err := check(t, a, anna); code(err) != 535 {
+		t.Errorf("without files: %v", err)
+	}
+	if err := a.SetFiles([]string{write(t, "anna:"+cheapScram("secret"))}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.SetFiles([]string{write(t, "anna:x")}); err == nil {
+		t.Error("a bad file was taken")
+	}
+	if user, err := check(t, a, anna); user != "anna" || err != nil || len(a.Offers(Mechanisms())) != 3 {
+		t.Errorf("%q, %v", user, err)
+	}
 }
 
 // TestUnknownUsersCostTheSame: for a name that nobody has, always one and the

@@ -28,15 +28,18 @@ type Exchange interface {
 }
 
 // Offers are the mechanisms to list of those that are allowed, in the order to
-// prefer. SCRAM is listed where a user has an entry for it.
+// prefer: none without a password file; SCRAM where a user has an entry for it.
 func (a *Authenticator) Offers(allowed []string) []string {
+	if len(*a.files.Load()) == 0 {
+		return nil
+	}
 	return slices.DeleteFunc(Mechanisms(), func(name string) bool {
 		return !slices.Contains(allowed, name) || name == scramName && !a.hasScram()
 	})
 }
 
 func (a *Authenticator) hasScram() bool {
-	return slices.ContainsFunc(a.files, func(f *passwordFile) bool { return len(f.current().scram) > 0 })
+	return slices.ContainsFunc(*a.files.Load(), func(f *passwordFile) bool { return len(f.current().scram) > 0 })
 }
 
 // Begin starts an exchange; nil where there is no such mechanism.

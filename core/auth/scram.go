@@ -87,7 +87,7 @@ func (m *scram) find(name string) {
 		return
 	}
 	m.secret = &scramSecret{iterations: newIterations, salt: a.mock("salt", name)[:16], storedKey: a.mock("stored", name), server: a.mock("server", name)}
-	for _, f := range a.files {
+	for _, f := range *a.files.Load() {
 		if list := f.current().scram; len(list) > 0 {
 			like := list[a.pick(name, len(list))]
 			m.secret.iterations = like.iterations

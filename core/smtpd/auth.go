@@ -33,7 +33,7 @@ const maxAuthSteps = 4
 
 // offersAuth tells whether AUTH is there for this client once TLS is.
 func (c *conn) offersAuth() bool {
-	return c.server.auth != nil && len(c.peer.Listener.Auth) > 0
+	return c.server.auth != nil && len(c.server.auth.Offers(c.peer.Listener.Auth)) > 0
 }
 
 // authLine is what EHLO's reply says of AUTH: nothing in the clear.
@@ -41,11 +41,7 @@ func (c *conn) authLine() string {
 	if c.s.TLS == nil || !c.offersAuth() {
 		return ""
 	}
-	list := c.server.auth.Offers(c.peer.Listener.Auth)
-	if len(list) == 0 {
-		return ""
-	}
-	return "\nAUTH " + strings.Join(list, " ")
+	return "\nAUTH " + strings.Join(c.server.auth.Offers(c.peer.Listener.Auth), " ")
 }
 
 // authenticate: RFC 4954 section 4.

@@ -1,8 +1,16 @@
 package smtpd
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/pem"
+	"math/big"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -303,6 +311,49 @@ func TestImplicitTLSWaits(t *testing.T) {
 	})
 }
 
+// TestClientCertificate: one that a listed authority vouches for is a fact of the
+// session, by STARTTLS and from the start.
+func TestClientCertificate(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "relay.example.org"}, NotBefore: time.Unix(0, 0), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true, IsCA: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	certs, err := gate.NewCertificates("mx.example.net", nil, nil)
+	if err == nil {
+		err = certs.SetClientCA(file)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		show *tls.Certificate
+		want string
+	}{{&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, "CN=relay.example.org"}, {&tls.Certificate{}, ""}} {
+		var seen []string
+		r := newRig(t, Limits{}).policy(hooks.TLS, func(tx *hooks.Transaction) hooks.Decision {
+			seen = append(seen, tx.Session.TLS.Client)
+			return hooks.Decision{}
+		})
+		r.listener.ImplicitTLS, r.server.tls = true, certs.Config
+		play(t, r.start().implicit(tc.show), "< 220"+bye)
+		if !slices.Equal(seen, []string{tc.want}) {
+			t.Errorf("seen %q, want %q", seen, tc.want)
+		}
+	}
+}
+
 // TestListenersHaveTheirOwn: policies of one listener are not asked at another,
 // whose limits of what may be done differ too (when.listener).
 func TestListenersHaveTheirOwn(t *testing.T) {
@@ -331,19 +382,25 @@ func TestProxyOfStrangers(t *testing.T) {
 }
 
 // FuzzAuth: whatever a client says in AUTH, the conversation goes on or ends as
-// it should, and nobody is let in.
+// it should, and nobody is let in who is no user.
 func FuzzAuth(f *testing.F) {
-	a, err := auth.New(auth.Options{})
+	path := filepath.Join(f.TempDir(), "users")
+	if err := os.WriteFile(path, []byte(users), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	a, err := auth.New(auth.Options{Files: []string{path}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	for _, s := range []string{"PLAIN AGFubmEAc2VjcmV0", "LOGIN\r\nYW5uYQ==\r\nc2VjcmV0", "PLAIN =", "PLAIN\r\n*", "LOGIN AA==\r\n\x00", "SCRAM-SHA-256 biwsbj1iZXJ0LHI9eA==\r\n=", "PLAIN\n\r\n"} {
 		f.Add(s)
 	}
+	done, cancel := context.WithCancel(f.Context())
+	cancel() // failures don't wait
 	f.Fuzz(func(t *testing.T, text string) {
 		r := newRig(t, Limits{})
 		r.server.auth, r.listener.Auth = a, auth.Mechanisms()
-		conn := &conn{server: r.server, peer: &gate.Conn{Listener: r.listener}, limits: r.server.limits.Load(), work: t.Context(), chain: hooks.NewChain(nil, hooks.Options{})}
+		conn := &conn{server: r.server, peer: &gate.Conn{Listener: r.listener}, limits: r.server.limits.Load(), work: done, chain: hooks.NewChain(nil, hooks.Options{})}
 		conn.s = &hooks.Session{ID: "x", Protocol: "smtp", Extended: true, TLS: &hooks.TLSFact{}, Relaying: true}
 		conn.whole.Session, conn.said, conn.out = conn.s, true, conn.outSmall[:0]
 		conn.nc = &deaf{text: "AUTH " + text + "\r\n"}
@@ -359,8 +416,8 @@ func FuzzAuth(f *testing.F) {
 				authenticate(conn, arg)
 			}
 		}
-		if conn.s.Authenticated {
-			t.Fatalf("%q lets somebody in", text)
+		if conn.s.Authenticated && conn.s.User != "anna" && conn.s.User != "bert" {
+			t.Fatalf("%q lets %q in", text, conn.s.User)
 		}
 	})
 }
