@@ -225,7 +225,7 @@ func TestTLSRequired(t *testing.T) {
 
 // implicit connects with TLS from the first byte.
 func (r *rig) implicit(show *tls.Certificate) *client {
-	c := r.dial2()
+	c := r.connect()
 	config := &tls.Config{InsecureSkipVerify: true}
 	if show != nil {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return show, nil }
@@ -264,7 +264,7 @@ func TestImplicitTLS(t *testing.T) {
 		t.Errorf("stages %v", order)
 	}
 
-	clear := r.dial2()
+	clear := r.connect()
 	go func() { _, _ = clear.nc.Write([]byte("EHLO in the clear\r\n")) }()
 	clear.listen()
 	for line := range clear.lines {
@@ -291,7 +291,7 @@ func TestImplicitTLSWaits(t *testing.T) {
 			return hooks.Decision{}
 		})
 	}, func(t *testing.T, r *rig) {
-		c := r.dial2()
+		c := r.connect()
 		start := time.Now()
 		c.listen()
 		for range c.lines {

@@ -376,8 +376,8 @@ func (s *story) told() []string {
 	return slices.Clone(s.verdicts)
 }
 
-// dial2 connects without reading anything.
-func (r *rig) dial2() *client {
+// connect connects without reading anything.
+func (r *rig) connect() *client {
 	near, far := net.Pipe()
 	r.conns <- placed{far, r.peer}
 	r.t.Cleanup(func() { _ = near.Close() })
