@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // splitAddress takes host:port apart; port is empty where none is written. IPv6 addresses stand in brackets.
@@ -173,7 +176,8 @@ func parseServer(s string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, n), err
 }
 
-// parseDomain accepts a domain name (RFC 5321 2.3.5; underscores too, since they are met) and returns it lower-case.
+// parseDomain accepts a domain name (RFC 5321 2.3.5; underscores too, since they are met) and returns it lower-case,
+// in the form in which domains are compared: with A-labels (RFC 5891 section 4).
 func parseDomain(s string) (string, error) {
 	bad := func(why string) (string, error) {
 		return "", fmt.Errorf(`%q is not a domain name: %s; write something like "mx.example.net"`, s, why)
@@ -181,13 +185,21 @@ func parseDomain(s string) (string, error) {
 	if _, err := netip.ParseAddr(s); err == nil {
 		return bad("it is an address")
 	}
+	name := s
+	if len(s) <= 253 && strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) {
+		ascii, err := idna.Lookup.ToASCII(s)
+		if err != nil || !utf8.ValidString(s) {
+			return bad("it has a letter that no domain has")
+		}
+		name = ascii
+	}
 	switch {
 	case s == "":
 		return bad("it is empty")
 	case len(s) > 253:
 		return bad("it is longer than 253 characters")
 	}
-	for label := range strings.SplitSeq(s, ".") {
+	for label := range strings.SplitSeq(name, ".") {
 		switch {
 		case label == "":
 			return bad("a part between dots is empty")
@@ -199,23 +211,26 @@ func parseDomain(s string) (string, error) {
 		for _, r := range label {
 			switch {
 			case r >= 0x80:
-				return bad("write other than ASCII letters in the xn-- form")
+				return bad("it has a letter that no domain has")
 			case r != '-' && r != '_' && !('0' <= r && r <= '9' || 'a' <= r|0x20 && r|0x20 <= 'z'):
 				return bad(fmt.Sprintf("it holds %q", r))
 			}
 		}
 	}
-	return strings.ToLower(s), nil
+	return strings.ToLower(name), nil
 }
 
-// domain is a domain name as written; empty is legal.
+// domain is a domain name as written, but with A-labels; empty is legal.
 func domain() kind[string] {
 	return scalar("domain", `"mx.example.net"`, func(s string) (string, error) {
 		if s == "" {
 			return "", nil
 		}
-		_, err := parseDomain(s)
-		return s, err
+		name, err := parseDomain(s)
+		if strings.EqualFold(name, s) {
+			name = s
+		}
+		return name, err
 	})
 }
 

@@ -1,6 +1,8 @@
 package intake
 
 import (
+	"unicode/utf8"
+
 	"golang.org/x/net/idna"
 
 	"github.com/postern-mta/postern/core/message"
@@ -24,7 +26,8 @@ func canonicalDomain(domain string) (string, error) {
 	if isASCII(domain) {
 		return domain, nil
 	}
-	if len(domain) > message.MaxDomain { // the conversion takes more than linear time
+	// The conversion takes more than linear time, and a stray byte for U+FFFD.
+	if len(domain) > message.MaxDomain || !utf8.ValidString(domain) {
 		return "", message.ErrBadDomain
 	}
 	ascii, err := idna.Lookup.ToASCII(domain)

@@ -25,7 +25,7 @@ func TestCanonical(t *testing.T) {
 		t.Errorf("a label of 80 octets, whose A-label is shorter: %q, %v", got.Domain, err)
 	}
 	for _, in := range []string{
-		"a＠b.example", "ü\u200d.example", "ü..example", "-ü.example", "ü/.example", "⒈com.ü", "ü_x.example", "ü%.example", "［192.0.2.1］", strings.Repeat("ü", 70) + ".example", strings.Repeat("ü.", 126) + "x", "א1ü.example", "\u2024ü.example", "ü\u0378.example",
+		"a＠b.example", "\xff.example", "a\ufffd.example", "ü\u200d.example", "ü..example", "-ü.example", "ü/.example", "⒈com.ü", "ü_x.example", "ü%.example", "［192.0.2.1］", strings.Repeat("ü", 70) + ".example", strings.Repeat("ü.", 126) + "x", "א1ü.example", "\u2024ü.example", "ü\u0378.example",
 	} {
 		if got, err := Canonical(message.Address{Local: "a", Domain: in}); !errors.Is(err, message.ErrBadDomain) {
 			t.Errorf("%q became %q, %v", in, got.Domain, err)

@@ -32,7 +32,12 @@ func mailFrom(c *conn, arg string) {
 		c.refuse(hooks.Mail, *bad)
 		return
 	}
-	if bad := c.senderRefused(a); bad != nil {
+	compared, err := intake.Canonical(a)
+	if err != nil {
+		c.refuse(hooks.Mail, *pathFault(err, errMailSyntax, 7))
+		return
+	}
+	if bad := c.senderRefused(compared); bad != nil {
 		c.refuse(hooks.Mail, *bad)
 		return
 	}
@@ -47,9 +52,10 @@ func mailFrom(c *conn, arg string) {
 		return
 	}
 	tx.Params, tx.Given = params, a
+	tx.Sender = compared
 	utf8 := tx.Said("SMTPUTF8")
-	if tx.Sender, bad = canonical(a, utf8, errMailSyntax, 7); bad != nil {
-		c.refuse(hooks.Mail, *bad)
+	if !utf8 && !a.IsASCII() {
+		c.refuse(hooks.Mail, errNotASCII)
 		return
 	}
 	c.tx, c.utf8, c.prdr = tx, utf8, tx.Said("PRDR")
@@ -75,22 +81,6 @@ func senderFault(a message.Address, err error) *message.Reply {
 		return &errSenderDomain
 	}
 	return nil
-}
-
-// canonical brings an address to the form in which domains are compared; UTF-8
-// is for those who said SMTPUTF8 (RFC 6531 section 3.7.1).
-func canonical(a message.Address, utf8 bool, usage message.Reply, detail int) (message.Address, *message.Reply) {
-	if a.IsASCII() {
-		return a, nil
-	}
-	if !utf8 {
-		return a, &errNotASCII
-	}
-	a, err := intake.Canonical(a)
-	if err != nil {
-		return a, pathFault(err, usage, detail)
-	}
-	return a, nil
 }
 
 // pathFault is the reply to a path that can't be read: usage where there is
@@ -123,7 +113,7 @@ func rcptTo(c *conn, arg string) {
 	r := &hooks.Recipient{Given: a}
 	var bad *message.Reply
 	if r.Params, bad = c.readParams("RCPT", rest, c.tx); bad == nil {
-		r.Address, bad = canonical(a, c.utf8, errRcptSyntax, 3)
+		bad = c.recipientForm(r)
 	}
 	if bad != nil {
 		c.refuse(hooks.Rcpt, *bad)
@@ -150,6 +140,19 @@ func recipientFault(a message.Address, err error) *message.Reply {
 		return pathFault(err, errRcptSyntax, 3)
 	case a.IsNull():
 		return &errNullRcpt
+	}
+	return nil
+}
+
+// recipientForm brings a recipient's domain to the form in which domains are
+// compared. UTF-8 is for those who said SMTPUTF8 (RFC 6531 section 3.7.1).
+func (c *conn) recipientForm(r *hooks.Recipient) *message.Reply {
+	if !c.utf8 && !r.Given.IsASCII() {
+		return &errNotASCII
+	}
+	var err error
+	if r.Address, err = intake.Canonical(r.Given); err != nil {
+		return pathFault(err, errRcptSyntax, 3)
 	}
 	return nil
 }
