@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
@@ -35,6 +36,10 @@ type Session struct {
 	Marks                    // carried into each transaction
 	Totals Totals            // for disconnect
 
+	// Forwarded is what a trusted client says of the one that stands behind it, for
+	// the next transaction's log and story alone; nil where it says nothing.
+	Forwarded *Forwarded
+
 	// Reverse finds the client's confirmed name (RFC 8601 section 2.7.3), "" where
 	// it has none. It may wait for the DNS; nil where there is nothing to ask.
 	Reverse func(context.Context) string
@@ -49,6 +54,29 @@ func (s *Session) Host(ctx context.Context) string {
 		return ""
 	}
 	return s.Reverse(ctx)
+}
+
+// Forwarded is the attributes of Postfix's XFORWARD command; "" is one that was
+// not given or is not available. Nothing is decided by them.
+type Forwarded struct{ Name, Addr, Port, Proto, Helo, Ident, Source string }
+
+// String is the attributes that are there as words in the order of the fields:
+// "name=… addr=…".
+func (f *Forwarded) String() string {
+	if f == nil {
+		return ""
+	}
+	var b strings.Builder
+	for _, one := range [...][2]string{{"name", f.Name}, {"addr", f.Addr}, {"port", f.Port}, {"proto", f.Proto}, {"helo", f.Helo}, {"ident", f.Ident}, {"source", f.Source}} {
+		if one[1] == "" {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(one[0] + "=" + one[1])
+	}
+	return b.String()
 }
 
 // TLSFact is what a handshake agreed on.
@@ -101,6 +129,11 @@ func (m *Marks) Tagged(tag string) bool { return slices.Contains(m.Tags, tag) }
 // Param is one ESMTP parameter of MAIL or RCPT. Key is upper-case.
 type Param struct{ Key, Value string }
 
+// Said tells whether a MAIL parameter was given.
+func (tx *Transaction) Said(key string) bool {
+	return slices.ContainsFunc(tx.Params, func(p Param) bool { return p.Key == key })
+}
+
 // Recipient is one recipient of a transaction.
 type Recipient struct {
 	Address message.Address
@@ -137,7 +170,8 @@ type Transaction struct {
 	ID      string // the message's id from MAIL on
 
 	Sender     message.Address
-	Params     []Param // of MAIL
+	Given      message.Address // the sender as the client gave it: its domain may have U-labels, Sender's has A-labels
+	Params     []Param         // of MAIL
 	Recipients []*Recipient
 	Current    *Recipient // the one in question at rcpt, route, and outcome stages
 	Size       int64      // of the message as received; before it: what SIZE= said

@@ -22,7 +22,9 @@ func check(l *loader, c *Config) {
 	add := func(p ...Problem) { l.problems = append(l.problems, p...) }
 	add(checkServer(c)...)
 	add(checkListen(c)...)
+	add(checkWays(c)...)
 	add(checkTLS(c)...)
+	add(checkAuth(c)...)
 	add(checkRoutes(c)...)
 	add(checkServed(c)...)
 	add(checkDelivery(c)...)
@@ -79,6 +81,58 @@ func checkListen(c *Config) (found Problems) {
 		}
 		if err := readable(l.Rules); err != nil {
 			found = append(found, l.Problem("rules", fmt.Sprintf("%s can't be read: %v; write the path of a file of connection rules", l.Rules, bare(err))))
+		}
+	}
+	return found
+}
+
+// checkWays finds listeners that can't be used as they are meant.
+func checkWays(c *Config) (found Problems) {
+	for i := range c.Listen {
+		l := &c.Listen[i]
+		warn := func(key, text string) {
+			p := l.Problem(key, text)
+			p.Warning = true
+			found = append(found, p)
+		}
+		_, port, _ := net.SplitHostPort(l.Address)
+		logIn := len(c.Auth) > 0 && len(l.Auth) > 0 && l.TLS != "off"
+		switch {
+		case l.Protocol == "lmtp" && port == "25":
+			warn("protocol", "LMTP is not for port 25 (RFC 2033); write another port, or a unix socket")
+		case l.Protocol == "submission" && !logIn && len(l.RelayFrom) == 0 && l.Rules == "":
+			warn("protocol", "nobody may send there; write an [[auth]] and a tls other than \"off\", or relay_from")
+		}
+		if l.node.child("socket_mode") != nil && !strings.HasPrefix(l.Address, "unix:") && l.Address != "" {
+			found = append(found, l.Problem("socket_mode", "is for unix sockets alone; leave it out"))
+		}
+		if file := l.SenderCheck.File; file != "" {
+			if err := readable(file); err != nil {
+				found = append(found, l.Problem("sender_check", fmt.Sprintf("%s can't be read: %v; write the path of a file of senders", file, bare(err))))
+			}
+		}
+	}
+	return found
+}
+
+// checkAuth looks at the password files.
+func checkAuth(c *Config) (found Problems) {
+	for i := range c.Auth {
+		a := &c.Auth[i]
+		if a.Path == "" {
+			if a.node.child("path") != nil {
+				found = append(found, a.Problem("path", `is empty; write the path of a password file`))
+			}
+			continue
+		}
+		if err := readable(a.Path); err != nil {
+			found = append(found, a.Problem("path", fmt.Sprintf("%s can't be read: %v; write the path of a password file", a.Path, bare(err))))
+			continue
+		}
+		if st, err := os.Stat(a.Path); err == nil && st.Mode().Perm()&0o004 != 0 {
+			p := a.Problem("path", fmt.Sprintf("%s can be read by everyone on this machine; chmod o-r it", a.Path))
+			p.Warning = true
+			found = append(found, p)
 		}
 	}
 	return found
@@ -144,7 +198,22 @@ func checkTLS(c *Config) (found Problems) {
 			found = append(found, c.Problem("tls.ca["+strconv.Itoa(i)+"]", fmt.Sprintf("%s can't be read: %v; write the path of a PEM file", file, bare(err))))
 		}
 	}
-	return found
+	return append(found, checkClientCA(c)...)
+}
+
+// checkClientCA reads the authorities of client certificates.
+func checkClientCA(c *Config) Problems {
+	if c.TLS.ClientCA == "" {
+		return nil
+	}
+	text, err := readPEM(c.TLS.ClientCA)
+	if err != nil {
+		return Problems{c.Problem("tls.client_ca", fmt.Sprintf("%s can't be read: %v; write the path of a PEM file", c.TLS.ClientCA, bare(err)))}
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(text) {
+		return Problems{c.Problem("tls.client_ca", fmt.Sprintf("%s holds no certificate in PEM; write the path of a file that does", c.TLS.ClientCA))}
+	}
+	return nil
 }
 
 // readPEM reads a file of the size that certificates have.

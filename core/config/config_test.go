@@ -100,6 +100,7 @@ func TestGatewayAsDocumented(t *testing.T) {
 	if want := (Listen{
 		Name: "mx", Address: "127.0.0.1:2525", Protocol: "smtp", TLS: "starttls", ProxyFrom: []netip.Prefix{},
 		XclientFrom: loopback, RelayFrom: loopback, Rules: at("rules.tcp"),
+		SocketMode: 0o660, Auth: []string{"PLAIN", "LOGIN", "SCRAM-SHA-256"},
 	}); !reflect.DeepEqual(l, want) || len(c.Listen) != 1 {
 		t.Errorf("listen = %+v, want %+v", l, want)
 	}
@@ -109,7 +110,7 @@ func TestGatewayAsDocumented(t *testing.T) {
 	}); c.Limits != want {
 		t.Errorf("limits = %+v, want %+v", c.Limits, want)
 	}
-	if want := (TLS{[]string{at("cert.pem")}, []string{at("key.pem")}, []string{}}); !reflect.DeepEqual(c.TLS, want) {
+	if want := (TLS{Certificate: []string{at("cert.pem")}, Key: []string{at("key.pem")}, CA: []string{}}); !reflect.DeepEqual(c.TLS, want) {
 		t.Errorf("tls = %+v, want %+v", c.TLS, want)
 	}
 	if want := (DNS{[]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5353")}, 5 * time.Second}); !reflect.DeepEqual(c.DNS, want) {
@@ -262,7 +263,7 @@ func TestThreeErrorsAtOnce(t *testing.T) {
 	dir := write(t, files)
 	c, problems := Load("postern.toml", Options{})
 	want := []string{
-		`postern.toml:10: listen.protocol: "uucp" is unknown; write "smtp"`,
+		`postern.toml:10: listen.protocol: "uucp" is unknown; write "smtp" or "submission" or "lmtp"`,
 		`postern.toml:18: limits.message_size: "x" is not a size; write something like "50MiB", "4KiB" or a number of bytes`,
 		`postern.toml:23: limits.hopps: unknown key; did you mean "hops"?`,
 	}

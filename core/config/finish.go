@@ -25,6 +25,11 @@ func finish(l *loader, c *Config) {
 		c.Listen = []Listen{d}
 	}
 	nameListeners(c.Listen)
+	for i := range c.Listen {
+		if in := &c.Listen[i]; in.Auth == nil && in.Protocol != "lmtp" {
+			in.Auth = []string{"PLAIN", "LOGIN", "SCRAM-SHA-256"}
+		}
+	}
 	for i := range c.Policies {
 		p := &c.Policies[i]
 		if strings.Contains(p.Use, "/") {

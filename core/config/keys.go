@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -16,6 +17,7 @@ func schema() section[Config] {
 		{"listen", tables(listenKeys(), func(c *Config) *[]Listen { return &c.Listen }), nil, ""},
 		{"limits", table(limitsKeys(), func(c *Config) *Limits { return &c.Limits }), nil, ""},
 		{"tls", table(tlsKeys(), func(c *Config) *TLS { return &c.TLS }), nil, ""},
+		{"auth", tables(authKeys(), func(c *Config) *[]Auth { return &c.Auth }), nil, ""},
 		{"dns", table(dnsKeys(), func(c *Config) *DNS { return &c.DNS }), nil, ""},
 		{"domain", tables(domainKeys(), func(c *Config) *[]Domain { return &c.Domains }), nil, ""},
 		{"route", tables(routeKeys(), func(c *Config) *[]Route { return &c.Routes }), nil, ""},
@@ -28,7 +30,6 @@ func schema() section[Config] {
 		{"recorder", table(recorderKeys(), func(c *Config) *Recorder { return &c.Recorder }), nil, ""},
 		{"log", table(logKeys(), func(c *Config) *Log { return &c.Log }), nil, ""},
 		{"console", table(consoleKeys(), func(c *Config) *Console { return &c.Console }), nil, ""},
-		{"auth", later[Config](), nil, "Back-ends that know users and passwords."},
 		{"lookup", later[Config](), nil, "Named maps from files, databases and services."},
 		{"dkim", later[Config](), nil, "Keys that outgoing mail is signed with."},
 		{"arc", later[Config](), nil, "Sealing of forwarded mail."},
@@ -58,10 +59,13 @@ func listenKeys() section[Listen] {
 		begin: func(l *Listen, v value) { l.Pos = v.pos("listen") },
 		rows: []row[Listen]{
 			{"name", to(word("mx"), func(l *Listen) *string { return &l.Name }), computed("the address"), "what `when.listener`, conn.listener and the log call it; no two are the same"},
-			{"address", to(listenAddress(), func(l *Listen) *string { return &l.Address }), required(`"127.0.0.1:2525"`), "address and port; port 0: the system chooses"},
-			{"protocol", to(enum(options{[]string{"smtp"}, []string{"submission", "lmtp", "qmqp", "qmtp", "milter", "policy-service", "mta-hooks"}}), func(l *Listen) *string { return &l.Protocol }), "smtp", "what is spoken there"},
-			{"tls", to(enum(options{[]string{"off", "starttls"}, []string{"required", "implicit"}}), func(l *Listen) *string { return &l.TLS }), "starttls", "whether STARTTLS is offered"},
-			{"proxy_from", to(prefixesLater(), func(l *Listen) *[]netip.Prefix { return &l.ProxyFrom }), []any{}, "clients that may send a PROXY header; in this version none"},
+			{"address", to(listenAddress(), func(l *Listen) *string { return &l.Address }), required(`"127.0.0.1:2525"`), "address and port (port 0: the system chooses), `unix:/path`, or `systemd:NAME`: a socket of that FileDescriptorName=. Who comes by a unix socket counts as 127.0.0.1"},
+			{"socket_mode", to(socketMode(), func(l *Listen) *fs.FileMode { return &l.SocketMode }), "0660", "of a unix socket: who may connect, as for chmod"},
+			{"protocol", to(enum(options{[]string{"smtp", "submission", "lmtp"}, []string{"qmqp", "qmtp", "milter", "policy-service", "mta-hooks"}}), func(l *Listen) *string { return &l.Protocol }), "smtp", "what is spoken there; `submission`: mail is taken from relaying and authenticated clients only, and gets the Date and Message-ID it lacks"},
+			{"tls", to(enum(options{now: []string{"off", "starttls", "required", "implicit"}}), func(l *Listen) *string { return &l.TLS }), "starttls", "whether STARTTLS is offered; `required`: and nothing is taken without; `implicit`: the connection begins with TLS"},
+			{"auth", to(listOf(enum(options{now: []string{"PLAIN", "LOGIN", "SCRAM-SHA-256"}}), `"PLAIN"`), func(l *Listen) *[]string { return &l.Auth }), computed("all, but none in `lmtp`"), "mechanisms of AUTH that are offered over TLS, where there is an [[auth]]; SCRAM-SHA-256 only where a user has an entry for it"},
+			{"sender_check", to(senderCheck(), func(l *Listen) *SenderCheck { return &l.SenderCheck }), "off", "what an authenticated client may send as: anything; `user`: the address that its name is, or its name at a domain of ours; `@file.txt`: what stands behind its name in a file of lines like `user a@example.net @example.org`"},
+			{"proxy_from", to(prefixes(), func(l *Listen) *[]netip.Prefix { return &l.ProxyFrom }), []any{}, "proxies, which must send a PROXY header (version 1 or 2) before all else; everything is about the client that it names"},
 			{"xclient_from", to(prefixes(), func(l *Listen) *[]netip.Prefix { return &l.XclientFrom }), []any{}, "clients that may use XCLIENT and XFORWARD"},
 			{"relay_from", to(prefixes(), func(l *Listen) *[]netip.Prefix { return &l.RelayFrom }), []any{}, "clients that may send anywhere; they are exempt from `connections_per_client`"},
 			{"rules", to(path(), func(l *Listen) *string { return &l.Rules }), "", "file of connection rules in the tcprules language; empty: none"},
@@ -96,6 +100,18 @@ func tlsKeys() section[TLS] {
 			{"certificate", to(files, func(t *TLS) *[]string { return &t.Certificate }), []any{}, "PEM files, each with its chain; empty: a self-signed one is made for the host name"},
 			{"key", to(files, func(t *TLS) *[]string { return &t.Key }), []any{}, "PEM files of the private keys"},
 			{"ca", to(listOf(path(), `"ca.pem"`), func(t *TLS) *[]string { return &t.CA }), []any{}, "PEM files of the authorities that may have signed the certificates of next hops (`tls = \"verify\"`); empty: the system's"},
+			{"client_ca", to(path(), func(t *TLS) *string { return &t.ClientCA }), "", "PEM file of authorities: clients are asked for a certificate, and one that these vouch for is known to policies; empty: none is asked for"},
+		},
+	}
+}
+
+func authKeys() section[Auth] {
+	return section[Auth]{
+		name: "auth", list: true, doc: "Who knows the users that may log in by AUTH. The first entry that has a user decides. AUTH is never offered in the clear.",
+		begin: func(a *Auth, v value) { a.Pos = v.pos("auth") },
+		rows: []row[Auth]{
+			{"use", to(enum(options{[]string{"file"}, []string{"dovecot", "ldap"}}), func(a *Auth) *string { return &a.Use }), required(`"file"`), "`file`: a password file"},
+			{"path", to(path(), func(a *Auth) *string { return &a.Path }), required(`"users.txt"`), "lines of `user:hash`: bcrypt (`$2y$…`), argon2id (`$argon2id$…`), or `$scram-sha-256$ITERATIONS$SALT$STOREDKEY$SERVERKEY` (RFC 5803's form too), which all mechanisms can use; read again when it changes"},
 		},
 	}
 }
@@ -135,18 +151,18 @@ func routeKeys() section[Route] {
 			{"next_hop", to(nextHop(), func(r *Route) *NextHop { return &r.NextHop }), required(`"smtp://192.0.2.1:25"`), "`smtp://HOST:PORT`, `smtps://HOST:PORT` (TLS from the first byte), `lmtp://HOST:PORT` or `lmtp:///PATH` (a unix socket), `mx` (the domain's mail exchangers), `local` (a Maildir below `data_dir`) or `discard`; ports that are not written are 25, 465 and 24"},
 			{"mode", to(enum(options{[]string{"queue"}, []string{"proxy"}}), func(r *Route) *string { return &r.Mode }), "queue", "accepted mail is kept and sent on from the queue"},
 			{"tls", to(enum(options{[]string{"none", "may", "encrypt", "verify"}, []string{"dane"}}), func(r *Route) *string { return &r.TLS }), "may", "`may`: TLS where the next hop offers it and it works; `encrypt`: mail waits where it doesn't; `verify`: also where the certificate is not by a known authority for the next hop's name (for `mx`: the mail exchanger's)"},
-			{"auth", table(authKeys(), func(r *Route) *Auth { return &r.Auth }), nil, ""},
+			{"auth", table(loginKeys(), func(r *Route) *Login { return &r.Auth }), nil, ""},
 			{"source", to(scalar("address", `"192.0.2.1"`, parseSource), func(r *Route) *netip.Addr { return &r.Source }), computed("the system chooses"), "address of this machine to connect from; next hops of the other address family are left out"},
 		},
 	}
 }
 
-func authKeys() section[Auth] {
-	return section[Auth]{
+func loginKeys() section[Login] {
+	return section[Login]{
 		name: "route.auth", doc: "How to authenticate to the next hop of a route: `auth = { user = \"me\", password_file = \"password\" }`, by SCRAM-SHA-256, PLAIN or LOGIN, whichever it offers first in this order. It is never done without TLS: `may` counts as `encrypt`.",
-		rows: []row[Auth]{
-			{"user", to(scalar("user", `"me"`, parseUser), func(a *Auth) *string { return &a.User }), required(`"me"`), "the name to log in with"},
-			{"password_file", to(path(), func(a *Auth) *string { return &a.PasswordFile }), required(`"password"`), "file whose first line is the password; read for each connection, by the account that `user` in [server] names"},
+		rows: []row[Login]{
+			{"user", to(scalar("user", `"me"`, parseUser), func(a *Login) *string { return &a.User }), required(`"me"`), "the name to log in with"},
+			{"password_file", to(path(), func(a *Login) *string { return &a.PasswordFile }), required(`"password"`), "file whose first line is the password; read for each connection, by the account that `user` in [server] names"},
 		},
 	}
 }

@@ -282,19 +282,6 @@ func somePrefixes() kind[[]netip.Prefix] {
 	return some(scalar("CIDR", `"127.0.0.0/8"`, ParsePrefix), `"127.0.0.0/8"`)
 }
 
-// prefixesLater is a list of CIDRs that must be empty in this version.
-func prefixesLater() kind[[]netip.Prefix] {
-	list := prefixes()
-	return reader(list.typ, func(v value) ([]netip.Prefix, bool) {
-		got, ok := list.read(v)
-		if len(got) > 0 {
-			v.fail("is not available in this version; write []")
-			return nil, false
-		}
-		return got, ok
-	}).planned("any but `[]`")
-}
-
 // destinations is a list of what [[delivery.rule]] names destinations by.
 func destinations() kind[[]string] {
 	return some(scalar("destination", `"example.net"`, parseDestination), `"example.net"`)

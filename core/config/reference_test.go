@@ -18,7 +18,7 @@ func TestEveryKeyIsDocumentedAndItsDefaultReads(t *testing.T) {
 			t.Errorf("%s: incomplete: %+v", name, k)
 		}
 	}
-	for _, name := range []string{"server.hostname", "listen.address", "delivery.rule.rate", "policy.when.client_not", "score.reject", "console.address", "auth"} {
+	for _, name := range []string{"server.hostname", "listen.address", "delivery.rule.rate", "policy.when.client_not", "score.reject", "console.address", "auth.path", "lookup"} {
 		if !seen[name] {
 			t.Errorf("%s is missing", name)
 		}
@@ -28,6 +28,7 @@ func TestEveryKeyIsDocumentedAndItsDefaultReads(t *testing.T) {
 	listenKeys().setDefaults(l, &Listen{})
 	domainKeys().setDefaults(l, &Domain{})
 	routeKeys().setDefaults(l, &Route{})
+	authKeys().setDefaults(l, &Auth{})
 	ruleKeys().setDefaults(l, &DeliveryRule{})
 	policyKeys().setDefaults(l, &Policy{})
 	if len(l.problems) > 0 {
@@ -59,7 +60,7 @@ func TestReferenceWritesWhatLoadReads(t *testing.T) {
 		}
 		file.WriteString(k.Key + " = " + strings.Trim(k.Default, "`") + "\n")
 	}
-	for _, row := range []string{"| `listen.protocol` | `submission`, `lmtp`, `qmqp`", "| `route.next_hop` | `qmqp://…`, `pipe:…`", "| `store.engine` | `postgres://…`", "| `auth` | all |"} {
+	for _, row := range []string{"| `listen.protocol` | `qmqp`, `qmtp`", "| `route.next_hop` | `qmqp://…`, `pipe:…`", "| `store.engine` | `postgres://…`", "| `lookup` | all |"} {
 		if !strings.Contains(b.String(), row) {
 			t.Errorf("no row %s", row)
 		}

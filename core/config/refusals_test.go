@@ -17,7 +17,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		// Names.
 		{"unknown section", "[limitz]\n", []string{`postern.toml:1: limitz: unknown section; did you mean "limits"?`}},
-		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, dns, domain, route, queue, delivery, policy, score, store, quarantine, recorder, log, console`}},
+		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, auth, dns, domain, route, queue, delivery, policy, score, store, quarantine, recorder, log, console`}},
 		{"key without its section", "message_size = 1\n", []string{`postern.toml:1: message_size: unknown section; "message_size" belongs to [limits]`}},
 		{"key in the wrong section", "[queue]\nhops = 1\n", []string{`postern.toml:2: queue.hops: unknown key; "hops" belongs to [limits]`}},
 		{"far key", "[store]\nzebra = 1\n", []string{`postern.toml:2: store.zebra: unknown key; [store] has engine`}},
@@ -62,13 +62,32 @@ func TestRefusals(t *testing.T) {
 		{"missing address", "[[listen]]\nname = \"x\"\n", []string{`postern.toml:1: listen.address: missing; write address = "127.0.0.1:2525"`}},
 		{"address without port", "[[listen]]\naddress = \"127.0.0.1\"\n", []string{`postern.toml:2: listen.address: "127.0.0.1" has no port; write something like "127.0.0.1:2525"`}},
 		{"named port", "[[listen]]\naddress = \"127.0.0.1:smtp\"\n", []string{`postern.toml:2: listen.address: port "smtp" is not a number from 0 to 65535; write the number`}},
-		{"protocol", domainless + "protocol = \"uucp\"\n", []string{`postern.toml:3: listen.protocol: "uucp" is unknown; write "smtp"`}},
+		{"protocol", domainless + "protocol = \"uucp\"\n", []string{`postern.toml:3: listen.protocol: "uucp" is unknown; write "smtp" or "submission" or "lmtp"`}},
 		{"names twice", domainless + "name = \"a\"\n" + domainless + "name = \"a\"\n", []string{`postern.toml:6: listen.name: "a" is the name of the entry at postern.toml:1 already; write another`}},
 		{"addresses twice", "[[listen]]\naddress = \"127.0.0.1:25\"\n[[listen]]\naddress = \"[::ffff:127.0.0.1]:25\"\nname = \"b\"\n", []string{`postern.toml:4: listen.address: [::ffff:127.0.0.1]:25 is taken by the entry at postern.toml:1 already; write another address or port`}},
 		{"the console's address", "[[listen]]\naddress = \"127.0.0.1:2580\"\n", []string{`postern.toml:2: listen.address: 127.0.0.1:2580 is taken by the console already; write another address or port`}},
 		{"port 0 twice", domainless + domainless, nil},
 		{"rules", domainless + "rules = \"none.tcp\"\n", []string{`postern.toml:3: listen.rules: DIR/none.tcp can't be read: no such file or directory; write the path of a file of connection rules`}},
 		{"rules that are a folder", domainless + "rules = \".\"\n", []string{`postern.toml:3: listen.rules: DIR can't be read: not a regular file; write the path of a file of connection rules`}},
+
+		{"unix socket's path", "[[listen]]\naddress = \"unix:\"\n", []string{`postern.toml:2: listen.address: "unix:" names no file; write something like "unix:/run/postern/smtp.sock"`}},
+		{"unix socket's path too long", "[[listen]]\naddress = \"unix:/" + strings.Repeat("x", 107) + "\"\n", []string{"postern.toml:2: listen.address: /" + strings.Repeat("x", 107) + " is 108 bytes long, and a socket's path may have 107; write a shorter one"}},
+		{"unix sockets twice", "[[listen]]\naddress = \"unix:a\"\n[[listen]]\naddress = \"unix:./a\"\n", []string{`postern.toml:4: listen.address: unix:DIR/a is taken by the entry at postern.toml:1 already; write another address or port`}},
+		{"systemd's socket", "[[listen]]\naddress = \"systemd:a b\"\n", []string{`postern.toml:2: listen.address: "systemd:a b" names no socket; write the FileDescriptorName= of a .socket unit, such as "systemd:smtp"`}},
+		{"mode of a port", domainless + "socket_mode = \"0666\"\n", []string{`postern.toml:3: listen.socket_mode: is for unix sockets alone; leave it out`}},
+		{"mode", "[[listen]]\naddress = \"unix:a\"\nsocket_mode = \"0999\"\n", []string{`postern.toml:3: listen.socket_mode: "0999" is no mode that lets its owner write; write one such as "0660" or "0666"`}},
+		{"mechanism", domainless + "auth = [\"plain\"]\n", []string{`postern.toml:3: listen.auth[0]: "plain" is unknown; did you mean "PLAIN"? It takes "PLAIN" or "LOGIN" or "SCRAM-SHA-256"`}},
+		{"sender check", domainless + "sender_check = \"usr\"\n", []string{`postern.toml:3: listen.sender_check: "usr" is unknown; did you mean "user"? It takes "off", "user" or "@file.txt"`}},
+		{"sender check by nothing", domainless + "sender_check = \"@none.txt\"\n", []string{`postern.toml:3: listen.sender_check: DIR/none.txt can't be read: no such file or directory; write the path of a file of senders`}},
+		{"submission for nobody", domainless + "protocol = \"submission\"\n", []string{`postern.toml:3: warning: listen.protocol: nobody may send there; write an [[auth]] and a tls other than "off", or relay_from`}},
+		{"LMTP for all the world", "[[listen]]\naddress = \"127.0.0.1:25\"\nprotocol = \"lmtp\"\n", []string{`postern.toml:3: warning: listen.protocol: LMTP is not for port 25 (RFC 2033); write another port, or a unix socket`}},
+
+		// Logins.
+		{"password file", "[[auth]]\nuse = \"file\"\npath = \"none.txt\"\n", []string{`postern.toml:3: auth.path: DIR/none.txt can't be read: no such file or directory; write the path of a password file`}},
+		{"password file for all to read", "[[auth]]\nuse = \"file\"\npath = \"good.key\"\n", []string{`postern.toml:3: warning: auth.path: DIR/good.key can be read by everyone on this machine; chmod o-r it`}},
+		{"password file without a name", "[[auth]]\nuse = \"file\"\npath = \"\"\n", []string{`postern.toml:3: auth.path: is empty; write the path of a password file`}},
+		{"back-end without a password file", "[[auth]]\nuse = \"file\"\n", []string{`postern.toml:1: auth.path: missing; write path = "users.txt"`}},
+		{"back-end", "[[auth]]\nuse = \"fiel\"\npath = \"\"\n", []string{`postern.toml:2: auth.use: "fiel" is unknown; did you mean "file"? It takes "file"`, `postern.toml:3: auth.path: is empty; write the path of a password file`}},
 
 		// Server.
 		{"account", "[server]\nuser = \"no-such-account\"\n", []string{`postern.toml:2: server.user: there is no account "no-such-account" on this machine; write one that is, or "" to stay`}},
@@ -84,6 +103,9 @@ func TestRefusals(t *testing.T) {
 		{"missing", "[tls]\ncertificate = [\n \"good.pem\",\n \"none.pem\",\n]\nkey = [\"good.key\", \"good.key\"]\n", []string{"postern.toml:4: tls.certificate[1]: DIR/none.pem can't be read: no such file or directory; write the path of a PEM file"}},
 		{"no pair", "[tls]\ncertificate = [\"good.pem\"]\nkey = [\"other.key\"]\n", []string{"postern.toml:3: tls.key[0]: DIR/good.pem and DIR/other.key are no pair: private key does not match public key; write a certificate and the key that belongs to it"}},
 		{"expired", "[tls]\ncertificate = [\"other.pem\"]\nkey = [\"other.key\"]\n", []string{"postern.toml:2: warning: tls.certificate[0]: DIR/other.pem expired on 2001-09-09; renew it"}},
+
+		{"authorities", "[tls]\nclient_ca = \"none.pem\"\n", []string{"postern.toml:2: tls.client_ca: DIR/none.pem can't be read: no such file or directory; write the path of a PEM file"}},
+		{"no authorities", "[tls]\nclient_ca = \"good.key\"\n", []string{"postern.toml:2: tls.client_ca: DIR/good.key holds no certificate in PEM; write the path of a file that does"}},
 
 		// DNS.
 		{"server", "[dns]\nservers = [\"ns.example\"]\n", []string{`postern.toml:2: dns.servers[0]: "ns.example" is not an IP address with or without a port; write something like "127.0.0.1:53"`}},
@@ -177,18 +199,11 @@ func TestLaterFeaturesAnswer(t *testing.T) {
 	for _, tc := range []struct {
 		before, line, key, value string
 	}{
-		{listen, `protocol = "submission"`, "listen.protocol", `"submission" `},
-		{listen, `protocol = "lmtp"`, "listen.protocol", `"lmtp" `},
 		{listen, `protocol = "qmqp"`, "listen.protocol", `"qmqp" `},
 		{listen, `protocol = "qmtp"`, "listen.protocol", `"qmtp" `},
 		{listen, `protocol = "milter"`, "listen.protocol", `"milter" `},
 		{listen, `protocol = "policy-service"`, "listen.protocol", `"policy-service" `},
 		{listen, `protocol = "mta-hooks"`, "listen.protocol", `"mta-hooks" `},
-		{listen, `tls = "required"`, "listen.tls", `"required" `},
-		{listen, `tls = "implicit"`, "listen.tls", `"implicit" `},
-		{listen, `proxy_from = ["127.0.0.1"]`, "listen.proxy_from", ""},
-		{"[[listen]]\n", `address = "unix:/run/x"`, "listen.address", `"unix:/run/x" `},
-		{"[[listen]]\n", `address = "systemd:smtp"`, "listen.address", `"systemd:smtp" `},
 		{"[console]\n", `address = "unix:/run/x"`, "console.address", `"unix:/run/x" `},
 		{"[server]\n", `mixed_recipients = "split"`, "server.mixed_recipients", `"split" `},
 		{"[server]\n", `mixed_recipients = "quarantine"`, "server.mixed_recipients", `"quarantine" `},
@@ -208,7 +223,8 @@ func TestLaterFeaturesAnswer(t *testing.T) {
 		{"[[policy]]\n", `use = "https://hooks.example/"`, "policy.use", `a service ("https://hooks.example/") `},
 		{"[score]\n", `rule = [{ when = "x", points = 3 }]`, "score.rule", ""},
 		{"[score]\ntag = 1\n", `[[score.rule]]`, "score.rule", ""},
-		{"", `[[auth]]`, "auth", ""},
+		{"[[auth]]\npath = \"postern.toml\"\n", `use = "ldap"`, "auth.use", `"ldap" `},
+		{"[[auth]]\npath = \"postern.toml\"\n", `use = "dovecot"`, "auth.use", `"dovecot" `},
 		{"", `[[lookup]]`, "lookup", ""},
 		{"", `[[dkim]]`, "dkim", ""},
 		{"", `[arc]`, "arc", ""},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -19,6 +20,7 @@ type Config struct {
 	Listen     []Listen
 	Limits     Limits
 	TLS        TLS
+	Auth       []Auth
 	DNS        DNS
 	Domains    []Domain
 	Routes     []Route
@@ -57,13 +59,29 @@ type Server struct {
 type Listen struct {
 	Pos
 	Name        string // unique; the address where none is set
-	Address     string // host:port, the host may be empty
-	Protocol    string // "smtp"
-	TLS         string // "off" or "starttls"
+	Address     string // host:port, the host may be empty; "unix:" and an absolute path; "systemd:" and a name
+	SocketMode  fs.FileMode
+	Protocol    string   // "smtp", "submission" or "lmtp"
+	TLS         string   // "off", "starttls", "required" or "implicit"
+	Auth        []string // mechanisms, upper-case; empty: none
+	SenderCheck SenderCheck
 	ProxyFrom   []netip.Prefix
 	XclientFrom []netip.Prefix
 	RelayFrom   []netip.Prefix
 	Rules       string // absolute path of a readable file of connection rules, or empty
+}
+
+// SenderCheck says what an authenticated client may send as; the zero value: anything.
+type SenderCheck struct {
+	User bool   // its own address
+	File string // absolute path of a readable file that lists who may send as what, else empty
+}
+
+// Auth is one [[auth]] entry.
+type Auth struct {
+	Pos
+	Use  string // "file"
+	Path string // absolute; readable
 }
 
 // Limits is the [limits] section. Sizes are bytes.
@@ -86,6 +104,7 @@ type TLS struct {
 	Certificate []string // absolute paths of PEM files; empty: a self-signed one is to be made
 	Key         []string
 	CA          []string // absolute paths of PEM files; empty: the system's authorities
+	ClientCA    string   // absolute path of a PEM file with certificates, or empty
 }
 
 // DNS is the [dns] section.
@@ -125,12 +144,12 @@ type Route struct {
 	NextHop     NextHop
 	Mode        string     // "queue"
 	TLS         string     // "none", "may", "encrypt" or "verify"
-	Auth        Auth       // zero: none
+	Auth        Login      // zero: none
 	Source      netip.Addr // zero: the system chooses
 }
 
-// Auth is a route's login at its next hop.
-type Auth struct {
+// Login is a route's login at its next hop.
+type Login struct {
 	User         string
 	PasswordFile string // absolute
 }

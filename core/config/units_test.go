@@ -128,12 +128,12 @@ func TestParseMailboxAndPattern(t *testing.T) {
 			t.Errorf("parseMailbox(%q) = %q", s, got)
 		}
 	}
-	for s, want := range map[string]string{"*": "*", "*.Example": "*.example", "X": "x", "_a.example": "_a.example"} {
+	for s, want := range map[string]string{"*": "*", "*.Example": "*.example", "X": "x", "_a.example": "_a.example", "bücher.Example": "xn--bcher-kva.example", "*.BÜCHER.example": "*.xn--bcher-kva.example", "xn--bcher-kva.example": "xn--bcher-kva.example"} {
 		if got, err := parsePattern(s); got != want || err != nil {
 			t.Errorf("parsePattern(%q) = %q, %v; want %q", s, got, err, want)
 		}
 	}
-	for _, s := range []string{"", "*.", "**", "a.*", "*a", "a.", ".a", "-a", "a-", "192.0.2.1", "ä.example", "a b"} {
+	for _, s := range []string{"", "*.", "**", "a.*", "*a", "a.", ".a", "-a", "a-", "192.0.2.1", "ä\u200d.example", "ä_b.example", "a＠b.example", "\xff.example", "a b"} {
 		if got, err := parsePattern(s); err == nil {
 			t.Errorf("parsePattern(%q) = %q", s, got)
 		}

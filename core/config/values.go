@@ -4,11 +4,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os/user"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // splitAddress takes host:port apart; port is empty where none is written. IPv6 addresses stand in brackets.
@@ -52,11 +56,6 @@ func checkHost(host string) error {
 
 // parseListen accepts what a listener can be bound to.
 func parseListen(s string) (string, error) {
-	for _, scheme := range []string{"unix:", "systemd:"} {
-		if strings.HasPrefix(s, scheme) {
-			return "", fmt.Errorf(`%q is not available in this version; write an address and port such as "127.0.0.1:2525"`, s)
-		}
-	}
 	host, port, err := splitAddress(s)
 	if err != nil {
 		return "", err
@@ -73,22 +72,90 @@ func parseListen(s string) (string, error) {
 	return s, err
 }
 
-// listenAddress is host:port for a listener.
+// listenAddress is host:port, unix:/path or systemd:NAME for a listener.
 func listenAddress() kind[string] {
-	return scalar("address", `"127.0.0.1:2525"`, parseListen).planned(laterAddresses()...)
-}
-
-// laterAddresses are the forms of an address that parseListen refuses.
-func laterAddresses() []string { return []string{"`unix:/path`", "`systemd:NAME`"} }
-
-// listenAddressOrNone also takes the empty string.
-func listenAddressOrNone() kind[string] {
-	return scalar("address", `"127.0.0.1:2580"`, func(s string) (string, error) {
-		if s == "" {
-			return "", nil
+	any := scalar("address", `"127.0.0.1:2525"`, func(s string) (string, error) {
+		switch {
+		case strings.HasPrefix(s, "unix:"):
+			return s, checkSocket(s[len("unix:"):])
+		case strings.HasPrefix(s, "systemd:"):
+			return s, checkPassed(s[len("systemd:"):])
 		}
 		return parseListen(s)
-	}).planned(laterAddresses()...)
+	})
+	return reader(any.typ, func(v value) (string, bool) {
+		s, ok := any.read(v)
+		path, unix := strings.CutPrefix(s, "unix:")
+		if !ok || !unix {
+			return s, ok
+		}
+		if path = v.load.resolve(path); len(path) > maxSocketPath {
+			v.fail("%s is %d bytes long, and a socket's path may have %d; write a shorter one", path, len(path), maxSocketPath)
+			return "", false
+		}
+		return "unix:" + path, true
+	})
+}
+
+func checkSocket(path string) error {
+	if path == "" || path != oneLine(path) || strings.HasPrefix(path, "@") || strings.HasPrefix(path, "//") {
+		return fmt.Errorf(`"unix:%s" names no file; write something like "unix:/run/postern/smtp.sock"`, path)
+	}
+	return nil
+}
+
+func checkPassed(name string) error {
+	if name == "" || len(name) > 255 || name != oneLine(name) || strings.ContainsAny(name, ": ") {
+		return fmt.Errorf(`"systemd:%s" names no socket; write the FileDescriptorName= of a .socket unit, such as "systemd:smtp"`, name)
+	}
+	return nil
+}
+
+// socketMode is a file's mode as chmod takes it.
+func socketMode() kind[fs.FileMode] {
+	return scalar("mode", `"0660"`, func(s string) (fs.FileMode, error) {
+		n, err := strconv.ParseUint(s, 8, 32)
+		if err != nil || n > 0o777 || n&0o200 == 0 {
+			return 0, fmt.Errorf(`%q is no mode that lets its owner write; write one such as "0660" or "0666"`, s)
+		}
+		return fs.FileMode(n), nil
+	})
+}
+
+// senderCheck is how the sender of a client that has authenticated is judged.
+func senderCheck() kind[SenderCheck] {
+	words := `"off", "user" or "@file.txt"`
+	plain := scalar(words, `"user"`, func(s string) (string, error) {
+		file, isFile := strings.CutPrefix(s, "@")
+		switch near := Suggest(s, []string{"off", "user"}); {
+		case s == "off", s == "user", isFile && file != "" && s == oneLine(s):
+			return s, nil
+		case near != "":
+			return "", fmt.Errorf("%q is unknown; did you mean %q? It takes %s", s, near, words)
+		}
+		return "", fmt.Errorf("%q is unknown; write %s", s, words)
+	})
+	return reader(plain.typ, func(v value) (SenderCheck, bool) {
+		s, ok := plain.read(v)
+		file, isFile := strings.CutPrefix(s, "@")
+		if isFile {
+			return SenderCheck{File: v.load.resolve(file)}, ok
+		}
+		return SenderCheck{User: s == "user"}, ok
+	})
+}
+
+// listenAddressOrNone is host:port, or the empty string.
+func listenAddressOrNone() kind[string] {
+	return scalar("address", `"127.0.0.1:2580"`, func(s string) (string, error) {
+		switch {
+		case s == "":
+			return "", nil
+		case strings.HasPrefix(s, "unix:"), strings.HasPrefix(s, "systemd:"):
+			return "", fmt.Errorf(`%q is not available in this version; write an address and port such as "127.0.0.1:2580"`, s)
+		}
+		return parseListen(s)
+	}).planned("`unix:/path`", "`systemd:NAME`")
 }
 
 // parseServer reads the address of a name server, whose port is 53 where none is written.
@@ -111,7 +178,8 @@ func parseServer(s string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, n), err
 }
 
-// parseDomain accepts a domain name (RFC 5321 2.3.5; underscores too, since they are met) and returns it lower-case.
+// parseDomain accepts a domain name (RFC 5321 2.3.5; underscores too, since they are met) and returns it lower-case,
+// in the form in which domains are compared: with A-labels (RFC 5891 section 4).
 func parseDomain(s string) (string, error) {
 	bad := func(why string) (string, error) {
 		return "", fmt.Errorf(`%q is not a domain name: %s; write something like "mx.example.net"`, s, why)
@@ -119,13 +187,21 @@ func parseDomain(s string) (string, error) {
 	if _, err := netip.ParseAddr(s); err == nil {
 		return bad("it is an address")
 	}
+	name := s
+	if len(s) <= 253 && strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 }) {
+		ascii, err := idna.Lookup.ToASCII(s)
+		if err != nil || !utf8.ValidString(s) {
+			return bad("it has a letter that no domain has")
+		}
+		name = ascii
+	}
 	switch {
 	case s == "":
 		return bad("it is empty")
 	case len(s) > 253:
 		return bad("it is longer than 253 characters")
 	}
-	for label := range strings.SplitSeq(s, ".") {
+	for label := range strings.SplitSeq(name, ".") {
 		switch {
 		case label == "":
 			return bad("a part between dots is empty")
@@ -137,23 +213,26 @@ func parseDomain(s string) (string, error) {
 		for _, r := range label {
 			switch {
 			case r >= 0x80:
-				return bad("write other than ASCII letters in the xn-- form")
+				return bad("it has a letter that no domain has")
 			case r != '-' && r != '_' && !('0' <= r && r <= '9' || 'a' <= r|0x20 && r|0x20 <= 'z'):
 				return bad(fmt.Sprintf("it holds %q", r))
 			}
 		}
 	}
-	return strings.ToLower(s), nil
+	return strings.ToLower(name), nil
 }
 
-// domain is a domain name as written; empty is legal.
+// domain is a domain name as written, but with A-labels; empty is legal.
 func domain() kind[string] {
 	return scalar("domain", `"mx.example.net"`, func(s string) (string, error) {
 		if s == "" {
 			return "", nil
 		}
-		_, err := parseDomain(s)
-		return s, err
+		name, err := parseDomain(s)
+		if strings.EqualFold(name, s) {
+			name = s
+		}
+		return name, err
 	})
 }
 

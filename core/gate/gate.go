@@ -1,7 +1,9 @@
 // Package gate decides who may connect, before a byte of SMTP is spoken:
 //
-//  1. Serve accepts a connection (gate.go). Over the total or the client's limit
-//     it is told 421 and closed.
+//  1. Listen opens a socket (listen.go). Serve accepts a connection (gate.go); from
+//     a listed proxy it reads the PROXY header first (proxy.go), so that all that
+//     follows is about the client. Over the total or the client's limit it is
+//     told 421 and closed.
 //  2. The connection rules (rules.go, the language of tcprules with CIDR and
 //     IPv6) deny it, or allow it and set variables for policies.
 //  3. The session's facts are filled in: relaying or not, the client's name,
@@ -33,13 +35,23 @@ import (
 )
 
 // Listener is what one [[listen]] says about those who come in by it.
+//
+// A client on a unix socket has no address: whoever may open the socket's file
+// counts as one on the loopback, 127.0.0.1 port 0, in all lists and rules.
 type Listener struct {
 	Name        string
-	Protocol    string // smtp
-	StartTLS    bool
+	Protocol    string   // smtp, submission, lmtp
+	StartTLS    bool     // STARTTLS is offered
+	RequireTLS  bool     // with StartTLS: nothing is done for a client before it
+	ImplicitTLS bool     // the handshake comes first (RFC 8314); instead of StartTLS
+	Auth        []string // mechanisms of AUTH to offer, over TLS
+	// Sender tells whether an authenticated client may send under an address; nil:
+	// under any.
+	Sender      func(user string, from message.Address) bool
 	RelayFrom   []netip.Prefix
 	XclientFrom []netip.Prefix
-	Rules       *Rules // nil: everybody is allowed
+	ProxyFrom   []netip.Prefix // who must send a PROXY header
+	Rules       *Rules         // nil: everybody is allowed
 }
 
 // Limits bound the connections.
@@ -55,7 +67,7 @@ type Options struct {
 	Chain    func() *hooks.Chain // the newest generation, acquired for the caller
 	DNS      dns.Resolver        // nil: clients have no names
 	Record   *record.Recorder
-	Log      *slog.Logger
+	Log      *slog.Logger // nil: none
 }
 
 // Gate is shared by all listeners. It is safe for concurrent use.
@@ -69,6 +81,9 @@ type Gate struct {
 
 // New makes a gate.
 func New(o Options) *Gate {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	g := &Gate{o: o, byClient: map[netip.Prefix]int{}}
 	g.SetLimits(o.Limits)
 	return g
@@ -93,6 +108,7 @@ type Conn struct {
 	Listener *Listener
 
 	gate *Gate
+	peer netip.AddrPort // who connected: the one that a PROXY header named, where there was one
 }
 
 // Serve accepts connections until ctx is done, gives each to serve in a
@@ -135,13 +151,30 @@ func (g *Gate) one(ctx context.Context, nc net.Conn, l *Listener, serve func(con
 	ctx, cancel := context.WithCancel(ctx) // ends what was begun for this connection alone
 	defer cancel()
 	client, local := addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
-	key, err := g.enter(client.Addr(), contains(l.RelayFrom, client.Addr()))
+	proxy := contains(l.ProxyFrom, client.Addr())
+	key, err := g.enter(client.Addr(), proxy || contains(l.RelayFrom, client.Addr()))
 	if err != nil {
 		g.turnAway(nc, l, client, 421, "4.7.0", err.Error())
 		return
 	}
-	defer g.leave(key)
-	c := &Conn{Conn: nc, Listener: l, gate: g}
+	defer func() { g.leave(key) }()
+	if proxy {
+		p, err := readProxy(ctx, nc)
+		if err != nil {
+			g.o.Log.Warn("connection refused", "listener", l.Name, "client", client.String(), "error", err)
+			g.turnAway(nc, l, client, 421, "4.7.0", errProxy.Error())
+			return
+		}
+		if p.client.IsValid() {
+			client, local = p.client, p.local
+			key, err = g.move(key, client.Addr(), contains(l.RelayFrom, client.Addr()))
+		}
+		if err != nil {
+			g.turnAway(nc, l, client, 421, "4.7.0", err.Error())
+			return
+		}
+	}
+	c := &Conn{Conn: nc, Listener: l, gate: g, peer: client}
 	c.Session = &hooks.Session{ID: message.NewID(time.Now()), Listener: l.Name, Protocol: l.Protocol, Local: local, Started: time.Now()}
 	if deny := c.meet(ctx, client); deny != nil {
 		g.turnAway(nc, l, client, 554, "5.7.1", deny.Error())
@@ -157,7 +190,9 @@ func (g *Gate) one(ctx context.Context, nc net.Conn, l *Listener, serve func(con
 func (g *Gate) turnAway(nc net.Conn, l *Listener, client netip.AddrPort, code int, status, text string) {
 	_ = nc.SetDeadline(time.Now().Add(time.Second))
 	r := message.NewReply(code, status, "%s %s", g.o.Hostname, text)
-	_, _ = nc.Write(r.Append(nil))
+	if !l.ImplicitTLS { // to whom it would be no reply
+		_, _ = nc.Write(r.Append(nil))
+	}
 	s := &hooks.Session{ID: message.NewID(time.Now()), Listener: l.Name, Protocol: l.Protocol, Client: client, Started: time.Now()}
 	g.o.Record.Refused(hooks.NewTransaction(s, ""), hooks.Connect, "gate", r)
 	if tcp, ok := nc.(*net.TCPConn); ok {
@@ -195,10 +230,29 @@ func (g *Gate) enter(ip netip.Addr, exempt bool) (netip.Prefix, error) {
 	return key, nil
 }
 
+// move counts a connection that entered as a proxy's as its client's from now on.
+func (g *Gate) move(from netip.Prefix, ip netip.Addr, exempt bool) (netip.Prefix, error) {
+	key := clientKey(ip)
+	limits := g.limits.Load()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !exempt && g.byClient[key] >= limits.PerClient {
+		return from, errClient
+	}
+	g.byClient[key]++
+	g.drop(from)
+	return key, nil
+}
+
 func (g *Gate) leave(key netip.Prefix) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.total--
+	g.drop(key)
+}
+
+// drop is called with mu held.
+func (g *Gate) drop(key netip.Prefix) {
 	if g.byClient[key]--; g.byClient[key] <= 0 {
 		delete(g.byClient, key)
 	}
@@ -222,10 +276,14 @@ func contains(list []netip.Prefix, ip netip.Addr) bool {
 	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
+// addrPort is an end of a connection; of one through a unix socket, the loopback.
 func addrPort(a net.Addr) netip.AddrPort {
-	if t, ok := a.(*net.TCPAddr); ok {
+	switch t := a.(type) {
+	case *net.TCPAddr:
 		ap := t.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+	case *net.UnixAddr:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 	}
 	return netip.AddrPort{}
 }

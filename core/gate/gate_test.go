@@ -25,11 +25,16 @@ type world struct {
 
 func open(t *testing.T, limits Limits, l *Listener, r dns.Resolver) *world {
 	t.Helper()
-	rec, err := record.Open(t.TempDir(), record.Options{})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	return openOn(t, ln, limits, l, r)
+}
+
+func openOn(t *testing.T, ln net.Listener, limits Limits, l *Listener, r dns.Resolver) *world {
+	t.Helper()
+	rec, err := record.Open(t.TempDir(), record.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,12 +62,21 @@ func (w *world) serve(ctx context.Context, c *Conn) {
 
 func (w *world) dial(t *testing.T) (net.Conn, string) {
 	t.Helper()
+	return w.say(t, "")
+}
+
+// say connects, sends, and reads the first line.
+func (w *world) say(t *testing.T, text string) (net.Conn, string) {
+	t.Helper()
 	c, err := net.Dial("tcp", w.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := c.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
 	line, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)

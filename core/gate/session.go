@@ -111,9 +111,10 @@ type Xclient struct {
 	DestPort                 *uint16
 }
 
-// MayXclient tells whether the peer that really connected may use XCLIENT.
+// MayXclient tells whether the peer that connected may use XCLIENT. Behind a
+// proxy that is the proxy's client: its rights are not the proxy's.
 func (c *Conn) MayXclient() bool {
-	return contains(c.Listener.XclientFrom, addrPort(c.RemoteAddr()).Addr())
+	return contains(c.Listener.XclientFrom, c.peer.Addr())
 }
 
 // Xclient gives the session new facts about its client. It starts anew: its
@@ -148,8 +149,7 @@ func (c *Conn) Xclient(ctx context.Context, x Xclient) error {
 }
 
 func (c *Conn) client(x Xclient) (netip.Addr, uint16) {
-	peer := addrPort(c.RemoteAddr())
-	ip, port := peer.Addr(), peer.Port()
+	ip, port := c.peer.Addr(), c.peer.Port()
 	if x.Addr.IsValid() {
 		ip, port = x.Addr.Unmap(), 0
 	}

@@ -20,6 +20,7 @@ import (
 type Certificates struct {
 	hostname string
 	loaded   atomic.Pointer[[]tls.Certificate]
+	clients  atomic.Pointer[x509.CertPool] // authorities of client certificates; nil: none is asked for
 }
 
 // selfSigned says how long a certificate of our own making is valid.
@@ -57,10 +58,57 @@ func (c *Certificates) Load(certs, keys []string) error {
 	return nil
 }
 
+// SetClientCA makes handshakes ask the client for a certificate, and reads the
+// authorities that may vouch for one from a PEM file; "": none is asked for. On
+// an error what was set before stays.
+func (c *Certificates) SetClientCA(file string) error {
+	if file == "" {
+		c.clients.Store(nil)
+		return nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("gate: client_ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("gate: client_ca: %s holds no certificate in PEM", file)
+	}
+	c.clients.Store(pool)
+	return nil
+}
+
+// VerifiedClient is the subject of the client's certificate, where one of
+// authorities vouches for it, else "". A certificate that nobody vouches for is
+// as good as none, and no reason to end the connection: mail servers show theirs
+// to whoever asks.
+func VerifiedClient(s tls.ConnectionState, authorities *x509.CertPool) string {
+	if len(s.PeerCertificates) == 0 || authorities == nil {
+		return ""
+	}
+	leaf, between := s.PeerCertificates[0], x509.NewCertPool()
+	for _, c := range s.PeerCertificates[1:] {
+		between.AddCert(c)
+	}
+	o := x509.VerifyOptions{Roots: authorities, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	if _, err := leaf.Verify(o); err != nil {
+		return ""
+	}
+	return leaf.Subject.String()
+}
+
 // Config is for a server's handshakes: TLS 1.2 and newer with the library's
 // choice of suites. The certificate whose names fit the client's SNI is taken,
-// else the first.
+// else the first. ClientCAs is what VerifiedClient needs.
 func (c *Certificates) Config() *tls.Config {
+	config := c.config()
+	if pool := c.clients.Load(); pool != nil {
+		config.ClientAuth, config.ClientCAs = tls.RequestClientCert, pool
+	}
+	return config
+}
+
+func (c *Certificates) config() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {

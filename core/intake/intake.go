@@ -1,6 +1,7 @@
 // Package intake is the one door into the queue. Whatever way a message came,
 // it passes here, in this order:
 //
+//  0. Domains are brought to one form (idna.go).
 //  1. The recipient rule (rule.go) answers RCPT where no policy did.
 //  2. Begin opens a Mail (mail.go); the protocol writes the message's bytes into
 //     it. When the header section is complete the hops are counted and stage
@@ -80,8 +81,12 @@ func (in *Intake) Limits() (messageSize int64) { return in.set.Load().MessageSiz
 // Hostname is our name.
 func (in *Intake) Hostname() string { return in.set.Load().Hostname }
 
-// Ours tells whether mail to the domain is ours to receive.
-func (in *Intake) Ours(domain string) bool { return in.set.Load().Domains.Ours(domain) }
+// Ours tells whether mail to the domain, in lower case, is ours to receive;
+// U-labels are taken for their A-labels.
+func (in *Intake) Ours(domain string) bool {
+	domain, err := canonicalDomain(domain)
+	return err == nil && in.set.Load().Domains.find(domain) != nil
+}
 
 // Postmaster is the mailbox that <postmaster> without a domain means (RFC 5321
 // section 4.5.1): at our first domain, else at our host name.
@@ -103,6 +108,9 @@ func (in *Intake) Inject(ctx context.Context, chain *hooks.Chain, tx *hooks.Tran
 	refuse := func(d hooks.Decision) message.Reply {
 		in.o.Record.Verdict(tx, verdictOf(d.Verb), d.Reply, d.By)
 		return d.Reply
+	}
+	if err := canonicalEnvelope(tx); err != nil {
+		return refuse(hooks.Decision{Verb: hooks.Reject, Reply: message.NewReply(501, "5.1.3", "%v", err), By: "postern"})
 	}
 	switch d := chain.Run(ctx, hooks.Mail, tx); {
 	case d.Verb.Refuses():
@@ -132,6 +140,21 @@ func (in *Intake) Inject(ctx context.Context, chain *hooks.Chain, tx *hooks.Tran
 		return message.NewReply(451, "4.3.0", "Reading the message: %v", err)
 	}
 	return m.End(ctx).Reply
+}
+
+// canonicalEnvelope brings the domains of an envelope to one form.
+func canonicalEnvelope(tx *hooks.Transaction) (err error) {
+	tx.Given = tx.Sender
+	if tx.Sender, err = Canonical(tx.Sender); err != nil {
+		return fmt.Errorf("%s: %w", tx.Given.Path(), err)
+	}
+	for _, r := range tx.Recipients {
+		given := r.Address
+		if r.Address, err = Canonical(given); err != nil {
+			return fmt.Errorf("%s: %w", given.Path(), err)
+		}
+	}
+	return nil
 }
 
 // copyLines writes body to m with CRLF for each line end, the last line's too.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"syscall"
 	"time"
@@ -18,9 +19,21 @@ import (
 
 // Answer is what becomes of a message.
 type Answer struct {
-	Reply      message.Reply
-	Disconnect bool // close after the reply
-	Queued     bool // it is ours now
+	Reply      message.Reply // to the whole
+	Disconnect bool          // close after the reply
+	Queued     bool          // it is ours now
+	// Each holds the replies to those recipients that get another one than the
+	// rest, where the protocol has a reply for each (LMTP, PRDR). nil: none.
+	Each map[*hooks.Recipient]message.Reply
+}
+
+// For is the reply to one recipient of the transaction; a nil one, which a
+// policy discarded, gets the reply to the whole.
+func (a *Answer) For(r *hooks.Recipient) message.Reply {
+	if own, ok := a.Each[r]; ok {
+		return own
+	}
+	return a.Reply
 }
 
 // Mail is one message on its way in. It belongs to one goroutine.
@@ -32,6 +45,8 @@ type Mail struct {
 	tx    *hooks.Transaction
 	draft *queue.Draft
 	local bool // made on this host: what RFC 5322 demands is completed
+
+	binary bool // BODY=BINARYMIME: the body may hold what lines may not
 
 	head     []byte // the header section as far as it came
 	headLen  int    // its length, once complete
@@ -45,13 +60,17 @@ type Mail struct {
 // Begin opens a mail for a transaction whose recipients are known. The caller
 // ends it with End or Abort.
 func (in *Intake) Begin(ctx context.Context, chain *hooks.Chain, tx *hooks.Transaction) *Mail {
-	return &Mail{in: in, set: in.set.Load(), ctx: ctx, chain: chain, tx: tx, draft: in.o.Queue.Begin(tx.ID)}
+	return &Mail{
+		in: in, set: in.set.Load(), ctx: ctx, chain: chain, tx: tx, draft: in.o.Queue.Begin(tx.ID),
+		binary: param(tx.Params, "BODY") == "BINARYMIME",
+	}
 }
 
 // Replies of intake.
 var (
 	errSize   = message.NewReply(552, "5.3.4", "The message is larger than this server takes")
 	errHeader = message.NewReply(552, "5.3.4", "The header section is larger than this server takes")
+	errBinary = message.NewReply(554, "5.6.11", "The header section has NUL, CR alone or LF alone; only a body may be binary (RFC 3030)")
 	errHops   = message.NewReply(554, "5.4.6", "Too many Received fields: the message is in a loop")
 	errStored = message.NewReply(451, "4.3.0", "The message can't be stored now, please try again later")
 	errFull   = message.NewReply(452, "4.3.1", "Not enough storage now, please try again later")
@@ -103,6 +122,10 @@ func (m *Mail) scanHeader(p []byte) {
 func (m *Mail) headerDone(n int) {
 	m.complete, m.headLen = true, n
 	m.head = m.head[:n:n]
+	if m.binary && faulty(m.head) {
+		m.refuse(hooks.Headers, errBinary)
+		return
+	}
 	m.tx.Header = message.ParseHeader(m.head)
 	if m.tx.Header.Count("Received") > m.set.Hops {
 		m.refuse(hooks.Headers, errHops)
@@ -110,6 +133,19 @@ func (m *Mail) headerDone(n int) {
 	}
 	m.judge(hooks.Headers)
 }
+
+// faulty tells whether a header section holds what no line may. Its end may lack
+// a CRLF where that is the end of the message too.
+func faulty(section []byte) bool {
+	var ends message.LineEnds
+	ends.Scan(section)
+	ends.End()
+	return ends.Faulty()
+}
+
+// Refused tells whether the message is refused already, whatever follows: the
+// rest is dropped, and End may be called before it.
+func (m *Mail) Refused() bool { return m.refusal != nil && m.refusal.Verb.Refuses() }
 
 // Refuse remembers a refusal of the protocol engine, such as a bare LF in the
 // data. The first one counts.
@@ -251,24 +287,8 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 		m.failed("notes", err)
 		return m.answer()
 	}
-	q := &queue.Message{
-		ID: tx.ID, Sender: tx.Sender, Arrived: now, Place: place, Reason: why, Facts: facts,
-		Double:     tx.Session.Protocol == DoubleBounce,
-		EightBit:   param(tx.Params, "BODY") == "8BITMIME",
-		Ret:        param(tx.Params, "RET"),
-		EnvID:      param(tx.Params, "ENVID"),
-		Recipients: make([]queue.Recipient, 0, len(tx.Recipients)),
-	}
-	for _, r := range tx.Recipients {
-		one := queue.Recipient{Address: r.Address, Route: r.Route, Next: now, Notify: param(r.Params, "NOTIFY"), Original: param(r.Params, "ORCPT")}
-		if one.Route == "" {
-			one.Route = tx.Route
-		}
-		if one.Original == "" && r.Given != r.Address {
-			one.Original = r.Given.String()
-		}
-		q.Recipients = append(q.Recipients, one)
-	}
+	q := m.envelope(now)
+	q.Place, q.Reason, q.Facts = place, why, facts
 	head, from := m.stamp(now)
 	stored, err := m.draft.Commit(context.WithoutCancel(m.ctx), q, head, from)
 	if err != nil {
@@ -293,6 +313,35 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 	return Answer{Reply: reply, Queued: true}
 }
 
+// envelope is what the queue keeps of the transaction.
+func (m *Mail) envelope(now time.Time) *queue.Message {
+	tx := m.tx
+	q := &queue.Message{
+		ID: tx.ID, Arrived: now,
+		Double:     tx.Session.Protocol == DoubleBounce,
+		EightBit:   param(tx.Params, "BODY") == "8BITMIME",
+		Binary:     m.binary,
+		Ret:        param(tx.Params, "RET"),
+		EnvID:      param(tx.Params, "ENVID"),
+		Recipients: make([]queue.Recipient, 0, len(tx.Recipients)),
+	}
+	q.Sender, q.Unicode = spelled(tx.Sender, tx.Given)
+	q.SMTPUTF8 = tx.Said("SMTPUTF8") || !q.Sender.IsASCII()
+	for _, r := range tx.Recipients {
+		one := queue.Recipient{Route: r.Route, Next: now, Notify: param(r.Params, "NOTIFY"), Original: param(r.Params, "ORCPT")}
+		one.Address, one.Unicode = spelled(r.Address, r.Given)
+		q.SMTPUTF8 = q.SMTPUTF8 || !one.Address.IsASCII()
+		if one.Route == "" {
+			one.Route = tx.Route
+		}
+		if one.Original == "" && r.Given != r.Address && r.Given != one.AddressFor(true) {
+			one.Original = r.Given.String()
+		}
+		q.Recipients = append(q.Recipients, one)
+	}
+	return q
+}
+
 // answer is the Answer of a remembered refusal.
 func (m *Mail) answer() Answer {
 	m.in.o.Record.Verdict(m.tx, verdictOf(m.refusal.Verb), m.refusal.Reply, m.refusal.By)
@@ -303,13 +352,13 @@ func (m *Mail) answer() Answer {
 // the header section where it was edited. from is where the received bytes go on.
 func (m *Mail) stamp(now time.Time) (head []byte, from int64) {
 	tx, s := m.tx, m.tx.Session
-	hop := message.Hop{Helo: s.Helo, IP: s.Client.Addr().Unmap(), By: m.set.Hostname, With: withProtocol(s), ID: tx.ID, Text: tx.Received, At: now}
+	hop := message.Hop{Helo: s.Helo, IP: s.Client.Addr().Unmap(), By: m.set.Hostname, With: withProtocol(tx), ID: tx.ID, Text: tx.Received, At: now}
 	if hop.IP.IsValid() {
 		ctx, cancel := context.WithCancel(m.ctx)
 		cancel() // a name that is not known by now is not waited for
 		hop.Host = s.Host(ctx)
 	}
-	if m.local {
+	if m.local || s.Protocol == submission {
 		m.completeHeader(now)
 	}
 	head = hop.Received()
@@ -317,11 +366,22 @@ func (m *Mail) stamp(now time.Time) (head []byte, from int64) {
 		return head, 0
 	}
 	head = append(head, tx.Header.Bytes()...)
+	if m.headLen == 0 && !m.startsEmpty() {
+		head = append(head, "\r\n"...) // it had no header section, and must not become part of the new one
+	}
 	return head, int64(m.headLen)
 }
 
-// completeHeader adds what mail made on this host may lack (RFC 5322 section
-// 3.6: a date is required, a Message-ID should be there).
+// startsEmpty tells whether the message begins with an empty line, or is empty.
+func (m *Mail) startsEmpty() bool {
+	var first [2]byte
+	n, err := m.draft.Body().ReadAt(first[:], 0)
+	return n == 0 && errors.Is(err, io.EOF) || string(first[:n]) == "\r\n"
+}
+
+// completeHeader adds what mail made on this host, or submitted to it, may lack
+// (RFC 6409 section 8; RFC 5322 section 3.6: a date is required, a Message-ID
+// should be there). Whom submitted mail is from is the user's to say.
 func (m *Mail) completeHeader(now time.Time) {
 	h := m.tx.Header.Clone()
 	if h.Count("Message-ID") == 0 {
@@ -330,24 +390,35 @@ func (m *Mail) completeHeader(now time.Time) {
 	if h.Count("Date") == 0 {
 		_ = h.Append("Date", now.Format(message.DateLayout))
 	}
-	if h.Count("From") == 0 && !m.tx.Sender.IsNull() {
+	if m.local && h.Count("From") == 0 && !m.tx.Sender.IsNull() {
 		_ = h.Append("From", m.tx.Sender.Path())
 	}
 	m.tx.Header = h
 }
 
+// submission is the protocol of a session by which users hand in their mail.
+const submission = "submission"
+
 // DoubleBounce is the protocol of a session that carries a bounce of a bounce.
 const DoubleBounce = "double-bounce"
 
-// withProtocol is the word of RFC 3848 for how the message came.
-func withProtocol(s *hooks.Session) string {
-	if s.Protocol != "smtp" {
+// withProtocol is the word for how the message came: of RFC 3848, and where
+// SMTPUTF8 was said of RFC 6531 section 4.3.
+func withProtocol(tx *hooks.Transaction) string {
+	s, with := tx.Session, "SMTP"
+	switch {
+	case s.Protocol == "lmtp":
+		with = "LMTP"
+	case s.Protocol != "smtp" && s.Protocol != submission:
 		return s.Protocol
+	case !s.Extended:
+		return with
+	case !tx.Said("SMTPUTF8"):
+		with = "ESMTP"
 	}
-	if !s.Extended {
-		return "SMTP"
+	if tx.Said("SMTPUTF8") {
+		with = "UTF8" + with
 	}
-	with := "ESMTP"
 	if s.TLS != nil {
 		with += "S"
 	}

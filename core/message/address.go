@@ -196,7 +196,9 @@ func parseQuoted(s string) (local, rest string, err error) {
 // ParseDomain checks a domain name or an address literal and returns it in
 // lower case. A trailing dot, an empty label, a label of over 63 octets and
 // characters that no host name has are refused; an underscore is let pass,
-// since real senders use it.
+// since real senders use it. A label with other than ASCII letters is bounded by
+// the whole name alone: whether its A-label fits is for those to say who make
+// one (RFC 5890 section 2.3.2.1).
 func ParseDomain(s string) (string, error) {
 	if s == "" {
 		return "", ErrNoDomain
@@ -219,7 +221,7 @@ func ParseDomain(s string) (string, error) {
 			}
 			continue
 		}
-		if n := i - label; n == 0 || n > 63 || s[label] == '-' || s[i-1] == '-' {
+		if n := i - label; n == 0 || n > 63 && isASCII(s[label:i]) || s[label] == '-' || s[i-1] == '-' {
 			return "", ErrBadDomain
 		}
 		label = i + 1

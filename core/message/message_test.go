@@ -52,6 +52,7 @@ func TestParsePath(t *testing.T) {
 		{"<" + strings.Repeat("l", 64) + "@d>", strings.Repeat("l", 64) + "@d", "", nil},
 		{"<" + strings.Repeat("l", 3000) + "@d>", "", "", ErrTooLong},
 		{"<a@" + strings.Repeat("d", 64) + ".example>", "", "", ErrBadDomain},
+		{"<a@" + strings.Repeat("ü", 32) + ".example>", "a@" + strings.Repeat("ü", 32) + ".example", "", nil},
 	} {
 		a, rest, err := ParsePath(c.in)
 		if err != c.err {
@@ -99,6 +100,22 @@ func TestReplyWire(t *testing.T) {
 	} {
 		if got := string(c.in.Append(nil)); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+	for in, want := range map[string]string{
+		"one\ntwo\r\x1b[31mü":    "550-5.7.1 one\r\n550 5.7.1 two ?[31mü\r\n",
+		"\u0085\u2028\u200b\xff": "550 5.7.1 " + strings.Repeat("?", 2+3+3+1) + "\r\n",
+		"Grüße, 你好 🜂":            "550 5.7.1 Grüße, 你好 🜂\r\n",
+	} {
+		if got := string(NewReply(550, "5.7.1", in).AppendUTF8(nil)); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	for _, pad := range []string{"", "x", "xx"} {
+		for line := range strings.Lines(string(NewReply(550, "5.7.1", pad+strings.Repeat("你", 900)).AppendUTF8(nil))) {
+			if len(line) > 512 || strings.Contains(line, "?") {
+				t.Errorf("%d octets: %q", len(line), line)
+			}
 		}
 	}
 	long := NewReply(550, "5.1.1", "%s", strings.Repeat("word ", 400)).Append(nil)

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // maxReplyLine is the longest reply line we send, CRLF included (RFC 5321
@@ -113,17 +115,20 @@ func ReplyOf(err error) Reply {
 // over 512 octets, the enhanced status on each (RFC 2034 section 4). Control
 // and non-ASCII bytes become "?", so that nothing a client or a policy said can
 // add a line.
-func (r Reply) Append(dst []byte) []byte {
+func (r Reply) Append(dst []byte) []byte { return r.append(dst, false) }
+
+// AppendUTF8 is Append for a client that said SMTPUTF8 (RFC 6531 section
+// 3.7.4.2): printable characters beyond ASCII stay as they are.
+func (r Reply) AppendUTF8(dst []byte) []byte { return r.append(dst, true) }
+
+func (r Reply) append(dst []byte, wide bool) []byte {
 	text := r.Text
 	status := r.Status()
 	room := maxReplyLine - len("250 \r\n") - len(status) - 1
 	for {
 		line, rest, more := strings.Cut(text, "\n")
 		if len(line) > room {
-			cut := room
-			if sp := strings.LastIndexByte(line[:room], ' '); sp > room/2 {
-				cut = sp + 1
-			}
+			cut := cutLine(line, room)
 			line, rest, more = text[:cut], text[cut:], true
 		}
 		dst = strconv.AppendInt(dst, int64(r.Code), 10)
@@ -136,20 +141,46 @@ func (r Reply) Append(dst []byte) []byte {
 			dst = append(dst, status...)
 			dst = append(dst, ' ')
 		}
-		for i := range len(line) {
-			c := line[i]
-			if c == '\t' || c == '\r' {
-				c = ' '
-			}
-			if c < ' ' || c > '~' {
-				c = '?'
-			}
-			dst = append(dst, c)
-		}
+		dst = appendClean(dst, line, wide)
 		dst = append(dst, '\r', '\n')
 		if !more {
 			return dst
 		}
 		text = rest
 	}
+}
+
+// cutLine says where to part a line of over room bytes: behind a blank of its
+// second half, else at room, but never inside a character.
+func cutLine(line string, room int) int {
+	if sp := strings.LastIndexByte(line[:room], ' '); sp > room/2 {
+		return sp + 1
+	}
+	cut := room
+	for cut > room-utf8.UTFMax && !utf8.RuneStart(line[cut]) {
+		cut--
+	}
+	return cut
+}
+
+// appendClean adds what may stand in a reply, "?" for every byte that may not.
+func appendClean(dst []byte, line string, wide bool) []byte {
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		if c >= utf8.RuneSelf && wide {
+			if r, n := utf8.DecodeRuneInString(line[i:]); n > 1 && unicode.IsPrint(r) {
+				dst = append(dst, line[i:i+n]...)
+				i += n - 1
+				continue
+			}
+		}
+		if c == '\t' || c == '\r' {
+			c = ' '
+		}
+		if c < ' ' || c > '~' {
+			c = '?'
+		}
+		dst = append(dst, c)
+	}
+	return dst
 }

@@ -16,8 +16,8 @@ import (
 //	event         level  keys
 //	connected     debug  session client listener protocol
 //	disconnected  debug  session client messages refused duration
-//	refused       info   id? session client helo? sender? recipient? stage policy? reply
-//	queued        info   id session client helo sender recipients first size subject? score? reply duration
+//	refused       info   id? session client helo? origin? sender? recipient? stage policy? reply
+//	queued        info   id session client helo origin? sender recipients first size subject? score? reply duration
 //	relayed       info   as queued
 //	held          info   as queued, and policy? stage? reason?
 //	quarantined   info   as held
@@ -33,7 +33,7 @@ import (
 //	deleted       info   the same
 //	expired       info   the same
 //
-// "first" is the first recipient, "recipients" their number. Values from the wire
+// "origin" is what XFORWARD told of the client behind a trusted one. "first" is the first recipient, "recipients" their number. Values from the wire
 // are quoted by the log's handler.
 //
 // emit writes one of them.
@@ -70,6 +70,7 @@ func start(tx *hooks.Transaction, e *Event) []slog.Attr {
 		list = append(list, slog.String("client", e.Client.String()))
 	}
 	list = optional(list, "helo", tx.Session.Helo)
+	list = optional(list, "origin", tx.Session.Forwarded.String())
 	if tx.ID != "" {
 		list = append(list, slog.String("sender", e.Sender))
 	}

@@ -679,6 +679,7 @@ func TestLogAndLive(t *testing.T) {
 	r.Live(&live, false)
 	s := newSession("0SESSION0000001")
 	s.Helo = "evil\nlevel=INFO msg=queued \x1b[2J"
+	s.Forwarded = &hooks.Forwarded{Name: "spike.example", Addr: "2001:db8::1"}
 	tx := transaction(s, "0MESSAGE0000001", "b@b.example")
 	tell(r, s, tx)
 	next := transaction(s, "0MESSAGE0000002")
@@ -687,6 +688,9 @@ func TestLogAndLive(t *testing.T) {
 	refuseRcpt(r, next, "c@c.example", message.NewReply(550, "5.7.1", "No"))
 	r.Live(nil, false)
 	refuseRcpt(r, next, "c@c.example", message.NewReply(550, "5.7.1", "unseen"))
+	if !strings.Contains(log.String(), ` origin="name=spike.example addr=2001:db8::1" `) {
+		t.Errorf("no origin in the log:\n%s", log.String())
+	}
 	if strings.ContainsAny(live.String(), "\x1b\u202e") || !strings.Contains(live.String(), `Wait\x1b[31m\u202e`) || strings.Contains(live.String(), "unseen") {
 		t.Errorf("live lines:\n%s", live.String())
 	}

@@ -78,16 +78,23 @@ func (s *segments) Read(p []byte) (int, error) {
 }
 
 // void is a door and a recorder that keep nothing.
-type void struct{ tx *hooks.Transaction }
+type void struct{}
 
-func (void) begin(_ context.Context, _ *hooks.Chain, tx *hooks.Transaction) mail { return &void{tx} }
-func (void) Limits() int64                                                       { return 1 << 30 }
-func (void) Ours(string) bool                                                    { return true }
-func (void) Postmaster() message.Address                                         { return message.Address{} }
-func (void) Write([]byte)                                                        {}
-func (void) Refuse(message.Reply)                                                {}
-func (void) Abort()                                                              {}
-func (v void) End(context.Context) intake.Answer {
+// voidMail keeps nothing of a message.
+type voidMail struct{ tx *hooks.Transaction }
+
+func (void) begin(_ context.Context, _ *hooks.Chain, tx *hooks.Transaction) mail {
+	return &voidMail{tx}
+}
+func (void) Limits() int64                            { return 1 << 30 }
+func (void) Ours(string) bool                         { return true }
+func (void) Postmaster() message.Address              { return message.Address{} }
+func (voidMail) Write([]byte)                         {}
+func (voidMail) Refuse(message.Reply)                 {}
+func (void) Stage(*hooks.Transaction, hooks.StageRun) {}
+func (voidMail) Refused() bool                        { return false }
+func (voidMail) Abort()                               {}
+func (v voidMail) End(context.Context) intake.Answer {
 	return intake.Answer{Reply: message.NewReply(250, "2.0.0", "Ok: queued as "+v.tx.ID)}
 }
 func (void) Connected(*hooks.Session)                                          {}

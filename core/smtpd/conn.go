@@ -39,6 +39,7 @@ type conn struct {
 	banned    *ban // the connection was refused
 	storied   bool // its refusal has its story
 	afterData bool // a refused DATA had input right behind it
+	spoiled   bool // a chunk was refused, and those behind it are still to come
 	over      bool // no further command is read
 	lingering bool // we end it, while the client may be sending still
 	transaction
@@ -57,9 +58,12 @@ type ban struct {
 // transaction is what MAIL begins. Its zero value is no transaction.
 type transaction struct {
 	tx        *hooks.Transaction
-	mail      mail            // while DATA's text is read and judged
+	mail      mail            // from the start of its text until it is judged
+	text      text            // how far that came
+	utf8      bool            // SMTPUTF8 was said
+	prdr      bool            // PRDR was said
 	tried     bool            // an RCPT was seen
-	taken     int             // recipients the client was told 250 for
+	taken     []taken         // the RCPTs that were answered 250
 	discarded *hooks.Decision // a policy wants it taken and dropped
 	refused   *outcome        // the last refusal: what the story ends with if no message comes
 }
@@ -90,6 +94,9 @@ func (c *conn) converse() {
 		case c.limits.Errors > 0 && c.errors >= c.limits.Errors:
 			c.lingering = true
 			c.farewell(errTooManyErrors)
+		case fault == lineChunk:
+			c.lingering, c.over = true, true
+			c.refuse(c.stage(), errChunkSyntax)
 		case fault != lineFine:
 			c.refuse(c.stage(), faultReplies[fault])
 			_ = c.flush() // a failure ends the conversation
@@ -107,7 +114,13 @@ func (c *conn) awaitLine() error {
 	}
 	if !c.armed {
 		c.armed = true
-		c.alarm.set(time.Now().Add(c.limits.CommandTimeout))
+		until := time.Now().Add(c.limits.CommandTimeout)
+		if c.mail != nil { // between two chunks, which belong to one text
+			if end := c.textDeadline(&c.text.pace); end.Before(until) {
+				until = end
+			}
+		}
+		c.alarm.set(until)
 	}
 	return nil
 }
@@ -120,6 +133,9 @@ func (c *conn) lost(err error) {
 		c.farewell(errEndless)
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		c.over = true // gone
+		if c.mail != nil {
+			c.refused = &outcome{errCutOff, ourName}
+		}
 	case c.alarm.stopping():
 		c.farewell(errStopping)
 	case bytes.IndexByte(c.in.buffered(), '\n') >= 0:

@@ -12,109 +12,100 @@ import (
 
 // Replies of DATA.
 var (
-	okData      = message.Reply{Code: 354, Text: "End data with <CR><LF>.<CR><LF>"}
-	errSayRcpt  = message.NewReply(503, "5.5.1", "Send RCPT TO first")
-	errNobody   = message.NewReply(554, "5.5.1", "No valid recipients")
-	errBareLF   = message.NewReply(554, "5.6.11", "The message has a line that ends with LF alone; lines end with CR and LF")
-	errBareCR   = message.NewReply(554, "5.6.11", "The message has a CR without LF; lines end with CR and LF")
-	errNUL      = message.NewReply(554, "5.6.11", "The message has a NUL in it; encode it (RFC 2045)")
-	errCutOff   = message.NewReply(451, "4.4.2", "The connection was lost in the middle of the message") // for the story alone
-	errOverflow = message.NewReply(552, "5.3.4", "The message is much larger than this server takes, closing the connection")
+	okData     = message.Reply{Code: 354, Text: "End data with <CR><LF>.<CR><LF>"}
+	errSayRcpt = message.NewReply(503, "5.5.1", "Send RCPT TO first")
+	errNobody  = message.NewReply(554, "5.5.1", "No valid recipients")
+	// RFC 2033 section 4.2.
+	errNobodyLMTP = message.NewReply(503, "5.5.1", "No valid recipients")
+	errBareLF     = message.NewReply(554, "5.6.11", "The message has a line that ends with LF alone; lines end with CR and LF")
+	errBareCR     = message.NewReply(554, "5.6.11", "The message has a CR without LF; lines end with CR and LF")
+	errNUL        = message.NewReply(554, "5.6.11", "The message has a NUL in it; encode it (RFC 2045)")
+	errCutOff     = message.NewReply(451, "4.4.2", "The connection was lost in the middle of the message") // for the story alone
+	errOverflow   = message.NewReply(552, "5.3.4", "The message is much larger than this server takes, closing the connection")
 )
 
 // data: RFC 5321 section 4.1.1.4.
 func data(c *conn, _ string) {
-	if !c.open() {
+	no := c.opens()
+	if no == nil && c.text.binary {
+		no = func() { c.refuse(hooks.Data, errBinaryData) }
+	}
+	if no != nil {
+		no()
 		// Whoever did not wait for our answer may be sending a message's text
 		// now, which must not be run as commands.
 		c.afterData = len(c.in.buffered()) > 0
 		return
 	}
 	c.send(okData)
-	answer, err := c.receive()
-	switch {
+	c.beginText()
+	switch err := c.receive(); {
 	case err != nil:
 		c.refused = &outcome{errCutOff, ourName}
 		c.lost(err)
 		c.reset()
-		return
 	case c.over: // errOverflow was sent
 		c.reset()
-		return
-	}
-	c.refused = nil // intake told the story
-	c.reset()
-	if answer.Reply.Negative() {
-		c.negative(answer.Reply, answer.Reply.Permanent(), answer.Disconnect)
-		return
-	}
-	c.send(answer.Reply)
-	if answer.Disconnect {
-		c.over, c.lingering = true, true
+	default:
+		c.endText(true)
 	}
 }
 
-// open decides whether DATA may begin.
-func (c *conn) open() bool {
+// opens decides whether DATA, or the first BDAT, may begin a text. What it
+// returns sends the refusal, which comes behind a chunk; nil: it may.
+func (c *conn) opens() func() {
+	no := func(r message.Reply) func() { return func() { c.refuse(hooks.Data, r) } }
 	switch {
 	case !c.tried:
-		c.refuse(hooks.Data, errSayRcpt)
-		return false
-	case c.taken == 0:
-		c.refuse(hooks.Data, errNobody)
-		return false
+		return no(errSayRcpt)
+	case len(c.taken) == 0 && c.lmtp():
+		return no(errNobodyLMTP)
+	case len(c.taken) == 0:
+		return no(errNobody)
 	case c.discarded != nil:
-		return true
+		return nil
 	}
 	switch d := c.chain.Run(c.work, hooks.Data, c.tx); {
 	case d.Verb.Refuses():
-		c.endRefused(hooks.Data, d)
-		return false
+		return func() { c.endRefused(hooks.Data, d) }
 	case d.Verb == hooks.Discard:
 		c.discarded = &d
 	}
-	return true
+	return nil
 }
 
-// receive reads the message's text to its end and lets intake judge it. An
-// error is the connection's; the message is not ended then.
-func (c *conn) receive() (intake.Answer, error) {
+// beginText opens the door for the message's text.
+func (c *conn) beginText() {
+	c.text.since = time.Now()
 	if c.discarded != nil {
 		c.mail = dropped{c}
 	} else {
 		c.mail = c.server.door.begin(c.work, c.chain, c.tx)
 	}
+}
+
+// receive reads the text behind DATA to its end. An error is the connection's.
+func (c *conn) receive() error {
 	var room [maxCuts]cut
 	d := dots{line: true, normalise: c.limits.NormaliseLF}
-	start, got := time.Now(), int64(0)
+	p := &c.text.pace
 	c.in.grow()
 	for {
 		k := c.take(&d, &room)
 		if k.end {
-			break
+			return nil
 		}
 		if k.more {
 			continue
 		}
-		if err := c.flush(); err != nil {
-			return intake.Answer{}, err
-		}
-		c.alarm.set(start.Add(c.dataTime(got)))
 		before := len(c.in.buffered())
-		if err := c.in.read(); err != nil {
-			return intake.Answer{}, err
+		if err := c.moreText(p); err != nil {
+			return err
 		}
-		if got += int64(len(c.in.buffered()) - before); c.overflows(got) {
-			return intake.Answer{}, nil
+		if p.got += int64(len(c.in.buffered()) - before); c.overflows(p.got) {
+			return nil
 		}
 	}
-	answer := c.mail.End(c.work)
-	c.mail = nil
-	if answer.Reply.Positive() {
-		c.s.Totals.Messages++
-		c.s.Totals.Bytes += c.tx.Size
-	}
-	return answer, nil
 }
 
 // take scans what is buffered and hands its content on; content with a fault in
@@ -126,23 +117,12 @@ func (c *conn) take(d *dots, room *[maxCuts]cut) chunk {
 	switch {
 	case known:
 	case d.faulty():
-		c.mail.Refuse(d.fault())
+		c.mail.Refuse(textFault(&message.LineEnds{BareLF: d.bareLF, BareCR: d.bareCR, NUL: d.nul}))
 	default:
 		k.write(b, c.mail)
 	}
 	c.in.used(k.n)
 	return k
-}
-
-// fault is the reply to what may not be in a message.
-func (d *dots) fault() message.Reply {
-	switch {
-	case d.nul:
-		return errNUL
-	case d.bareCR:
-		return errBareCR
-	}
-	return errBareLF
 }
 
 // dataTime is how long a text of got bytes so far may take: the time that every
@@ -173,6 +153,7 @@ type dropped struct{ c *conn }
 
 func (dropped) Write([]byte)         {}
 func (dropped) Refuse(message.Reply) {}
+func (dropped) Refused() bool        { return false }
 func (dropped) Abort()               {}
 
 // End tells the client what it would hear of a message that is kept.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
 )
@@ -31,21 +32,37 @@ func mailFrom(c *conn, arg string) {
 		c.refuse(hooks.Mail, *bad)
 		return
 	}
+	compared, err := intake.Canonical(a)
+	if err != nil {
+		c.refuse(hooks.Mail, *pathFault(err, errMailSyntax, 7))
+		return
+	}
+	if bad := c.senderRefused(compared); bad != nil {
+		c.refuse(hooks.Mail, *bad)
+		return
+	}
 	if c.limits.Messages > 0 && c.s.Totals.Transacts >= c.limits.Messages {
 		c.refuse(hooks.Mail, errManyMails)
 		return
 	}
 	tx := hooks.NewTransaction(c.s, message.NewID(time.Now()))
-	tx.Sender = a
 	params, bad := c.readParams("MAIL", rest, tx)
 	if bad != nil {
 		c.refuse(hooks.Mail, *bad)
 		return
 	}
-	tx.Params = params
-	c.tx = tx
+	tx.Params, tx.Given = params, a
+	tx.Sender = compared
+	utf8 := tx.Said("SMTPUTF8")
+	if !utf8 && !a.IsASCII() {
+		c.refuse(hooks.Mail, errNotASCII)
+		return
+	}
+	c.tx, c.utf8, c.prdr = tx, utf8, tx.Said("PRDR")
+	c.text.binary = slices.Contains(params, hooks.Param{Key: "BODY", Value: "BINARYMIME"})
 	c.alarm.setBusy(true)
 	c.s.Totals.Transacts++
+	c.tellForwarded()
 	switch d := c.chain.Run(c.work, hooks.Mail, tx); {
 	case d.Verb.Refuses():
 		c.endRefused(hooks.Mail, d)
@@ -60,8 +77,6 @@ func senderFault(a message.Address, err error) *message.Reply {
 	switch {
 	case err != nil:
 		return pathFault(err, errMailSyntax, 7)
-	case !a.IsASCII():
-		return &errNotASCII
 	case !a.IsNull() && a.Domain == "":
 		return &errSenderDomain
 	}
@@ -95,13 +110,16 @@ func rcptTo(c *conn, arg string) {
 		c.refuse(hooks.Rcpt, *bad)
 		return
 	}
-	r := &hooks.Recipient{Address: a, Given: a}
+	r := &hooks.Recipient{Given: a}
 	var bad *message.Reply
-	if r.Params, bad = c.readParams("RCPT", rest, c.tx); bad != nil {
+	if r.Params, bad = c.readParams("RCPT", rest, c.tx); bad == nil {
+		bad = c.recipientForm(r)
+	}
+	if bad != nil {
 		c.refuse(hooks.Rcpt, *bad)
 		return
 	}
-	if c.taken >= c.limits.Recipients {
+	if len(c.taken) >= c.limits.Recipients {
 		c.refuseCounted(hooks.Rcpt, errManyRcpts, false) // RFC 5321 section 4.5.3.1.10: no error of the client's
 		return
 	}
@@ -122,8 +140,19 @@ func recipientFault(a message.Address, err error) *message.Reply {
 		return pathFault(err, errRcptSyntax, 3)
 	case a.IsNull():
 		return &errNullRcpt
-	case !a.IsASCII():
+	}
+	return nil
+}
+
+// recipientForm brings a recipient's domain to the form in which domains are
+// compared. UTF-8 is for those who said SMTPUTF8 (RFC 6531 section 3.7.1).
+func (c *conn) recipientForm(r *hooks.Recipient) *message.Reply {
+	if !c.utf8 && !r.Given.IsASCII() {
 		return &errNotASCII
+	}
+	var err error
+	if r.Address, err = intake.Canonical(r.Given); err != nil {
+		return pathFault(err, errRcptSyntax, 3)
 	}
 	return nil
 }
@@ -144,23 +173,31 @@ func (c *conn) judgeRecipient() {
 		c.refused = &outcome{errNoRule, ourName}
 		c.refuse(hooks.Rcpt, errNoRule)
 		return
-	case d.Verb == hooks.Accept:
-		c.addRecipient()
 	}
-	c.taken++ // a discarded one counts, the client was told 250 for it
+	one := taken{given: c.tx.Current.Given, rcpt: c.tx.Current}
+	if d.Verb == hooks.Accept {
+		one.rcpt = c.addRecipient()
+	}
+	c.taken = append(c.taken, one) // a discarded one counts, the client was told 250 for it
 	c.send(okRecipient)
 }
 
 // addRecipient puts tx.Current, as policies left it, among the recipients, each
-// address once.
-func (c *conn) addRecipient() {
+// address once, and returns the one that stands there.
+func (c *conn) addRecipient() *hooks.Recipient {
 	r := c.tx.Current
 	if r.Address != r.Given {
+		if a, err := intake.Canonical(r.Address); err == nil {
+			r.Address = a // one of a policy's
+		}
 		r.Ours = c.server.door.Ours(r.Address.Domain)
 	}
-	if !slices.ContainsFunc(c.tx.Recipients, func(o *hooks.Recipient) bool { return o == r || o.Address == r.Address }) {
-		c.tx.Recipients = append(c.tx.Recipients, r)
+	i := slices.IndexFunc(c.tx.Recipients, func(o *hooks.Recipient) bool { return o == r || o.Address == r.Address })
+	if i >= 0 {
+		return c.tx.Recipients[i]
 	}
+	c.tx.Recipients = append(c.tx.Recipients, r)
+	return r
 }
 
 // reset ends the transaction, whatever it came to, and leaves nothing of it: at
@@ -173,12 +210,12 @@ func (c *conn) reset() {
 	if t.mail != nil {
 		t.mail.Abort()
 	}
-	if t.tx == nil {
-		return
+	if t.tx != nil {
+		c.alarm.setBusy(false)
+		if t.refused != nil {
+			t.tx.Current = nil
+			c.verdict(t.tx, *t.refused)
+		}
 	}
-	c.alarm.setBusy(false)
-	if t.refused != nil {
-		t.tx.Current = nil
-		c.verdict(t.tx, *t.refused)
-	}
+	c.s.Forwarded = nil // it was for this transaction, as in Postfix
 }

@@ -105,6 +105,7 @@ const (
 	lineFine  lineFault = iota
 	lineBytes           // a bare CR, a bare LF or a NUL in it
 	lineLong            // over maxLine
+	lineChunk           // one of them, and what follows may be a chunk of BDAT
 )
 
 // line returns the next command line without its CRLF; it is valid until the
@@ -118,6 +119,9 @@ func (in *input) line(wait func() error) ([]byte, lineFault, error) {
 			return judgeLine(b[:end])
 		}
 		if len(b) > maxLine {
+			if startsBDAT(b) {
+				return nil, lineChunk, nil
+			}
 			return nil, lineLong, in.skipLine(wait)
 		}
 		seen = max(0, len(b)-1)
@@ -147,13 +151,19 @@ func crlf(b []byte, from int) int {
 }
 
 func judgeLine(line []byte) ([]byte, lineFault, error) {
+	fault := lineFine
 	switch {
 	case len(line) > maxLine:
-		return nil, lineLong, nil
+		fault = lineLong
 	case bytes.IndexByte(line, '\n') >= 0, bytes.IndexByte(line, '\r') >= 0, bytes.IndexByte(line, 0) >= 0:
-		return nil, lineBytes, nil
+		fault = lineBytes
+	default:
+		return line, lineFine, nil
 	}
-	return line, lineFine, nil
+	if startsBDAT(line) {
+		fault = lineChunk
+	}
+	return nil, fault, nil
 }
 
 // skipLine drops bytes up to the next CRLF.

@@ -14,8 +14,9 @@ var (
 	errParamTwice  = message.NewReply(501, "5.5.4", "A parameter is given twice")
 	errSizeSyntax  = message.NewReply(501, "5.5.4", "SIZE takes a number of octets")
 	errTooLarge    = message.NewReply(552, "5.3.4", "The message is larger than this server takes")
-	errBodySyntax  = message.NewReply(501, "5.5.4", "BODY takes 7BIT or 8BITMIME")
-	errNotASCII    = message.NewReply(553, "5.6.7", "Addresses with other than ASCII characters are not supported here")
+	errBodySyntax  = message.NewReply(501, "5.5.4", "BODY takes 7BIT, 8BITMIME or BINARYMIME")
+	errNotASCII    = message.NewReply(553, "5.6.7", "An address with other than ASCII characters needs SMTPUTF8 behind MAIL FROM:<...>")
+	errFlag        = message.NewReply(501, "5.5.4", "SMTPUTF8 and PRDR take no value")
 )
 
 // parameter is a row of the table of ESMTP parameters (RFC 5321 section
@@ -31,6 +32,13 @@ func parameters() []parameter {
 	return []parameter{
 		{"SIZE", "MAIL", sizeParam},
 		{"BODY", "MAIL", bodyParam},
+		{"SMTPUTF8", "MAIL", flagParam},
+		{"PRDR", "MAIL", prdrParam},
+		{"RET", "MAIL", retParam},
+		{"ENVID", "MAIL", envidParam},
+		{"NOTIFY", "RCPT", notifyParam},
+		{"ORCPT", "RCPT", orcptParam},
+		{"AUTH", "MAIL", authParam},
 	}
 }
 
@@ -47,10 +55,32 @@ func sizeParam(c *conn, tx *hooks.Transaction, value *string) *message.Reply {
 	return nil
 }
 
-// bodyParam: RFC 6152 section 3.
+// flagParam: a parameter that takes no value, such as SMTPUTF8 (RFC 6531 section
+// 3.4).
+func flagParam(_ *conn, _ *hooks.Transaction, value *string) *message.Reply {
+	if *value != "" {
+		return &errFlag
+	}
+	return nil
+}
+
+// prdrParam: draft-hall-prdr-00 section 4.2. LMTP answers so anyway.
+func prdrParam(c *conn, tx *hooks.Transaction, value *string) *message.Reply {
+	if c.lmtp() {
+		r := unsupported("PRDR", "MAIL")
+		return &r
+	}
+	return flagParam(c, tx, value)
+}
+
+func unsupported(key, verb string) message.Reply {
+	return message.NewReply(555, "5.5.4", "The parameter %s of %s is not supported", clip(key), verb)
+}
+
+// bodyParam: RFC 6152 section 3, RFC 3030 section 3.
 func bodyParam(_ *conn, _ *hooks.Transaction, value *string) *message.Reply {
 	*value = strings.ToUpper(*value)
-	if *value != "7BIT" && *value != "8BITMIME" {
+	if *value != "7BIT" && *value != "8BITMIME" && *value != "BINARYMIME" {
 		return &errBodySyntax
 	}
 	return nil
@@ -67,7 +97,7 @@ func digits(s string) bool {
 
 // readParams checks the parameters of MAIL or RCPT against the table.
 func (c *conn) readParams(verb, s string, tx *hooks.Transaction) ([]hooks.Param, *message.Reply) {
-	list, ok := parseParams(s)
+	list, ok := parseParams(s, verb == "RCPT" && c.utf8)
 	if !ok {
 		return nil, &errParamSyntax
 	}
@@ -75,7 +105,7 @@ func (c *conn) readParams(verb, s string, tx *hooks.Transaction) ([]hooks.Param,
 		p := &list[i]
 		row := c.server.params[verb+" "+p.Key]
 		if row == nil {
-			r := message.NewReply(555, "5.5.4", "The parameter %s of %s is not supported", clip(p.Key), verb)
+			r := unsupported(p.Key, verb)
 			return nil, &r
 		}
 		for _, before := range list[:i] {
@@ -91,8 +121,9 @@ func (c *conn) readParams(verb, s string, tx *hooks.Transaction) ([]hooks.Param,
 }
 
 // parseParams splits what stands behind a path (RFC 5321 section 4.1.2:
-// esmtp-param), keywords in upper case. Blanks around are no matter.
-func parseParams(s string) ([]hooks.Param, bool) {
+// esmtp-param), keywords in upper case. Blanks around are no matter. wide: values
+// may hold UTF-8 (RFC 6531 section 3.3), whose validity ParsePath has seen to.
+func parseParams(s string, wide bool) ([]hooks.Param, bool) {
 	var list []hooks.Param
 	for {
 		s = strings.TrimLeft(s, " ")
@@ -101,7 +132,7 @@ func parseParams(s string) ([]hooks.Param, bool) {
 		}
 		word, rest, _ := strings.Cut(s, " ")
 		key, value, has := strings.Cut(word, "=")
-		if !isKeyword(key) || has && !isValue(value) {
+		if !isKeyword(key) || has && !isValue(value, wide) {
 			return nil, false
 		}
 		list = append(list, hooks.Param{Key: strings.ToUpper(key), Value: value})
@@ -121,10 +152,11 @@ func isKeyword(s string) bool {
 	return s != ""
 }
 
-// isValue: esmtp-value, any printable ASCII but "=" and blank.
-func isValue(s string) bool {
+// isValue: esmtp-value, any printable ASCII but "=" and blank, and if wide what
+// is beyond ASCII.
+func isValue(s string, wide bool) bool {
 	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' || s[i] == '=' {
+		if s[i] <= ' ' || s[i] == 0x7f || s[i] == '=' || s[i] > 0x7f && !wide {
 			return false
 		}
 	}

@@ -30,7 +30,11 @@ var faultReplies = [...]message.Reply{
 
 // send puts a reply behind those that wait to be sent.
 func (c *conn) send(r message.Reply) {
-	c.out = r.Append(c.out)
+	if c.utf8 {
+		c.out = r.AppendUTF8(c.out)
+	} else {
+		c.out = r.Append(c.out)
+	}
 	if len(c.out) >= maxOut {
 		_ = c.flush() // a failure ends the conversation
 	}
@@ -52,6 +56,8 @@ func (c *conn) stage() hooks.Stage {
 		return hooks.Connect
 	case ready:
 		return hooks.Helo
+	case chunking:
+		return hooks.Data
 	}
 	return hooks.Mail
 }

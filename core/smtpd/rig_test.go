@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/postern-mta/postern/core/gate"
 	"github.com/postern-mta/postern/core/intake"
@@ -67,7 +68,7 @@ func (r *rig) policy(at hooks.Stage, f func(tx *hooks.Transaction) hooks.Decisio
 // rule is the recipient rule of the rig: example.net is ours, but for nobody@.
 func rule(_ context.Context, _ hooks.Stage, tx *hooks.Transaction) (hooks.Decision, error) {
 	switch a := tx.Current.Address; {
-	case tx.Session.Relaying:
+	case tx.Session.Relaying, tx.Session.Authenticated:
 		return hooks.Decision{Verb: hooks.Accept}, nil
 	case a.Domain != "example.net":
 		return hooks.Decision{Verb: hooks.Reject}, nil
@@ -307,6 +308,8 @@ func (m *shelved) Refuse(r message.Reply) {
 	}
 }
 
+func (m *shelved) Refused() bool { return m.refusal != nil }
+
 func (m *shelved) Abort() { m.aborted = true }
 
 func (m *shelved) End(context.Context) intake.Answer {
@@ -327,6 +330,7 @@ type story struct {
 	open     int
 	verdicts []string
 	refusals []string
+	runs     []string
 	totals   hooks.Totals
 }
 
@@ -341,6 +345,12 @@ func (s *story) Disconnected(one *hooks.Session) {
 	defer s.mu.Unlock()
 	s.open--
 	s.totals = one.Totals
+}
+
+func (s *story) Stage(tx *hooks.Transaction, run hooks.StageRun) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runs = append(s.runs, fmt.Sprintf("%s %s %s", run.Stage, run.Handlers[0].Policy, run.Handlers[0].Reason))
 }
 
 func (s *story) Refused(_ *hooks.Transaction, at hooks.Stage, by string, r message.Reply) {
@@ -365,3 +375,29 @@ func (s *story) told() []string {
 	defer s.mu.Unlock()
 	return slices.Clone(s.verdicts)
 }
+
+// connect connects without reading anything.
+func (r *rig) connect() *client {
+	near, far := net.Pipe()
+	r.conns <- placed{far, r.peer}
+	r.t.Cleanup(func() { _ = near.Close() })
+	return &client{t: r.t, nc: near}
+}
+
+// deaf is a connection that gives its text and takes all.
+type deaf struct {
+	net.Conn
+	text string
+}
+
+func (d *deaf) Read(p []byte) (int, error) {
+	n := copy(p, d.text)
+	d.text = d.text[n:]
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+func (d *deaf) Write(p []byte) (int, error)      { return len(p), nil }
+func (d *deaf) SetReadDeadline(time.Time) error  { return nil }
+func (d *deaf) SetWriteDeadline(time.Time) error { return nil }

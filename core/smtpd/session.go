@@ -3,6 +3,7 @@ package smtpd
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
@@ -13,15 +14,16 @@ const maxHelo = 255
 
 // Replies of commands that stand outside a transaction.
 var (
-	okHelp   = message.NewReply(214, "2.0.0", "")
-	okNoop   = message.NewReply(250, "2.0.0", "Ok")
-	okQuit   = message.NewReply(221, "2.0.0", "Bye")
-	okVrfy   = message.NewReply(252, "2.1.5", "Addresses are not verified here; send the mail and see")
-	errExpn  = message.NewReply(502, "5.5.1", "Lists are not expanded here")
-	errHTTP  = message.NewReply(421, "5.7.0", "This is a mail server, it does not speak HTTP")
-	errHelo  = message.NewReply(501, "5.5.4", "The name must be 1 to 255 printable ASCII characters; write your host name or [your.ip.address]")
-	errGone  = message.NewReply(503, "5.5.1", "You were refused, only QUIT is left")
-	errRules = message.NewReply(554, "5.7.1", "")
+	okHelp        = message.NewReply(214, "2.0.0", "")
+	okNoop        = message.NewReply(250, "2.0.0", "Ok")
+	okQuit        = message.NewReply(221, "2.0.0", "Bye")
+	okVrfy        = message.NewReply(252, "2.1.5", "Addresses are not verified here; send the mail and see")
+	errVrfySyntax = message.NewReply(501, "5.5.4", "The address is no UTF-8")
+	errExpn       = message.NewReply(502, "5.5.1", "Lists are not expanded here")
+	errHTTP       = message.NewReply(421, "5.7.0", "This is a mail server, it does not speak HTTP")
+	errHelo       = message.NewReply(501, "5.5.4", "The name must be 1 to 255 printable ASCII characters; write your host name or [your.ip.address]")
+	errGone       = message.NewReply(503, "5.5.1", "You were refused, only QUIT is left")
+	errRules      = message.NewReply(554, "5.7.1", "")
 )
 
 // meet runs stage connect and greets, at the start and after XCLIENT.
@@ -29,9 +31,16 @@ func (c *conn) meet() {
 	if d := c.runConnect(); d.Verb.Refuses() {
 		c.shut(hooks.Connect, d)
 		c.refusedBy(hooks.Connect, d)
+	} else if d := c.runImplicit(); d.Verb.Refuses() {
+		c.shut(hooks.TLS, d)
+		c.refusedBy(hooks.TLS, d)
 	} else {
 		// RFC 5321 section 4.2: our name is the first word of a greeting.
-		c.send(message.Reply{Code: 220, Text: c.server.hostname + " ESMTP"})
+		word := " ESMTP"
+		if c.lmtp() {
+			word = " LMTP"
+		}
+		c.send(message.Reply{Code: 220, Text: c.server.hostname + word})
 	}
 	_ = c.flush() // a failure ends the conversation
 }
@@ -99,12 +108,20 @@ func (c *conn) capabilities() string {
 		b.WriteByte(' ')
 		b.WriteString(strconv.FormatInt(limit, 10))
 	}
-	b.WriteString("\n8BITMIME\nENHANCEDSTATUSCODES")
+	b.WriteString("\n8BITMIME\nSMTPUTF8\nCHUNKING\nBINARYMIME\nDSN\nENHANCEDSTATUSCODES\nLIMITS RCPTMAX=")
+	b.WriteString(strconv.Itoa(c.limits.Recipients))
+	if c.limits.Messages > 0 {
+		b.WriteString(" MAILMAX=" + strconv.Itoa(c.limits.Messages))
+	}
+	if !c.lmtp() {
+		b.WriteString("\nPRDR")
+	}
 	if c.s.TLS == nil && c.offersTLS() {
 		b.WriteString("\nSTARTTLS")
 	}
+	b.WriteString(c.authLine())
 	if c.peer.MayXclient() {
-		b.WriteString("\nXCLIENT " + strings.Join(xclientNames[:], " "))
+		b.WriteString("\nXCLIENT " + strings.Join(xclientNames[:], " ") + "\nXFORWARD " + strings.Join(xforwardNames[:], " "))
 	}
 	return b.String()
 }
@@ -116,8 +133,26 @@ func rset(c *conn, _ string) {
 }
 
 func noop(c *conn, _ string) { c.send(okNoop) }
-func vrfy(c *conn, _ string) { c.send(okVrfy) }
 func expn(c *conn, _ string) { c.refuse(c.stage(), errExpn) }
+
+// vrfy: RFC 5321 section 4.1.1.6; RFC 6531 section 3.7.4.2 for SMTPUTF8 behind
+// the address.
+func vrfy(c *conn, arg string) {
+	what, param := arg, ""
+	if i := strings.LastIndexByte(arg, ' '); i >= 0 {
+		what, param = arg[:i], arg[i+1:]
+	}
+	switch {
+	case isASCII(arg):
+	case !utf8.ValidString(arg):
+		c.refuse(c.stage(), errVrfySyntax)
+		return
+	case !strings.EqualFold(param, "SMTPUTF8") || isASCII(what):
+		c.refuse(c.stage(), errNotASCII)
+		return
+	}
+	c.send(okVrfy)
+}
 
 // quit: RFC 5321 section 4.1.1.10.
 func quit(c *conn, _ string) {
@@ -138,7 +173,7 @@ func help(c *conn, arg string) {
 	}
 	names := make([]string, 0, len(c.server.verbs))
 	for _, v := range c.server.verbs {
-		if v.syntax != "" {
+		if v.syntax != "" && c.speaks(&v) {
 			names = append(names, v.name)
 		}
 	}

@@ -9,10 +9,13 @@
 //     part of it; a bare LF at its end thus waits for a CRLF to come.
 //   - The table of verbs (verbs.go) says for each where it is legal, whether it
 //     takes an argument, and what runs it (session.go, envelope.go, data.go,
-//     starttls.go, xclient.go). A later verb is a row; a later ESMTP parameter
+//     starttls.go, auth.go, xclient.go). A later verb is a row; a later ESMTP parameter
 //     is a row of the table in params.go.
 //   - DATA's text goes through dots (dots.go): CRLF.CRLF ends it, dots are taken
-//     away, and NUL, bare CR and bare LF are noticed on whole buffers.
+//     away, and NUL, bare CR and bare LF are noticed on whole buffers. BDAT's
+//     chunks (chunks.go) are counted octets, watched for the same.
+//   - What a message gets is answered in answer.go: once, or in LMTP and PRDR
+//     for each recipient. An LMTP listener differs in that, in LHLO, and in 503.
 //   - Replies (replies.go) gather until the client must have them (RFC 2920).
 //     Every refusal passes stage deny, the recorder and the error budget there;
 //     only the farewells 421 for time, stop and failure are not up to a policy.
@@ -30,6 +33,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postern-mta/postern/core/auth"
 	"github.com/postern-mta/postern/core/gate"
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
@@ -47,9 +51,13 @@ type Options struct {
 	Intake *intake.Intake
 	Record *record.Recorder
 	// TLS gives the configuration of a handshake; nil, or a nil result: STARTTLS
-	// is not offered. The listener must want it too (gate.Listener.StartTLS).
+	// is not offered. The listener must want it too (gate.Listener.StartTLS,
+	// ImplicitTLS).
 	TLS func() *tls.Config
-	Log *slog.Logger // nil: none
+	// Auth judges logins; nil: AUTH is not offered. The listener must want it too
+	// (gate.Listener.Auth).
+	Auth *auth.Authenticator
+	Log  *slog.Logger // nil: none
 }
 
 // Limits bound one connection. A zero is the default.
@@ -79,6 +87,7 @@ type Server struct {
 	door     door
 	record   recorder
 	tls      func() *tls.Config
+	auth     *auth.Authenticator
 	log      *slog.Logger
 	limits   atomic.Pointer[Limits]
 
@@ -100,6 +109,7 @@ type door interface {
 type mail interface {
 	Write(p []byte)
 	Refuse(r message.Reply)
+	Refused() bool
 	End(ctx context.Context) intake.Answer
 	Abort()
 }
@@ -108,6 +118,7 @@ type mail interface {
 type recorder interface {
 	Connected(s *hooks.Session)
 	Disconnected(s *hooks.Session)
+	Stage(tx *hooks.Transaction, run hooks.StageRun)
 	Refused(tx *hooks.Transaction, at hooks.Stage, by string, r message.Reply)
 	Verdict(tx *hooks.Transaction, v record.Verdict, r message.Reply, reason string)
 }
@@ -127,7 +138,7 @@ func New(o Options) *Server {
 }
 
 func newServer(o Options) *Server {
-	s := &Server{hostname: o.Hostname, grace: o.Grace, tls: o.TLS, log: o.Log, verbs: verbs(), byName: map[string]*verb{}, params: map[string]*parameter{}}
+	s := &Server{hostname: o.Hostname, grace: o.Grace, tls: o.TLS, auth: o.Auth, log: o.Log, verbs: verbs(), byName: map[string]*verb{}, params: map[string]*parameter{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -182,6 +193,8 @@ func (s *Server) Serve(ctx context.Context, peer *gate.Conn) {
 		cancel()
 	}()
 	defer c.finish()
-	c.meet()
-	c.converse()
+	if c.implicitTLS() {
+		c.meet()
+		c.converse()
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"time"
 
+	"github.com/postern-mta/postern/core/gate"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
 )
@@ -39,25 +40,54 @@ func startTLS(c *conn, _ string) {
 		return
 	}
 	c.in.drop()
-	t := tls.Server(c.nc, c.server.tls())
-	c.alarm.set(time.Now().Add(c.limits.CommandTimeout)) // for all of the handshake
-	if err := t.Handshake(); err != nil {
-		c.server.record.Refused(&c.whole, hooks.TLS, ourName, message.NewReply(errHandshake.Code, errHandshake.Status(), "%s: %v", errHandshake.Text, err))
-		c.over = true
+	if !c.handshake(c.server.tls()) {
 		return
 	}
-	c.nc, c.in.nc = t, t
-	c.s.TLS = tlsFact(t.ConnectionState())
 	// Nothing is said until the client speaks again, so a refusal waits for that.
 	if d := c.chain.Run(c.work, hooks.TLS, &c.whole); d.Verb.Refuses() {
 		c.shut(hooks.TLS, d)
 	}
 }
 
-func tlsFact(s tls.ConnectionState) *hooks.TLSFact {
-	fact := &hooks.TLSFact{Version: tls.VersionName(s.Version), Cipher: tls.CipherSuiteName(s.CipherSuite)}
-	if len(s.VerifiedChains) > 0 {
-		fact.Client = s.PeerCertificates[0].Subject.String()
+// implicitTLS does the handshake where it comes first (RFC 8314 section 3). false:
+// the connection is over.
+func (c *conn) implicitTLS() bool {
+	if !c.peer.Listener.ImplicitTLS {
+		return true
 	}
-	return fact
+	if c.server.tls != nil {
+		if config := c.server.tls(); config != nil {
+			return c.handshake(config)
+		}
+	}
+	c.server.log.Error("a listener with implicit TLS has no certificate", "listener", c.s.Listener)
+	c.over = true
+	return false
+}
+
+// runImplicit asks stage tls after a handshake that came before everything.
+func (c *conn) runImplicit() hooks.Decision {
+	if !c.peer.Listener.ImplicitTLS {
+		return hooks.Decision{}
+	}
+	return c.chain.Run(c.work, hooks.TLS, &c.whole)
+}
+
+// handshake puts TLS over the connection. false: it failed, and all is over.
+func (c *conn) handshake(config *tls.Config) bool {
+	t := tls.Server(c.nc, config)
+	c.alarm.set(time.Now().Add(c.limits.CommandTimeout)) // for all of the handshake
+	c.alarm.write(c.limits.CommandTimeout)
+	if err := t.Handshake(); err != nil {
+		c.server.record.Refused(&c.whole, hooks.TLS, ourName, message.NewReply(errHandshake.Code, errHandshake.Status(), "%s: %v", errHandshake.Text, err))
+		c.over = true
+		return false
+	}
+	c.nc, c.in.nc = t, t
+	s := t.ConnectionState()
+	c.s.TLS = &hooks.TLSFact{
+		Version: tls.VersionName(s.Version), Cipher: tls.CipherSuiteName(s.CipherSuite),
+		Client: gate.VerifiedClient(s, config.ClientCAs),
+	}
+	return true
 }

@@ -11,14 +11,17 @@ import (
 type state uint8
 
 const (
-	fresh   state = 1 << iota // neither HELO nor EHLO was accepted
-	ready                     // no transaction
-	mailing                   // MAIL was accepted
-	anytime = fresh | ready | mailing
+	fresh    state = 1 << iota // neither HELO nor EHLO was accepted
+	ready                      // no transaction
+	mailing                    // MAIL was accepted
+	chunking                   // and a BDAT
+	anytime  = fresh | ready | mailing | chunking
 )
 
 func (c *conn) state() state {
 	switch {
+	case c.tx != nil && c.mail != nil:
+		return chunking
 	case c.tx != nil:
 		return mailing
 	case c.said:
@@ -54,9 +57,11 @@ func verbs() []verb {
 	return []verb{
 		{"EHLO", anytime, hooks.Helo, required, "EHLO your.host.name", true, false, ehlo},
 		{"HELO", anytime, hooks.Helo, required, "HELO your.host.name", true, false, helo},
-		{"MAIL", ready, hooks.Mail, required, "MAIL FROM:<sender@example.org> [SIZE=octets] [BODY=8BITMIME]", false, false, mailFrom},
-		{"RCPT", mailing, hooks.Rcpt, required, "RCPT TO:<recipient@example.org>", false, false, rcptTo},
+		{"LHLO", anytime, hooks.Helo, required, "LHLO your.host.name", true, false, ehlo},
+		{"MAIL", ready, hooks.Mail, required, "MAIL FROM:<sender@example.org> [SIZE=octets] [BODY=7BIT|8BITMIME|BINARYMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=id]", false, false, mailFrom},
+		{"RCPT", mailing, hooks.Rcpt, required, "RCPT TO:<recipient@example.org> [NOTIFY=NEVER|SUCCESS,FAILURE,DELAY] [ORCPT=type;address]", false, false, rcptTo},
 		{"DATA", mailing, hooks.Data, none, "DATA", true, false, data},
+		{"BDAT", anytime, hooks.Data, optional, "BDAT octets [LAST]", false, true, bdat},
 		{"RSET", anytime, 0, none, "RSET", false, false, rset},
 		{"NOOP", anytime, 0, optional, "NOOP", true, false, noop},
 		{"VRFY", anytime, 0, required, "VRFY address", true, false, vrfy},
@@ -64,6 +69,8 @@ func verbs() []verb {
 		{"HELP", anytime, 0, optional, "HELP [command]", true, false, help},
 		{"QUIT", anytime, 0, none, "QUIT", true, true, quit},
 		{"STARTTLS", ready | mailing, hooks.TLS, none, "STARTTLS", true, false, startTLS},
+		{"AUTH", ready, 0, required, "AUTH mechanism [initial-response]", true, false, authenticate},
+		{"XFORWARD", fresh | ready, 0, required, "XFORWARD NAME=value ...", false, false, xforward},
 		{"XCLIENT", fresh | ready, hooks.Connect, required, "XCLIENT NAME=value ...", true, false, xclient},
 		// A browser, or a page in one that was told to speak to us.
 		{name: "GET", states: anytime, refused: true, run: http},
@@ -80,6 +87,7 @@ var (
 	errUnknown    = message.NewReply(500, "5.5.2", "Command not recognised")
 	errEmpty      = message.NewReply(500, "5.5.2", "An empty line is no command")
 	errSayHello   = message.NewReply(503, "5.5.1", "Say EHLO first")
+	errSayLHLO    = message.NewReply(503, "5.5.1", "Say LHLO first")
 	errSayMail    = message.NewReply(503, "5.5.1", "Send MAIL FROM first")
 	errUnderWay   = message.NewReply(503, "5.5.1", "A message is under way: end it with DATA, or give it up with RSET")
 	errNoArgument = message.NewReply(501, "5.5.4", "This command takes no argument")
@@ -91,9 +99,11 @@ func (c *conn) command(line string) {
 	arg = strings.TrimRight(arg, " ")
 	v := c.find(word)
 	switch {
+	case v == nil && startsBDAT([]byte(line)):
+		c.refuse(c.stage(), errChunkSyntax)
+		c.over, c.lingering = true, true
 	case c.banned != nil && (v == nil || !v.refused):
-		c.server.record.Refused(&c.whole, hooks.Connect, ourName, c.banned.reply)
-		c.negative(c.banned.reply, true, c.banned.hang)
+		c.turnAway()
 	case v == nil && word == "" && arg == "":
 		c.refuse(c.stage(), errEmpty)
 	case v == nil:
@@ -106,8 +116,17 @@ func (c *conn) command(line string) {
 	}
 }
 
+// turnAway answers a command on a refused connection.
+func (c *conn) turnAway() {
+	c.server.record.Refused(&c.whole, hooks.Connect, ourName, c.banned.reply)
+	c.negative(c.banned.reply, true, c.banned.hang)
+}
+
 // runVerb checks a verb's row and runs it.
 func (c *conn) runVerb(v *verb, arg string) {
+	if v.name != "BDAT" {
+		c.spoiled = false
+	}
 	at := v.stage
 	if at == 0 {
 		at = c.stage()
@@ -115,6 +134,8 @@ func (c *conn) runVerb(v *verb, arg string) {
 	switch {
 	case v.arg == none && arg != "":
 		c.refuse(at, errNoArgument)
+	case c.mustStartTLS(v):
+		c.refuse(at, errMustTLS)
 	case c.state()&v.states == 0:
 		c.refuse(at, c.outOfOrder())
 	case v.arg == required && arg == "":
@@ -132,14 +153,20 @@ func wrongUse(v *verb) message.Reply {
 func (c *conn) outOfOrder() message.Reply {
 	switch c.state() {
 	case fresh:
+		if c.lmtp() {
+			return errSayLHLO
+		}
 		return errSayHello
 	case ready:
 		return errSayMail
+	case chunking:
+		return errChunksOnly
 	}
 	return errUnderWay
 }
 
-// find looks a verb up, in any case.
+// find looks a verb up, in any case. LMTP says LHLO where SMTP says EHLO and
+// HELO (RFC 2033 section 4.1).
 func (c *conn) find(word string) *verb {
 	var upper [16]byte
 	if len(word) > len(upper) {
@@ -152,5 +179,20 @@ func (c *conn) find(word string) *verb {
 		}
 		upper[i] = b
 	}
-	return c.server.byName[string(upper[:len(word)])]
+	v := c.server.byName[string(upper[:len(word)])]
+	if v != nil && !c.speaks(v) {
+		return nil
+	}
+	return v
+}
+
+// speaks tells whether a verb belongs to the listener's protocol.
+func (c *conn) speaks(v *verb) bool {
+	switch v.name {
+	case "LHLO":
+		return c.lmtp()
+	case "EHLO", "HELO":
+		return !c.lmtp()
+	}
+	return true
 }

@@ -128,30 +128,9 @@ func xclientPort(s string) (*uint16, bool) {
 // maxXtext bounds a value; Postfix's own bound is 255.
 const maxXtext = 255
 
-// decodeXtext: RFC 3461 section 4, "+" and two hexadecimal digits for a byte.
-// What it stands for must be printable ASCII.
-func decodeXtext(s string) (string, bool) {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		ch := s[i]
-		switch {
-		case ch == '+':
-			if i+2 >= len(s) {
-				return "", false
-			}
-			n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
-			if err != nil {
-				return "", false
-			}
-			ch = byte(n)
-			i += 2
-		case ch == '=':
-			return "", false
-		}
-		if ch < ' ' || ch > '~' {
-			return "", false
-		}
-		b.WriteByte(ch)
-	}
-	return b.String(), b.Len() > 0 && b.Len() <= maxXtext
+// decodeXtext reads a value in xtext (RFC 3461 section 4). What it stands for
+// must be printable ASCII.
+func decodeXtext(coded string) (string, bool) {
+	s, ok := message.DecodeXtext(coded)
+	return s, ok && printable(s) && s != "" && len(s) <= maxXtext
 }

@@ -1,0 +1,197 @@
+package smtpd
+
+import (
+	"encoding/base64"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/postern-mta/postern/core/auth"
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// Replies of AUTH, and of MAIL where one must have logged in.
+var (
+	okAuth          = message.NewReply(235, "2.7.0", "Authentication succeeded")
+	errNoAuth       = message.NewReply(502, "5.5.1", "AUTH is not offered here")
+	errAuthTwice    = message.NewReply(503, "5.5.1", "You have authenticated already")
+	errAuthClear    = message.NewReply(538, "5.7.11", "Encryption is required for AUTH: say STARTTLS first")
+	errMechanism    = message.NewReply(504, "5.5.4", "That mechanism is not offered; see the reply to EHLO")
+	errAuthBase64   = message.NewReply(501, "5.5.2", "That is not base64 (RFC 4648)")
+	errAuthCancel   = message.NewReply(501, "5.7.0", "Authentication cancelled")
+	errAuthLong     = message.NewReply(500, "5.5.6", "The line is too long for any mechanism here")
+	errAuthSteps    = message.NewReply(501, "5.5.2", "That mechanism has no such step")
+	errMustAuth     = message.NewReply(530, "5.7.0", "Authentication required: this server takes mail from its users only")
+	errSenderUser   = message.NewReply(553, "5.7.1", "You may not send under that address")
+	errAuthSyntax   = message.NewReply(501, "5.5.4", "AUTH takes an address in xtext, or <>")
+	errAuthNotKnown = message.NewReply(555, "5.5.4", "The parameter AUTH of MAIL is not supported")
+)
+
+// maxAuthSteps bounds the challenges of one exchange: SCRAM needs three.
+const maxAuthSteps = 4
+
+// offersAuth tells whether AUTH is there for this client once TLS is.
+func (c *conn) offersAuth() bool {
+	return c.server.auth != nil && len(c.server.auth.Offers(c.peer.Listener.Auth)) > 0
+}
+
+// authLine is what EHLO's reply says of AUTH: nothing in the clear.
+func (c *conn) authLine() string {
+	if c.s.TLS == nil || !c.offersAuth() {
+		return ""
+	}
+	return "\nAUTH " + strings.Join(c.server.auth.Offers(c.peer.Listener.Auth), " ")
+}
+
+// authenticate: RFC 4954 section 4.
+func authenticate(c *conn, arg string) {
+	name, initial, has := strings.Cut(arg, " ")
+	switch {
+	case !c.offersAuth():
+		c.refuse(hooks.Helo, errNoAuth)
+		return
+	case !c.s.Extended:
+		c.refuse(hooks.Helo, errSayHello)
+		return
+	case c.s.Authenticated:
+		c.refuse(hooks.Helo, errAuthTwice)
+		return
+	case c.s.TLS == nil:
+		c.refuse(hooks.Helo, errAuthClear)
+		return
+	}
+	name = strings.ToUpper(name)
+	if !slices.Contains(c.server.auth.Offers(c.peer.Listener.Auth), name) {
+		c.refuse(hooks.Helo, errMechanism)
+		return
+	}
+	var response []byte
+	if has {
+		var bad *message.Reply
+		if response, bad = decodeResponse(strings.TrimLeft(initial, " ")); bad != nil {
+			c.refuse(hooks.Helo, *bad)
+			return
+		}
+	}
+	c.exchange(c.server.auth.Begin(name), response)
+}
+
+// exchange runs a mechanism to its end. A nil response is none.
+func (c *conn) exchange(x auth.Exchange, response []byte) {
+	for range maxAuthSteps {
+		challenge, l, err := x.Next(response)
+		switch {
+		case err != nil:
+			c.refuse(hooks.Helo, message.ReplyOf(err))
+			return
+		case l != nil:
+			c.judgeLogin(l)
+			return
+		}
+		c.out = append(c.out, "334 "...)
+		c.out = base64.StdEncoding.AppendEncode(c.out, challenge)
+		c.out = append(c.out, "\r\n"...)
+		c.armed = false
+		line, fault, err := c.in.line(c.wait)
+		if err != nil {
+			c.lost(err)
+			return
+		}
+		var bad *message.Reply
+		switch {
+		case fault == lineLong:
+			bad = &errAuthLong
+		case fault != lineFine:
+			bad = &faultReplies[fault]
+		case string(line) == "*":
+			bad = &errAuthCancel
+		default:
+			response, bad = decodeResponse(string(line))
+		}
+		if bad != nil {
+			c.refuse(hooks.Helo, *bad)
+			return
+		}
+	}
+	c.refuse(hooks.Helo, errAuthSteps)
+}
+
+// decodeResponse: an empty response that stands behind the verb is "=".
+func decodeResponse(s string) ([]byte, *message.Reply) {
+	if s == "=" {
+		return []byte{}, nil
+	}
+	if base64.StdEncoding.DecodedLen(len(s)) > auth.MaxResponse+2 {
+		return nil, &errAuthLong
+	}
+	b, err := base64.StdEncoding.DecodeString(s)
+	if err != nil {
+		return nil, &errAuthBase64
+	}
+	return b, nil
+}
+
+// judgeLogin asks the back-ends, and makes the session its user's. What policies
+// of a stage auth will say belongs before the back-ends.
+func (c *conn) judgeLogin(l *auth.Login) {
+	client := c.s.Client.Addr()
+	if c.s.Relaying {
+		client = netip.Addr{} // a webmail's failures are those of all its users
+	}
+	user, err := c.server.auth.Check(c.work, client, l)
+	if err != nil {
+		r := message.ReplyOf(err)
+		c.server.log.Info("login failed", "session", c.s.ID, "client", c.s.Client.String(), "listener", c.s.Listener, "mechanism", l.Mechanism, "user", l.User, "reply", r)
+		c.refuseCounted(hooks.Helo, r, r.Permanent())
+		return
+	}
+	c.server.log.Info("login", "session", c.s.ID, "client", c.s.Client.String(), "listener", c.s.Listener, "mechanism", l.Mechanism, "user", user)
+	c.s.User, c.s.Authenticated = user, true
+	c.send(okAuth)
+}
+
+// senderRefused tells why a client may not send at all (RFC 6409 section 4.3), or
+// not under that address (section 6.1).
+func (c *conn) senderRefused(sender message.Address) *message.Reply {
+	l := c.peer.Listener
+	switch {
+	case c.s.Protocol == "submission" && !c.s.Authenticated && !c.s.Relaying:
+		return &errMustAuth
+	case c.s.Authenticated && l.Sender != nil && !l.Sender(c.s.User, sender):
+		return &errSenderUser
+	}
+	return nil
+}
+
+// authParam: RFC 4954 section 5. What a client says that has not authenticated
+// counts as <>.
+func authParam(c *conn, _ *hooks.Transaction, value *string) *message.Reply {
+	if !c.offersAuth() {
+		return &errAuthNotKnown
+	}
+	if *value != "<>" {
+		s, ok := message.DecodeXtext(*value)
+		if !ok {
+			return &errAuthSyntax
+		}
+		if a, rest, err := message.ParsePath("<" + s + ">"); err != nil || rest != "" || a.IsNull() {
+			return &errAuthSyntax
+		}
+	}
+	if !c.s.Authenticated {
+		*value = "<>"
+	}
+	return nil
+}
+
+// beforeTLS are the commands that a listener takes that requires TLS (RFC 3207
+// section 4), and HELO, which does nothing.
+var beforeTLS = [...]string{"EHLO", "HELO", "LHLO", "NOOP", "QUIT", "STARTTLS", "XCLIENT"}
+
+var errMustTLS = message.NewReply(530, "5.7.0", "Must issue a STARTTLS command first")
+
+// mustStartTLS tells whether a command has to wait for TLS.
+func (c *conn) mustStartTLS(v *verb) bool {
+	return c.peer.Listener.RequireTLS && c.s.TLS == nil && v.syntax != "" && !slices.Contains(beforeTLS[:], v.name)
+}
