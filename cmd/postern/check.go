@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -60,6 +61,11 @@ func examine(g *global, c *config.Config) (problems config.Problems, policies in
 		l := &c.Listen[i]
 		_, found := loadRules(l)
 		problems = append(problems, found...)
+		_, found = loadSenders(l)
+		problems = append(problems, found...)
+		if strings.Contains(l.Address, "unix:") || strings.HasPrefix(l.Address, "systemd:") {
+			continue // looking would replace the one, and the other is passed to serve alone
+		}
 		if ln, err := net.Listen("tcp", l.Address); err == nil {
 			_ = ln.Close()
 		} else {
@@ -68,6 +74,7 @@ func examine(g *global, c *config.Config) (problems config.Problems, policies in
 			problems = append(problems, p)
 		}
 	}
+	problems = append(problems, checkPasswords(c)...)
 	loader := newPolicyLoader(g, slog.New(slog.DiscardHandler), nil, nil, func(string) bool { return false })
 	chain, found := loader.chain(c, hooks.Options{})
 	if chain != nil {

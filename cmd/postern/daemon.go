@@ -11,10 +11,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/postern-mta/postern/core/auth"
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/console"
 	"github.com/postern-mta/postern/core/dns"
@@ -61,6 +63,7 @@ type daemon struct {
 	gate     *gate.Gate
 	smtpd    *smtpd.Server
 	certs    *gate.Certificates
+	auth     *auth.Authenticator
 	console  *console.Server
 	web      net.Listener // nil: no console
 	control  net.Listener
@@ -81,7 +84,7 @@ type listener struct {
 func openDaemon(g *global, c *config.Config, log *slog.Logger) (*daemon, error) {
 	d := &daemon{g: g, log: log, started: time.Now()}
 	d.config.Store(c)
-	for _, step := range []func(*config.Config) error{d.bind, d.drop, d.openData, d.openPolicies, d.build, d.openControl} {
+	for _, step := range []func(*config.Config) error{d.bind, d.drop, d.bindUnix, d.openData, d.openPolicies, d.build, d.openControl} {
 		if err := step(c); err != nil {
 			_ = d.close() // the first error is the one to tell
 			return nil, err
@@ -95,16 +98,42 @@ func (d *daemon) bind(c *config.Config) error {
 	var all error
 	for i := range c.Listen {
 		l := &c.Listen[i]
-		ln, err := net.Listen("tcp", l.Address)
+		if unixSocket(l) && c.Server.User != "" {
+			continue // made by the account that owns it, after the drop
+		}
+		ln, err := gate.Listen(l.Address, l.SocketMode)
 		if err != nil {
 			all = errors.Join(all, errors.New(l.Problem("address", bindError(err)).String()))
 			continue
 		}
-		one := &listener{Listener: ln, name: l.Name, protocol: l.Protocol}
-		d.listeners = append(d.listeners, one)
-		d.closers = append(d.closers, func() error { return ignoreClosed(ln.Close()) })
+		d.listen(l, ln)
 	}
 	return errors.Join(all, d.openConsole(c))
+}
+
+// bindUnix opens the unix sockets that bind left for the account dropped to.
+func (d *daemon) bindUnix(c *config.Config) error {
+	var all error
+	for i := range c.Listen {
+		l := &c.Listen[i]
+		if !unixSocket(l) || c.Server.User == "" {
+			continue
+		}
+		ln, err := gate.Listen(l.Address, l.SocketMode)
+		if err != nil {
+			all = errors.Join(all, errors.New(l.Problem("address", bindError(err)).String()))
+			continue
+		}
+		d.listen(l, ln)
+	}
+	return all
+}
+
+func unixSocket(l *config.Listen) bool { return strings.HasPrefix(l.Address, "unix:") }
+
+func (d *daemon) listen(l *config.Listen, ln net.Listener) {
+	d.listeners = append(d.listeners, &listener{Listener: ln, name: l.Name, protocol: l.Protocol})
+	d.closers = append(d.closers, func() error { return ignoreClosed(ln.Close()) })
 }
 
 func bindError(err error) string {
@@ -183,6 +212,12 @@ func (d *daemon) build(c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := d.certs.SetClientCA(c.TLS.ClientCA); err != nil {
+		return err
+	}
+	if d.auth, err = auth.New(auth.Options{Files: passwordFiles(c), Log: d.log}); err != nil {
+		return err
+	}
 	d.intake = intake.New(intake.Options{
 		Queue: d.queue, Record: d.record, Log: d.log,
 		Accepted: func(m *queue.Message, body message.Body) { d.sender.Accepted(m, body) },
@@ -208,7 +243,7 @@ func (d *daemon) build(c *config.Config) (err error) {
 		Bounce: d.bounce,
 	}, sendConfig(c))
 	d.smtpd = smtpd.New(smtpd.Options{
-		Hostname: c.Server.Hostname, Limits: smtpdLimits(c), Grace: grace, Intake: d.intake, Record: d.record, TLS: d.certs.Config, Log: d.log,
+		Hostname: c.Server.Hostname, Limits: smtpdLimits(c), Grace: grace, Intake: d.intake, Record: d.record, TLS: d.certs.Config, Auth: d.auth, Log: d.log,
 	})
 	chain, problems := d.policies.chain(c, d.chainOptions(), d.intake.RecipientRule())
 	if err := problems.Err(); err != nil {
@@ -238,9 +273,14 @@ func (d *daemon) setListeners(c *config.Config) error {
 		if err := problems.Err(); err != nil {
 			return err
 		}
+		sender, problems := d.senderRule(entry)
+		if err := problems.Err(); err != nil {
+			return err
+		}
 		facts[i] = &gate.Listener{
-			Name: entry.Name, Protocol: entry.Protocol, StartTLS: entry.TLS == "starttls",
-			RelayFrom: entry.RelayFrom, XclientFrom: entry.XclientFrom, Rules: rules,
+			Name: entry.Name, Protocol: entry.Protocol, Auth: entry.Auth, Sender: sender,
+			StartTLS: entry.TLS == "starttls" || entry.TLS == "required", RequireTLS: entry.TLS == "required", ImplicitTLS: entry.TLS == "implicit",
+			RelayFrom: entry.RelayFrom, XclientFrom: entry.XclientFrom, ProxyFrom: entry.ProxyFrom, Rules: rules,
 		}
 	}
 	for i, l := range d.listeners {
@@ -249,6 +289,14 @@ func (d *daemon) setListeners(c *config.Config) error {
 		}
 	}
 	return nil
+}
+
+// senderRule is who may send as what at a listener; nil: anybody as anything.
+func (d *daemon) senderRule(l *config.Listen) (auth.SenderRule, config.Problems) {
+	if l.SenderCheck.User {
+		return auth.OwnAddress(d.intake.Ours), nil
+	}
+	return loadSenders(l)
 }
 
 // own tells whether one of our listeners is there, so that mail exchangers that

@@ -151,6 +151,8 @@ func (d *daemon) reload() error {
 	for i := range c.Listen {
 		_, found := loadRules(&c.Listen[i])
 		problems = append(problems, found...)
+		_, found = loadSenders(&c.Listen[i])
+		problems = append(problems, found...)
 	}
 	if err := problems.Err(); err != nil {
 		if chain != nil {
@@ -159,6 +161,10 @@ func (d *daemon) reload() error {
 		return problems.Sorted().Errors()
 	}
 	if err := d.certs.Load(c.TLS.Certificate, c.TLS.Key); err != nil {
+		chain.Retire()
+		return err
+	}
+	if err := errors.Join(d.certs.SetClientCA(c.TLS.ClientCA), d.auth.SetFiles(passwordFiles(c))); err != nil {
 		chain.Retire()
 		return err
 	}

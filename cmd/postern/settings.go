@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"strconv"
 
+	"github.com/postern-mta/postern/core/auth"
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/core/gate"
@@ -154,4 +156,58 @@ func loadRules(l *config.Listen) (*gate.Rules, config.Problems) {
 		problems = append(problems, config.Problem{File: l.Rules, Line: e.Line, Key: "rules", Text: e.Text})
 	}
 	return rules, problems
+}
+
+// passwordFiles are the paths of [[auth]].
+func passwordFiles(c *config.Config) []string {
+	var list []string
+	for i := range c.Auth {
+		list = append(list, c.Auth[i].Path)
+	}
+	return list
+}
+
+// loadSenders reads a listener's file of who may send as what; nil where it has
+// none.
+func loadSenders(l *config.Listen) (auth.SenderRule, config.Problems) {
+	file := l.SenderCheck.File
+	if file == "" {
+		return nil, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, config.Problems{l.Problem("sender_check", fmt.Sprintf("%v; write the path of a readable file", err))}
+	}
+	defer f.Close()
+	rule, errs := auth.ParseSenders(file, f)
+	return rule, lineProblems("sender_check", errs)
+}
+
+// checkPasswords reads the password files for `postern check`.
+func checkPasswords(c *config.Config) (problems config.Problems) {
+	for i := range c.Auth {
+		a := &c.Auth[i]
+		f, err := os.Open(a.Path)
+		if err != nil {
+			problems = append(problems, a.Problem("path", fmt.Sprintf("%v; write the path of a readable file", err)))
+			continue
+		}
+		_, errs := auth.ParsePasswords(a.Path, f)
+		_ = f.Close()
+		problems = append(problems, lineProblems("path", errs)...)
+	}
+	return problems
+}
+
+// lineProblems are findings in a file that the configuration names, at their
+// lines.
+func lineProblems(key string, errs []error) (problems config.Problems) {
+	for _, err := range errs {
+		p := config.Problem{Line: 1, Key: key, Text: err.Error()}
+		if e, ok := errors.AsType[*auth.LineError](err); ok {
+			p.File, p.Line, p.Text = e.File, e.Line, e.Text
+		}
+		problems = append(problems, p)
+	}
+	return problems
 }
