@@ -135,18 +135,18 @@ func routeKeys() section[Route] {
 			{"next_hop", to(nextHop(), func(r *Route) *NextHop { return &r.NextHop }), required(`"smtp://192.0.2.1:25"`), "`smtp://HOST:PORT`, `smtps://HOST:PORT` (TLS from the first byte), `lmtp://HOST:PORT` or `lmtp:///PATH` (a unix socket), `mx` (the domain's mail exchangers), `local` (a Maildir below `data_dir`) or `discard`; ports that are not written are 25, 465 and 24"},
 			{"mode", to(enum(options{[]string{"queue"}, []string{"proxy"}}), func(r *Route) *string { return &r.Mode }), "queue", "accepted mail is kept and sent on from the queue"},
 			{"tls", to(enum(options{[]string{"none", "may", "encrypt", "verify"}, []string{"dane"}}), func(r *Route) *string { return &r.TLS }), "may", "`may`: TLS where the next hop offers it and it works; `encrypt`: mail waits where it doesn't; `verify`: also where the certificate is not by a known authority for the next hop's name (for `mx`: the mail exchanger's)"},
-			{"auth", table(authKeys(), func(r *Route) *Auth { return &r.Auth }), nil, ""},
+			{"auth", table(loginKeys(), func(r *Route) *Login { return &r.Auth }), nil, ""},
 			{"source", to(scalar("address", `"192.0.2.1"`, parseSource), func(r *Route) *netip.Addr { return &r.Source }), computed("the system chooses"), "address of this machine to connect from; next hops of the other address family are left out"},
 		},
 	}
 }
 
-func authKeys() section[Auth] {
-	return section[Auth]{
+func loginKeys() section[Login] {
+	return section[Login]{
 		name: "route.auth", doc: "How to authenticate to the next hop of a route: `auth = { user = \"me\", password_file = \"password\" }`, by SCRAM-SHA-256, PLAIN or LOGIN, whichever it offers first in this order. It is never done without TLS: `may` counts as `encrypt`.",
-		rows: []row[Auth]{
-			{"user", to(scalar("user", `"me"`, parseUser), func(a *Auth) *string { return &a.User }), required(`"me"`), "the name to log in with"},
-			{"password_file", to(path(), func(a *Auth) *string { return &a.PasswordFile }), required(`"password"`), "file whose first line is the password; read for each connection, by the account that `user` in [server] names"},
+		rows: []row[Login]{
+			{"user", to(scalar("user", `"me"`, parseUser), func(a *Login) *string { return &a.User }), required(`"me"`), "the name to log in with"},
+			{"password_file", to(path(), func(a *Login) *string { return &a.PasswordFile }), required(`"password"`), "file whose first line is the password; read for each connection, by the account that `user` in [server] names"},
 		},
 	}
 }

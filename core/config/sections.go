@@ -125,12 +125,12 @@ type Route struct {
 	NextHop     NextHop
 	Mode        string     // "queue"
 	TLS         string     // "none", "may", "encrypt" or "verify"
-	Auth        Auth       // zero: none
+	Auth        Login      // zero: none
 	Source      netip.Addr // zero: the system chooses
 }
 
-// Auth is a route's login at its next hop.
-type Auth struct {
+// Login is how a route authenticates to its next hop.
+type Login struct {
 	User         string
 	PasswordFile string // absolute
 }
