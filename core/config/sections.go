@@ -148,7 +148,7 @@ type Route struct {
 	Source      netip.Addr // zero: the system chooses
 }
 
-// Login is a route's login at its next hop.
+// Login is how a route authenticates to its next hop.
 type Login struct {
 	User         string
 	PasswordFile string // absolute

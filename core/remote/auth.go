@@ -188,7 +188,7 @@ func scram(user, secret, nonce string) *sasl {
 	check := func(challenge []byte) ([]byte, error) {
 		got, ok := strings.CutPrefix(string(challenge), "v=")
 		said, err := base64.StdEncoding.DecodeString(got)
-		if !ok || err != nil || !hmac.Equal(said, proof) {
+		if !ok || err != nil || len(proof) == 0 || !hmac.Equal(said, proof) {
 			return nil, errors.New("its proof is wrong")
 		}
 		proven = true

@@ -166,3 +166,24 @@ func TestAuth(t *testing.T) {
 		})
 	}
 }
+
+// A challenge is outside bytes: none of them crashes us, or makes us answer to a
+// server that did not take our nonce on, or hash for ever.
+func FuzzScram(f *testing.F) {
+	f.Add("r=noncex,s=c2FsdA==,i=4096", "v=eA==")
+	f.Add("r=nonce,s=,i=1", "e=other-error")
+	f.Add("m=x,r=noncex,s=c2FsdA==,i=999999999", "")
+	f.Fuzz(func(t *testing.T, first, last string) {
+		if strings.Contains(first, "i=") && len(first) > 60 {
+			return // much to hash
+		}
+		s := scram("user", "secret", "nonce")
+		answer, err := s.steps[1]([]byte(first))
+		if err == nil && (!strings.Contains(first, "r=nonce") || !strings.HasPrefix(string(answer), "c=biws,r=nonce")) {
+			t.Fatalf("%q is answered with %q", first, answer)
+		}
+		if _, err := s.steps[2]([]byte(last)); err == nil || s.final() == nil {
+			t.Fatalf("%q proves that it knows the password", last)
+		}
+	})
+}

@@ -76,6 +76,9 @@ func (t *transaction) international(cn *conn, f *form) (utf8 bool, err error) {
 	if !cn.ext.utf8 && (utf8 || !isASCII(pathFor(m.Sender, false))) {
 		return false, errForm{message.NewReply(550, "5.6.7", "The message needs SMTPUTF8, which the next hop does not know")}
 	}
+	if unsafe(m.Sender) {
+		return false, errForm{errUnsafe}
+	}
 	utf8 = utf8 || !m.SenderFor(cn.ext.utf8).IsASCII()
 	for _, i := range slices.Clone(t.rest) {
 		to := m.Recipients[i].AddressFor(cn.ext.utf8)
@@ -83,10 +86,23 @@ func (t *transaction) international(cn *conn, f *form) (utf8 bool, err error) {
 			t.decide(i, send.Bounced, message.NewReply(553, "5.6.7", "The address needs SMTPUTF8, which the next hop does not know"))
 			continue
 		}
+		if unsafe(to) {
+			t.decide(i, send.Bounced, errUnsafe)
+			continue
+		}
 		utf8 = utf8 || !to.IsASCII()
 		f.rcpts = append(f.rcpts, i)
 	}
 	return utf8 && cn.ext.utf8, nil
+}
+
+// errUnsafe is the reply about an address that can't be said.
+var errUnsafe = message.NewReply(553, "5.1.3", "The address holds control characters")
+
+// unsafe tells whether an address could end a command. No parser lets one in; a
+// stored message or a policy might.
+func unsafe(a message.Address) bool {
+	return strings.ContainsFunc(a.Local+a.Domain, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 // pathFor is an address as MAIL and RCPT have it; without utf8, its domain in

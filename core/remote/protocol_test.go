@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/send"
 )
@@ -242,6 +243,26 @@ func TestNoLastLineEnd(t *testing.T) {
 		if len(m) != 1 || string(m[0].data) != body || m[0].bdat != chunked {
 			t.Errorf("%q: %+v", body, m)
 		}
+	}
+}
+
+// No address, however it came into the queue, becomes a command.
+func TestUnsafeAddresses(t *testing.T) {
+	evil := message.Address{Local: "a>\r\nRSET\r\nMAIL FROM:<x", Domain: "x.example"}
+	s := newSink(t, nil)
+	c := newClient(t, nil)
+	j := jobTo(t, s, "\r\nx\r\n", "a@x.example", "b@x.example")
+	j.Message.Recipients[0].Address = evil
+	if o := outcomes(t, j, c.Deliver(t.Context(), j)); o[0].Result != send.Bounced || o[0].Reply.Status() != "5.1.3" || o[1].Result != send.Delivered {
+		t.Errorf("%+v", o)
+	}
+	j = jobTo(t, s, "\r\nx\r\n")
+	j.Message.Sender = evil
+	if o := outcomes(t, j, c.Deliver(t.Context(), j)); o[0].Result != send.Bounced {
+		t.Errorf("%+v", o)
+	}
+	if len(s.got()) != 1 || slices.Contains(s.said(), "RSET") {
+		t.Errorf("it said %q", s.said())
 	}
 }
 

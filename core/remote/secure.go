@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/postern-mta/postern/core/message"
 )
@@ -62,6 +63,9 @@ func (c *Client) handshake(ctx context.Context, cn *conn) error {
 	default:
 		conf.ClientSessionCache = c.sessions
 		conf.MinVersion = tls.VersionTLS10 // old TLS is better than none
+	}
+	if err := cn.wire.SetDeadline(time.Time{}); err != nil { // it was the last command's
+		return fmt.Errorf("%w: %s", errTLS, plainError(err))
 	}
 	t := tls.Client(cn.wire.Conn, conf)
 	shaking, done := context.WithTimeout(ctx, c.o.Timeouts.Handshake)
