@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/postern-mta/postern/core/auth"
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
@@ -217,6 +218,23 @@ func TestSendNobodyThere(t *testing.T) {
 	_ = ln.Close()
 	if status, _, errs := call(t, "x\n", "send", "--server", addr, "--to", "a@b.example", "-"); status != exitUsage || !strings.Contains(errs, "is the server running") {
 		t.Errorf("%d %q", status, errs)
+	}
+}
+
+func TestPasswd(t *testing.T) {
+	for _, scheme := range auth.Schemes() {
+		status, out, errs := call(t, "secret\n", "passwd", "--scheme", scheme, "joe@example.net")
+		if status != exitDone || !strings.HasPrefix(out, "joe@example.net:$") {
+			t.Fatalf("%s: %d %q %q", scheme, status, out, errs)
+		}
+		if n, problems := auth.ParsePasswords("users", strings.NewReader(out)); n != 1 || len(problems) > 0 {
+			t.Errorf("%s: %d users, %v", scheme, n, problems)
+		}
+	}
+	for _, args := range [][]string{{"passwd", "a:b"}, {"passwd", "--scheme", "rot13", "a"}, {"passwd"}} {
+		if status, _, _ := call(t, "x\n", args...); status != exitUsage {
+			t.Errorf("%q: %d", args, status)
+		}
 	}
 }
 
