@@ -195,12 +195,19 @@ func (g *gateway) children() map[string][]int {
 	return found
 }
 
-// killChild ends a plugin as a crash does.
+// killChild ends a plugin as a crash does: in the middle of what it was asked,
+// which is why it is stopped for a moment first.
 func (g *gateway) killChild(name string) error {
 	pids := g.children()[name]
 	if len(pids) == 0 {
 		return fmt.Errorf("the gateway has no child %s, but %v", name, g.children())
 	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			return err
+		}
+	}
+	<-time.After(200 * time.Millisecond) // calls arrive, and get no answer
 	for _, pid := range pids {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			return err
