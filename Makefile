@@ -56,8 +56,11 @@ check: ## format, vet, staticcheck
 fmt: ## format
 	$(GO) tool gofumpt -w $$(git ls-files '*.go' | grep -v '\.pb\.go$$')
 
-bench: ## Go benchmarks of the paths that docs/benchmarks.md reports
-	$(GO) test -run '^$$' -bench . -benchmem ./core/... ./hooks/...
+bench: ## the benchmarks that docs/benchmarks.md reports
+	$(GO) test -run '^$$' -bench . -benchmem ./core/smtpd ./core/queue/... ./hooks/...
+	$(GO) test -run '^$$' -bench Accept -benchtime 4000x ./t
+	$(GO) test -run '^$$' -bench Idle -benchtime 1x ./t
+	$(GO) test -run '^$$' -bench Start -benchtime 10x ./t
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@grep -rlE --include='*_test.go' '^func Fuzz' core hooks cmd plugins | xargs -n1 dirname | sort -u | while read -r dir; do \

@@ -272,6 +272,9 @@ func BenchmarkIdleConnection(b *testing.B) {
 // BenchmarkStart is the time from the start of the process to its greeting, with
 // the built-in policies.
 func BenchmarkStart(b *testing.B) {
+	if _, err := binaries(); err != nil { // building is not starting
+		b.Fatal(err)
+	}
 	for b.Loop() {
 		startOnce(b)
 	}
