@@ -99,10 +99,7 @@ func startSpamd(t *testing.T) (tcp, socket string) {
 		exe = "/usr/sbin/spamd"
 	}
 	if _, err := os.Stat(exe); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("spamd is not installed; t/packages.sh installs it")
-		}
-		t.Skip("spamd is not installed; t/packages.sh installs it")
+		missing(t.Skip, t.Fatal, "spamd, which t/packages.sh installs,")
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
