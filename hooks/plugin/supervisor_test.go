@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,6 +116,10 @@ func TestStopped(t *testing.T) {
 	p := load(t, "probe", plugin.Options{})
 	pid := p.Status().PID
 	unix.Kill(pid, unix.SIGSTOP)
+	eventually(t, "a process that stands still", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 		_, err := p.Handle(ctx, hooks.Mail, mail("x"))
