@@ -40,18 +40,9 @@ func cmdPostfix(ts *testscript.TestScript, _ bool, args []string) {
 			}
 			_ = os.RemoveAll(dir)
 		})
-		var out string
-		for range 4 { // on a busy machine its master may give up on its first start
-			if out, err = postfix(dir, "start"); err == nil {
-				break
-			}
-			_, _ = postfix(dir, "stop")
-			<-time.After(time.Second)
-		}
+		out, err := postfix(dir, "start")
 		if err != nil {
-			// It is installed, but its master will not run in this place, which is no
-			// word about us.
-			tb.Skip(fmt.Sprintf("left out: Postfix does not start here (%v: %s)", err, out))
+			ts.Fatalf("Postfix does not start: %v: %s", err, out)
 		}
 		if !poll(startLimit, func() bool { return greeting(ts.Getenv("POSTFIX")) }) {
 			ts.Fatalf("Postfix does not greet: %s", out)
@@ -80,14 +71,16 @@ func postfix(dir, verb string) (string, error) {
 	return string(out), err
 }
 
+// inet_interfaces must be an address that an interface really has, or Postfix
+// ends without a word (no terminal, no syslog); where it listens, master.cf says.
 const postfixMain = `compatibility_level = 3.6
 queue_directory = %[1]s/queue
 data_directory = %[1]s/data
 maillog_file_prefixes = %[1]s
 maillog_file = %[1]s/log
 inet_protocols = ipv4
-inet_interfaces = %[2]s
-smtp_bind_address =
+inet_interfaces = loopback-only
+local_header_rewrite_clients =
 myhostname = next.example
 mydestination =
 local_recipient_maps =
@@ -96,7 +89,7 @@ alias_database =
 mynetworks = 127.0.0.0/8
 smtpd_recipient_restrictions = permit_mynetworks, reject
 smtp_dns_support_level = disabled
-relayhost = [%[3]s]:%[4]s
+relayhost = [%[2]s]:%[3]s
 smtp_line_length_limit = 0
 message_size_limit = 20480000
 disable_vrfy_command = yes
@@ -129,10 +122,6 @@ postlog unix-dgram n - n - 1 postlogd
 `
 
 func writePostfix(dir, listen, relay string) error {
-	host, _, err := net.SplitHostPort(listen)
-	if err != nil {
-		return err
-	}
 	relayHost, relayPort, err := net.SplitHostPort(relay)
 	if err != nil {
 		return err
@@ -143,7 +132,7 @@ func writePostfix(dir, listen, relay string) error {
 	if err := os.Mkdir(filepath.Join(dir, "queue"), 0o755); err != nil {
 		return err
 	}
-	main := fmt.Sprintf(postfixMain, dir, host, relayHost, relayPort)
+	main := fmt.Sprintf(postfixMain, dir, relayHost, relayPort)
 	if err := os.WriteFile(filepath.Join(dir, "main.cf"), []byte(main), 0o644); err != nil {
 		return err
 	}
