@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -346,15 +347,31 @@ func repository() string {
 	return dir
 }
 
-// freePorts finds ports that nobody uses, all different.
+// freePorts finds ports that nobody uses, all different, for TCP and UDP. They
+// lie below those that a kernel gives out by itself, so that between this look
+// and the server's start no client's socket and no listener of port 0 takes one.
 func freePorts(host string, n int) (addrs []string, err error) {
-	for range n {
-		ln, err := net.Listen("tcp", host+":0")
-		if err != nil {
-			return nil, err
+	for range 100 * n {
+		if len(addrs) == n {
+			break
+		}
+		addr := net.JoinHostPort(host, strconv.Itoa(10000+rand.IntN(22000)))
+		ln, listenErr := net.Listen("tcp", addr)
+		if listenErr != nil {
+			err = listenErr
+			continue
 		}
 		defer ln.Close()
-		addrs = append(addrs, ln.Addr().String())
+		packets, listenErr := net.ListenPacket("udp", addr)
+		if listenErr != nil {
+			err = listenErr
+			continue
+		}
+		defer packets.Close()
+		addrs = append(addrs, addr)
+	}
+	if len(addrs) < n {
+		return nil, fmt.Errorf("no %d free ports at %s: %w", n, host, err)
 	}
 	return addrs, nil
 }
