@@ -96,6 +96,20 @@ func applyOne(tx *Transaction, s *Session, marks *Marks, e Edit) error {
 		tx.Priority = e.N
 	case SetReceived:
 		tx.Received = e.Value
+	case SetSender, SetReturn, SetNotify:
+		return editEnvelope(tx, e)
+	case SetRcptNote, AddRcptHeader, AppendRcptHeader, RemoveRcptHeader:
+		return editCopy(tx, e)
+	case ReplaceBody, AddFooter:
+		return editBody(tx, e)
+	case AddCapability, RemoveCapability:
+		return editCapabilities(tx, e)
+	case SetPlan:
+		return editPlan(tx, e)
+	case SetNotice:
+		return editNotice(tx, e)
+	case Pardon:
+		pardon(marks, e)
 	}
 	return nil
 }
@@ -145,24 +159,33 @@ func editRecipients(tx *Transaction, e Edit) error {
 }
 
 func replaceRecipient(tx *Transaction, name string, to message.Address) error {
-	if tx.Current != nil && (name == "" || name == tx.Current.Address.String()) {
-		i := slices.Index(tx.Recipients, tx.Current)
-		one := *tx.Current
-		one.Address = to
-		tx.Current = &one
-		if i >= 0 {
-			tx.Recipients[i] = &one
-		}
-		return nil
+	one, err := tx.changed(name)
+	if err != nil {
+		return err
 	}
-	i := tx.recipient(name)
-	if i < 0 {
-		return fmt.Errorf("%q: %w", name, errNoRecipient)
-	}
-	one := *tx.Recipients[i]
 	one.Address = to
-	tx.Recipients[i] = &one
 	return nil
+}
+
+// changed is a copy of the recipient with that address, "" the current one, which
+// has taken its place in tx and may be changed.
+func (tx *Transaction) changed(address string) (*Recipient, error) {
+	was := tx.Current
+	if was == nil || address != "" && address != was.Address.String() {
+		i := tx.recipient(address)
+		if i < 0 {
+			return nil, fmt.Errorf("%q: %w", address, errNoRecipient)
+		}
+		was = tx.Recipients[i]
+	}
+	one := *was
+	if i := slices.Index(tx.Recipients, was); i >= 0 {
+		tx.Recipients[i] = &one
+	}
+	if was == tx.Current {
+		tx.Current = &one
+	}
+	return &one, nil
 }
 
 // recipient is the index of the recipient with that address, or -1.
@@ -178,23 +201,11 @@ func setRoute(tx *Transaction, e Edit) error {
 		tx.Route = e.Value
 		return nil
 	}
-	if tx.Current != nil && tx.Current.Address.String() == e.Name {
-		i := slices.Index(tx.Recipients, tx.Current)
-		one := *tx.Current
-		one.Route = e.Value
-		tx.Current = &one
-		if i >= 0 {
-			tx.Recipients[i] = &one
-		}
-		return nil
+	one, err := tx.changed(e.Name)
+	if err != nil {
+		return err
 	}
-	i := tx.recipient(e.Name)
-	if i < 0 {
-		return fmt.Errorf("%q: %w", e.Name, errNoRecipient)
-	}
-	one := *tx.Recipients[i]
 	one.Route = e.Value
-	tx.Recipients[i] = &one
 	return nil
 }
 

@@ -147,9 +147,21 @@ func TestEveryEditAtEveryStage(t *testing.T) {
 				e.Name = "a@example.net"
 			case SetRoute:
 				e.Name = ""
+			case SetRcptNote, AddRcptHeader, AppendRcptHeader, RemoveRcptHeader:
+				e.Rcpt = "a@example.net"
+			case SetReturn:
+				e.Value = "hdrs"
+			case SetNotify:
+				e.Value, e.Rcpt = "success,failure", "a@example.net"
+			case AddCapability, RemoveCapability:
+				e.Value = "XNAME"
+			case SetPlan:
+				e.Name = "tls"
 			}
 			c := chainOf(Options{}, says("p", Decision{Edits: []Edit{e}}, row.Stage))
-			c.Run(t.Context(), row.Stage, newTx(t))
+			tx := newTx(t)
+			tx.Try, tx.Notice = &Try{}, &Notice{}
+			c.Run(t.Context(), row.Stage, tx)
 			if failed := c.Counts()[0].Failures == 1; failed == row.AllowsEdit(k) {
 				t.Errorf("%s at %s: failed %v", k, row.Name, failed)
 			}

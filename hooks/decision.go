@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
@@ -57,8 +58,14 @@ type Decision struct {
 	Disconnect bool          // close after the reply
 	After      time.Duration // of defer at deferred and bounced: the time to the next attempt; 0: the retry plan
 	Reason     string        // for the trace: of discard, quarantine and hold
-	Edits      []Edit
-	By         string // who decided: set by Chain
+	User       string        // of accept at auth: the identity; required there
+	// Each answers for single recipients where the stage allows it (Row.Each), by
+	// their index in Transaction.Recipients as the handler saw them; the others
+	// have Verb. A recipient's decision is pass, accept, reject, defer, discard or
+	// quarantine.
+	Each  map[int]Decision
+	Edits []Edit
+	By    string // who decided: set by Chain
 }
 
 // EditKind says what an Edit changes.
@@ -82,10 +89,24 @@ const (
 	SkipPolicy                           // policy Value is not asked any more
 	SetPriority                          // priority N
 	SetReceived                          // Value replaces the text of our Received field
+	SetSender                            // Value is the reverse-path, "" the null path
+	SetReturn                            // Value is the DSN parameter RET: full, hdrs
+	SetNotify                            // Value is Rcpt's DSN parameter NOTIFY: never, or a list of success, failure, delay
+	SetRcptNote                          // note Name of recipient Rcpt is Any
+	AddRcptHeader                        // prepends field Name with Value in Rcpt's copy alone
+	AppendRcptHeader                     // appends it there
+	RemoveRcptHeader                     // the N-th field Name from the top goes from Rcpt's copy; 0: all
+	ReplaceBody                          // Value is the new body; the header section stays
+	AddFooter                            // Any is a map of text, html (strings) and top (bool: in front)
+	Pardon                               // refusals kept by deny_at of policy Value ("" all) go, for recipient Rcpt ("" everyone)
+	AddCapability                        // EHLO says Value: keyword and parameters
+	RemoveCapability                     // EHLO does not say keyword Value
+	SetPlan                              // Name is tls, source or retry of the route; Value as in the configuration
+	SetNotice                            // the notice goes to Value
 	editEnd
 )
 
-var editNames = [editEnd]string{"", "headers:prepend", "headers:append", "headers:replace", "headers:remove", "recipients:add", "recipients:remove", "recipients:replace", "route", "notes", "conn.notes", "score", "tag", "result", "skip", "priority", "received"}
+var editNames = [editEnd]string{"", "headers:prepend", "headers:append", "headers:replace", "headers:remove", "recipients:add", "recipients:remove", "recipients:replace", "route", "notes", "conn.notes", "score", "tag", "result", "skip", "priority", "received", "sender", "ret", "notify", "rcpt.notes", "rcpt.headers:prepend", "rcpt.headers:append", "rcpt.headers:remove", "body:replace", "body:footer", "pardon", "capabilities:add", "capabilities:remove", "plan", "notice.to"}
 
 // String is the edit's name in documents and traces.
 func (k EditKind) String() string {
@@ -103,7 +124,19 @@ type Edit struct {
 	Value  string
 	N      int
 	Number float64
-	Any    any // plain values: string, float64, bool, []any, map[string]any
+	Any    any    // plain values: string, float64, bool, []any, map[string]any
+	Rcpt   string // the address of the recipient meant; "": the current one, or none
+}
+
+// EditKinds lists the kinds with their names.
+func EditKinds() iter.Seq2[EditKind, string] {
+	return func(yield func(EditKind, string) bool) {
+		for k := AddHeader; k < editEnd; k++ {
+			if !yield(k, editNames[k]) {
+				return
+			}
+		}
+	}
 }
 
 // String is the edit as `postern why` shows it.

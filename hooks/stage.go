@@ -16,6 +16,7 @@ package hooks
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/postern-mta/postern/core/message"
@@ -29,6 +30,7 @@ const (
 	Connect Stage = iota + 1
 	Helo
 	TLS
+	Auth
 	Mail
 	Rcpt
 	Data
@@ -36,6 +38,7 @@ const (
 	Message
 	Queue
 	Queued
+	Command
 	Deny
 	Disconnect
 	Route
@@ -43,12 +46,12 @@ const (
 	Delivered
 	Deferred
 	Bounced
+	DSN
+	Tick
+	Load
+	Unload
 	stageEnd
 )
-
-// LaterStages are names of the design that this version has not got yet; a
-// loader that meets one says so instead of calling it unknown.
-var LaterStages = [...]string{"auth", "command", "dsn", "tick", "load", "unload"}
 
 // Scope is what a stage is about.
 type Scope uint8
@@ -60,9 +63,10 @@ const (
 	OfRecipient
 	OfMessage
 	OfDelivery
+	OfPolicy
 )
 
-var scopeNames = [...]string{"connection", "transaction", "recipient", "message", "delivery"}
+var scopeNames = [...]string{"connection", "transaction", "recipient", "message", "delivery", "policy"}
 
 func (s Scope) String() string { return scopeNames[s] }
 
@@ -74,6 +78,7 @@ type Row struct {
 	When    string        // when exactly it runs
 	Verbs   []Verb        // what a handler may answer; Pass is always legal
 	Observe bool          // the answer is ignored; runs beside the mail path
+	Each    bool          // a handler may answer for each recipient by itself: Decision.Each
 	Default string        // what happens where nobody decides
 	Reject  message.Reply // a refusal that names no reply of its own
 	Defer   message.Reply // a deferral that names no reply of its own
@@ -85,35 +90,46 @@ var (
 	refused  = message.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "Refused by policy"}
 	refused4 = message.Reply{Code: 554, Enhanced: [3]int{5, 7, 1}, Text: "Refused by policy"}
 	later    = message.Reply{Code: 450, Enhanced: [3]int{4, 7, 1}, Text: "Deferred by policy, please try again later"}
+	badLogin = message.Reply{Code: 535, Enhanced: [3]int{5, 7, 8}, Text: "Authentication credentials invalid"}
+	noLogin  = message.Reply{Code: 454, Enhanced: [3]int{4, 7, 0}, Text: "Temporary authentication failure, please try again later"}
+	unknown  = message.Reply{Code: 502, Enhanced: [3]int{5, 5, 1}, Text: "Command refused by policy"}
 	later1   = message.Reply{Code: 451, Enhanced: [3]int{4, 7, 1}, Text: "Deferred by policy, please try again later"}
 
-	connEdits = []EditKind{SetConnNote, AddScore, AddTag, SetResult, SkipPolicy}
-	txEdits   = append([]EditKind{SetNote, AddHeader, AppendHeader, ReplaceHeader, RemoveHeader, AddRecipient, RemoveRecipient, ReplaceRecipient, SetRoute, SetPriority}, connEdits...)
+	connEdits = []EditKind{SetConnNote, AddScore, AddTag, SetResult, SkipPolicy, Pardon}
+	rcptEdits = []EditKind{SetRcptNote, AddRcptHeader, AppendRcptHeader, RemoveRcptHeader, SetNotify}
+	txEdits   = slices.Concat([]EditKind{SetNote, SetSender, AddHeader, AppendHeader, ReplaceHeader, RemoveHeader, AddRecipient, RemoveRecipient, ReplaceRecipient, SetRoute, SetPriority, SetReturn}, rcptEdits, connEdits)
+	bodyEdits = slices.Concat([]EditKind{ReplaceBody, AddFooter}, txEdits)
 	tellEdits = []EditKind{SetNote, SetConnNote}
-	sendEdits = []EditKind{SetNote, AddTag, SetRoute}
+	sendEdits = []EditKind{SetNote, SetRcptNote, AddTag, SetRoute}
 	intake    = []Verb{Accept, Reject, Defer, Discard, Drop}
 	late      = []Verb{Accept, Reject, Defer, Discard, Quarantine, Drop}
 )
 
 // table is the single source of what each stage allows.
 var table = [stageEnd]Row{
-	Connect:    {Connect, "connect", OfConnection, "TCP accepted, before the greeting", []Verb{Accept, Reject, Defer, Drop}, false, "accept", refused4, later1, "conn: id, ip, port, local_ip, local_port, host, listener, protocol, relaying", connEdits},
-	Helo:       {Helo, "helo", OfConnection, "HELO or EHLO, before its reply", []Verb{Accept, Reject, Defer, Drop}, false, "accept", refused, later, "conn.helo", connEdits},
-	TLS:        {TLS, "tls", OfConnection, "after a TLS handshake", []Verb{Accept, Reject, Defer, Drop}, false, "accept", refused, later, "conn.tls", connEdits},
-	Mail:       {Mail, "mail", OfTransaction, "MAIL FROM with its parameters", intake, false, "accept", refused, later, "tx: id, sender, params", txEdits},
-	Rcpt:       {Rcpt, "rcpt", OfRecipient, "each RCPT TO", intake, false, "the recipient rule", refused, later, "rcpt", txEdits},
-	Data:       {Data, "data", OfTransaction, "DATA, before 354", intake, false, "accept", refused4, later1, "tx.recipients", txEdits},
-	Headers:    {Headers, "headers", OfTransaction, "header section complete; a refusal is sent after the end of data", late, false, "accept", refused4, later1, "tx.headers", txEdits},
-	Message:    {Message, "message", OfTransaction, "whole message received, before the final reply", late, false, "accept", refused4, later1, "tx: body, size", txEdits},
-	Queue:      {Queue, "queue", OfTransaction, "about to be made durable", append([]Verb{Hold}, late...), false, "accept", refused4, later1, "tx.total is final, tx.received", append([]EditKind{SetReceived}, txEdits...)},
-	Queued:     {Queued, "queued", OfMessage, "durable, 250 sent", nil, true, "nothing", refused4, later1, "tx", tellEdits},
-	Deny:       {Deny, "deny", OfConnection, "any negative reply is about to be sent", []Verb{Accept, Reject, Defer, Drop}, false, "the refusal stays", refused, later, "refusal: stage, policy, code, enhanced, text", connEdits},
-	Disconnect: {Disconnect, "disconnect", OfConnection, "connection over", nil, true, "nothing", refused, later, "conn.totals", nil},
-	Route:      {Route, "route", OfRecipient, "before the first attempt and after each deferral", []Verb{Accept, Reject, Defer, Hold}, false, "the routes of the configuration", refused, later, "rcpt, plan: next_hop, tls", sendEdits},
-	Attempt:    {Attempt, "attempt", OfDelivery, "about to open or reuse a connection to a next hop", []Verb{Accept, Reject, Defer, Hold}, false, "accept", refused, later, "try: attempt, next_hop, age", sendEdits},
-	Delivered:  {Delivered, "delivered", OfRecipient, "a recipient's next hop took the message", nil, true, "nothing", refused, later, "try: attempt, next_hop, peer, reply, age", tellEdits},
-	Deferred:   {Deferred, "deferred", OfRecipient, "an attempt failed for now (may override: retry at, give up, hold, reroute)", []Verb{Accept, Reject, Defer, Hold}, false, "the retry plan", refused, later, "try: attempt, next_hop, peer, reply, age", sendEdits},
-	Bounced:    {Bounced, "bounced", OfRecipient, "an attempt failed for good (may override: retry at, hold, reroute)", []Verb{Accept, Reject, Defer, Hold}, false, "a bounce", refused, later, "try: attempt, next_hop, peer, reply, age", sendEdits},
+	Connect:    {Stage: Connect, Name: "connect", Scope: OfConnection, When: "TCP accepted, before the greeting", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused4, Defer: later1, Fields: "conn: id, ip, port, local_ip, local_port, host, listener, protocol, relaying", Edits: connEdits},
+	Helo:       {Stage: Helo, Name: "helo", Scope: OfConnection, When: "HELO or EHLO, before its reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused, Defer: later, Fields: "conn.helo, conn.capabilities", Edits: append([]EditKind{AddCapability, RemoveCapability}, connEdits...)},
+	TLS:        {Stage: TLS, Name: "tls", Scope: OfConnection, When: "after a TLS handshake", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused, Defer: later, Fields: "conn.tls", Edits: connEdits},
+	Auth:       {Stage: Auth, Name: "auth", Scope: OfConnection, When: "credentials offered, before the reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the configured back-ends, else 535", Reject: badLogin, Defer: noLogin, Fields: "login: mechanism, user, password", Edits: connEdits},
+	Mail:       {Stage: Mail, Name: "mail", Scope: OfTransaction, When: "MAIL FROM with its parameters", Verbs: intake, Default: "accept", Reject: refused, Defer: later, Fields: "tx: id, sender, params", Edits: txEdits},
+	Rcpt:       {Stage: Rcpt, Name: "rcpt", Scope: OfRecipient, When: "each RCPT TO", Verbs: intake, Default: "the recipient rule", Reject: refused, Defer: later, Fields: "rcpt", Edits: txEdits},
+	Data:       {Stage: Data, Name: "data", Scope: OfTransaction, When: "DATA or the first BDAT, before 354", Verbs: intake, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx.recipients", Edits: txEdits},
+	Headers:    {Stage: Headers, Name: "headers", Scope: OfTransaction, When: "header section complete; a refusal is sent after the end of data", Verbs: late, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx.headers", Edits: txEdits},
+	Message:    {Stage: Message, Name: "message", Scope: OfTransaction, When: "whole message received, before the final reply", Verbs: late, Each: true, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx: body, size", Edits: bodyEdits},
+	Queue:      {Stage: Queue, Name: "queue", Scope: OfTransaction, When: "about to be made durable", Verbs: append([]Verb{Hold}, late...), Each: true, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx.total is final, tx.received", Edits: append([]EditKind{SetReceived}, bodyEdits...)},
+	Queued:     {Stage: Queued, Name: "queued", Scope: OfMessage, When: "durable, 250 sent", Observe: true, Default: "nothing", Reject: refused4, Defer: later1, Fields: "tx", Edits: tellEdits},
+	Command:    {Stage: Command, Name: "command", Scope: OfConnection, When: "VRFY, HELP, NOOP, RSET, QUIT, EXPN, ETRN and unrecognised commands, before the reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the command's own answer; an unrecognised one: 500", Reject: unknown, Defer: later, Fields: "line: verb, argument", Edits: connEdits},
+	Deny:       {Stage: Deny, Name: "deny", Scope: OfConnection, When: "any negative reply is about to be sent", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the refusal stays", Reject: refused, Defer: later, Fields: "refusal: stage, policy, code, enhanced, text", Edits: connEdits},
+	Disconnect: {Stage: Disconnect, Name: "disconnect", Scope: OfConnection, When: "connection over", Observe: true, Default: "nothing", Reject: refused, Defer: later, Fields: "conn.totals"},
+	Route:      {Stage: Route, Name: "route", Scope: OfRecipient, When: "before the first attempt and after each deferral", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "the routes of the configuration", Reject: refused, Defer: later, Fields: "rcpt, plan: next_hop, tls, source, retry", Edits: append([]EditKind{SetPlan}, sendEdits...)},
+	Attempt:    {Stage: Attempt, Name: "attempt", Scope: OfDelivery, When: "about to open or reuse a connection to a next hop", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "accept", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, age", Edits: sendEdits},
+	Delivered:  {Stage: Delivered, Name: "delivered", Scope: OfRecipient, When: "a recipient's next hop took the message", Observe: true, Default: "nothing", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, peer, reply, age", Edits: tellEdits},
+	Deferred:   {Stage: Deferred, Name: "deferred", Scope: OfRecipient, When: "an attempt failed for now (may override: retry at, give up, hold, reroute)", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "the retry plan", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, peer, reply, age", Edits: sendEdits},
+	Bounced:    {Stage: Bounced, Name: "bounced", Scope: OfRecipient, When: "an attempt failed for good (may override: retry at, hold, reroute)", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "a bounce", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, peer, reply, age", Edits: sendEdits},
+	DSN:        {Stage: DSN, Name: "dsn", Scope: OfMessage, When: "a bounce, delay or success notice is about to be queued (may suppress, redirect, edit)", Verbs: []Verb{Accept, Discard}, Default: "the notice is queued", Reject: refused, Defer: later, Fields: "notice: kind, recipients, to; tx.headers are the notice's", Edits: []EditKind{SetNotice, SetNote, AddTag, AddHeader, AppendHeader, ReplaceHeader, RemoveHeader}},
+	Tick:       {Stage: Tick, Name: "tick", Scope: OfPolicy, When: "on the policy's own interval, `every`", Observe: true, Default: "nothing", Reject: refused, Defer: later},
+	Load:       {Stage: Load, Name: "load", Scope: OfPolicy, When: "the policy's generation starts", Observe: true, Default: "nothing", Reject: refused, Defer: later},
+	Unload:     {Stage: Unload, Name: "unload", Scope: OfPolicy, When: "the policy's generation is over", Observe: true, Default: "nothing", Reject: refused, Defer: later},
 }
 
 // Stages lists the table in order.

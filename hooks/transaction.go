@@ -108,10 +108,19 @@ type Marks struct {
 	Tags    []string                  `json:"tags,omitempty"`
 	Results map[string]map[string]any `json:"results,omitempty"`
 	Skipped map[string]bool           `json:"-"` // names of policies that are not asked any more
+	Kept    []Kept                    `json:"-"` // refusals that wait for a later stage
+}
+
+// Kept is a refusal that deny_at of its policy keeps until a later stage.
+type Kept struct {
+	At        Stage // where it is due
+	Decision  Decision
+	Recipient string          // the one that it is about; "" all
+	Spared    map[string]bool // recipients that were pardoned; never changed in place
 }
 
 func (m *Marks) clone() Marks {
-	return Marks{slices.Clone(m.Scores), slices.Clone(m.Tags), maps.Clone(m.Results), maps.Clone(m.Skipped)}
+	return Marks{slices.Clone(m.Scores), slices.Clone(m.Tags), maps.Clone(m.Results), maps.Clone(m.Skipped), slices.Clone(m.Kept)}
 }
 
 // Total is the sum of the points.
@@ -142,6 +151,7 @@ type Recipient struct {
 	Ours    bool           // its domain is one of ours
 	Route   string         // next hop set by a policy, "" otherwise
 	Notes   map[string]any // of this recipient
+	Edits   []Edit         // of this recipient's copy: rcpt.headers
 }
 
 // Refusal is what a handler of stage deny judges.
@@ -151,11 +161,27 @@ type Refusal struct {
 	Reply  message.Reply
 }
 
+// Login is what a client offers at stage auth. Password is set where the
+// mechanism tells it to the server: PLAIN and LOGIN.
+type Login struct{ Mechanism, User, Password string }
+
+// Line is a command at stage command. Verb is upper-case.
+type Line struct{ Verb, Argument string }
+
+// Notice is what stage dsn judges.
+type Notice struct {
+	Kind       string // bounce, delay, success
+	To         message.Address
+	Recipients []string // that it tells of
+}
+
 // Try is what a delivery stage is about.
 type Try struct {
 	Attempt int    // 1 for the first
 	NextHop string // as a route names it: smtp://host:port, mx, local, discard
 	TLS     string // none, may…
+	Source  string // address that connections leave from, "" the system's choice
+	Retry   string // the retry plan, "" the configuration's
 	Peer    string // name and address of the server that answered, "" before
 	Reply   message.Reply
 	Age     time.Duration // since arrival
@@ -185,8 +211,14 @@ type Transaction struct {
 	Priority int
 	Received string // replaces the text of our Received field, "" otherwise
 
-	Refusal *Refusal // at deny
-	Try     *Try     // at route, attempt, delivered, deferred, bounced
+	BodyEdits []Edit // ReplaceBody and AddFooter, in order
+
+	Capabilities []string // at helo: what EHLO will say, keyword and parameters
+	Login        *Login   // at auth
+	Command      *Line    // at command
+	Refusal      *Refusal // at deny
+	Try          *Try     // at route, attempt, delivered, deferred, bounced
+	Notice       *Notice  // at dsn
 }
 
 // NewTransaction begins a transaction of the session; what was marked at

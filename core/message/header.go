@@ -291,6 +291,13 @@ func (h *Header) removeFrom(start int, name string, n int) int {
 	return gone
 }
 
+// CheckField tells why name and value can't be those of a header field: ErrFieldName,
+// ErrFieldValue or ErrFieldLong, nil where they can.
+func CheckField(name, value string) error {
+	_, err := newField(name, value)
+	return err
+}
+
 func newField(name, value string) (Field, error) {
 	if !validName(name) || len(name) > maxFieldName {
 		return Field{}, ErrFieldName

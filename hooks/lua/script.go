@@ -121,8 +121,6 @@ func (s *Script) inspect(st *state) []Problem {
 		}
 		switch {
 		case s.setting(name) != nil:
-		case slices.Contains(hooks.LaterStages[:], name):
-			problems = append(problems, Problem{Line: line, Text: fmt.Sprintf("stage %s is not available in this version", name)})
 		case stage && !ok:
 			problems = append(problems, Problem{Text: fmt.Sprintf("%s is a stage, so it must be a function", name)})
 		case ok && !stage && nearest(name, names) != "":

@@ -144,7 +144,7 @@ func (d *declaration) setting(st *state, k, v lua.LValue) {
 		d.complain(st, at, "a setting's name is made of letters, digits and _: %s is none", k)
 		return
 	}
-	if _, stage := hooks.ParseStage(string(name)); stage || slices.Contains(hooks.LaterStages[:], string(name)) {
+	if _, stage := hooks.ParseStage(string(name)); stage {
 		d.complain(st, at, "a setting can't have the name %q: it is a stage's", name)
 		return
 	}

@@ -19,7 +19,7 @@ const (
 )
 
 // stageCount is one more than the last stage.
-const stageCount = int(hooks.Bounced) + 1
+const stageCount = int(hooks.Unload) + 1
 
 // state is one Lua state with one policy loaded into it. It serves one call at a
 // time. After load nothing in it changes any more but what belongs to the call.

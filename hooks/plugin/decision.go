@@ -103,8 +103,8 @@ func readEdit(x *proto.Edit) (hooks.Edit, error) {
 
 // parseEdit finds a kind of edit by the name that the vocabulary gives it.
 func parseEdit(name string) (hooks.EditKind, bool) {
-	for kind := hooks.AddHeader; kind <= hooks.SetReceived; kind++ {
-		if kind.String() == name {
+	for kind, known := range hooks.EditKinds() {
+		if known == name {
 			return kind, true
 		}
 	}

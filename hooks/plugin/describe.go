@@ -44,7 +44,7 @@ func reservedKeys() []string {
 	for _, row := range hooks.Stages() {
 		keys = append(keys, row.Name)
 	}
-	return append(keys, hooks.LaterStages[:]...)
+	return keys
 }
 
 // describe checks a plugin's description and reads it.
@@ -58,9 +58,6 @@ func describe(x *proto.Description) (Description, error) {
 	}
 	for _, name := range x.Stages {
 		at, ok := hooks.ParseStage(name)
-		if !ok && slices.Contains(hooks.LaterStages[:], name) {
-			return d, fmt.Errorf("it asks for stage %q, which is not available in this version", name)
-		}
 		if !ok {
 			return d, fmt.Errorf("it asks for stage %q, which does not exist", name)
 		}

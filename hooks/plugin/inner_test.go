@@ -135,7 +135,6 @@ func TestDescribe(t *testing.T) {
 		{func(x *wire.Description) { x.Name = "A b" }, "its name"},
 		{func(x *wire.Description) { x.Stages = nil }, "no stage"},
 		{func(x *wire.Description) { x.Stages = []string{"rcpt", "rcpt"} }, "twice"},
-		{func(x *wire.Description) { x.Stages = []string{"auth"} }, "not available in this version"},
 		{func(x *wire.Description) { x.Stages = []string{"never"} }, "does not exist"},
 		{func(x *wire.Description) { x.Access = 9 }, "unknown way 9"},
 		{func(x *wire.Description) { x.Access = wire.Access_ACCESS_PREFIX }, "0 bytes of the body"},
