@@ -52,8 +52,26 @@ func (st *state) open() {
 	st.openRegex(g)
 	st.openLog(g)
 	st.openJSON(g)
+	st.guardLibraries(g)
 	for _, name := range laterLibraries {
 		g.RawSetString(name, st.object(laterName(name), st.later))
+	}
+}
+
+// guardLibraries makes the reading of a member that a library has not got an
+// error that says what is near.
+func (st *state) guardLibraries(g *lua.LTable) {
+	for _, m := range libraryGlobals().items {
+		t, ok := g.RawGetString(m.name).(*lua.LTable)
+		if !ok {
+			continue
+		}
+		meta, ok := t.Metatable.(*lua.LTable)
+		if !ok {
+			meta = st.newClass(lua.LNil)
+			t.Metatable = meta
+		}
+		meta.RawSetString("__index", st.L.NewFunction(st.missing(m.name, m.sig)))
 	}
 }
 

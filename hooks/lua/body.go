@@ -37,7 +37,7 @@ func (st *state) content(L *lua.LState) message.Body {
 func (st *state) bodyField(L *lua.LState) int {
 	key := L.Get(2).String()
 	if key != "size" {
-		return unknown(L, "tx.body", key, "size", "read", "contains", "match")
+		return unknown(L, "tx.body", key, members("body")...)
 	}
 	L.Push(lua.LNumber(st.content(L).Size()))
 	return 1

@@ -19,11 +19,6 @@ func (connObject) assign(_ *state, L *lua.LState, k, _ lua.LValue) {
 	L.RaiseError("conn.%s can't be set: use conn.notes for your own values", k.String())
 }
 
-var connMembers = []string{
-	"id", "ip", "port", "local_ip", "local_port", "host", "helo", "extended", "tls", "user", "authenticated", "relaying",
-	"listener", "protocol", "notes", "env", "totals", "score", "result", "results", "tag", "skip", "early",
-}
-
 // optional is a text, or nil for "".
 func optional(s string) lua.LValue {
 	if s == "" {
@@ -92,7 +87,7 @@ func (st *state) connField(L *lua.LState) int {
 	case "capabilities":
 		v = st.capabilities
 	default:
-		return unknown(L, "conn", key, connMembers...)
+		return unknown(L, "conn", key, members("conn")...)
 	}
 	L.Push(v)
 	return 1

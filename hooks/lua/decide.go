@@ -21,7 +21,7 @@ func (*decision) luaKind() string { return "a decision" }
 func (d *decision) String() string {
 	switch {
 	case d.Verb.Refuses():
-		return d.Verb.String() + " " + d.Reply.String()
+		return strings.TrimSpace(d.Verb.String() + " " + strings.TrimPrefix(d.Reply.String(), "0 "))
 	case d.Reason != "":
 		return d.Verb.String() + " " + d.Reason
 	}

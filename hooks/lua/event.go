@@ -25,7 +25,7 @@ type classes struct {
 	addressClass, ipClass, regexClass          *lua.LTable
 	rcptClass, notesClass, planClass, rcptList *lua.LTable
 	textLib                                    *lua.LTable
-	same                                       *lua.LFunction
+	same, text                                 *lua.LFunction
 
 	tx, conn, headers, body, capabilities *lua.LUserData
 	txNotes, connNotes, current           *lua.LUserData
@@ -64,14 +64,11 @@ func (st *state) object(value any, class *lua.LTable) *lua.LUserData {
 func (st *state) newClass(index lua.LValue) *lua.LTable {
 	t := st.L.CreateTable(0, 4)
 	t.RawSetString("__index", index)
+	if st.text != nil {
+		t.RawSetString("__tostring", st.text)
+	}
 	t.RawSetString("__metatable", lua.LString("locked"))
 	return t
-}
-
-// withText gives a class tostring.
-func (st *state) withText(class *lua.LTable, text *lua.LFunction) *lua.LTable {
-	class.RawSetString("__tostring", text)
-	return class
 }
 
 // single makes the class of a value that a state has only one of: methods are
@@ -84,7 +81,8 @@ func (st *state) single(methods map[string]lua.LGFunction, field lua.LGFunction)
 
 func (st *state) newClasses() {
 	L := st.L
-	text := L.NewFunction(func(L *lua.LState) int {
+	st.readonly = st.newClass(lua.LNil)
+	st.text = L.NewFunction(func(L *lua.LState) int {
 		u := L.CheckUserData(1)
 		if s, ok := u.Value.(fmt.Stringer); ok {
 			L.Push(lua.LString(s.String()))
@@ -98,9 +96,8 @@ func (st *state) newClasses() {
 		L.Push(lua.LBool(a.Value == b.Value))
 		return 1
 	})
-	st.readonly = st.newClass(lua.LNil)
 	about := L.NewFunction(st.settingAbout)
-	st.kind = st.withText(st.newClass(st.library(nil)), text)
+	st.kind = st.newClass(st.library(nil))
 	st.kind.RawGetString("__index").(*lua.LTable).RawSetString("about", about)
 	st.kind.RawSetString("__call", L.NewFunction(st.kindCall))
 	st.settingClass = st.newClass(st.library(nil))
@@ -115,20 +112,20 @@ func (st *state) newClasses() {
 		notYet(L, kindOf(L.CheckUserData(1)))
 		return 0
 	}))
-	st.decisionClass = st.withText(st.newClass(L.NewFunction(st.noMember)), text)
-	st.addressClass = st.withText(st.newClass(L.NewFunction(st.addressField)), text)
-	st.ipClass = st.withText(st.newClass(L.NewFunction(st.ipField)), text)
+	st.decisionClass = st.newClass(L.NewFunction(st.noMember))
+	st.addressClass = st.newClass(L.NewFunction(st.addressField))
+	st.ipClass = st.newClass(L.NewFunction(st.ipField))
 	st.addressClass.RawSetString("__eq", equal)
 	st.ipClass.RawSetString("__eq", equal)
-	st.regexClass = st.withText(st.single(map[string]lua.LGFunction{
+	st.regexClass = st.single(map[string]lua.LGFunction{
 		"find": st.regexFind, "match": st.regexMatch, "gmatch": st.regexGmatch, "replace": st.regexReplace,
-	}, st.noMember), text)
-	st.rcptClass = st.withText(st.newClass(L.NewFunction(st.rcptField)), text)
+	}, st.missing("a regex", "regex"))
+	st.rcptClass = st.newClass(L.NewFunction(st.rcptField))
 	st.notesClass = st.newClass(L.NewFunction(st.noteField))
 	st.planClass = st.newClass(L.NewFunction(st.planField))
-	st.rcptList = st.newClass(st.library(map[string]lua.LGFunction{
+	st.rcptList = st.single(map[string]lua.LGFunction{
 		"add": st.rcptsAdd, "remove": st.rcptsRemove, "replace": st.rcptsReplace,
-	}))
+	}, st.missing("tx.recipients", "recipients"))
 	st.newSingles()
 }
 
@@ -154,7 +151,7 @@ func (st *state) newSingles() {
 	st.headers = st.object(headersObject{}, st.single(map[string]lua.LGFunction{
 		"get": st.headerGet, "all": st.headerAll, "raw": st.headerRaw, "each": st.headerEach,
 		"prepend": st.headerPrepend, "append": st.headerAppend, "replace": st.headerReplace, "remove": st.headerRemove,
-	}, st.noMember))
+	}, st.missing("tx.headers", "headers")))
 	st.body = st.object(bodyObject{}, st.single(map[string]lua.LGFunction{
 		"read": st.bodyRead, "contains": st.bodyContains, "match": st.bodyMatch, "replace": st.method("tx.body:replace"), "footer": st.method("tx.body:footer"),
 	}, st.bodyField))
@@ -174,8 +171,19 @@ func (st *state) method(name string) lua.LGFunction {
 
 // noMember is the function behind the methods of a value without fields.
 func (st *state) noMember(L *lua.LState) int {
-	L.RaiseError("there is no member %q", L.Get(2).String())
-	return 0
+	return unknown(L, kindOf(L.Get(1)), L.Get(2).String())
+}
+
+// missing is the function behind the methods of a class without fields. A list
+// has nothing where a number leads behind its end.
+func (st *state) missing(what, class string) lua.LGFunction {
+	return func(L *lua.LState) int {
+		if _, ok := L.Get(2).(lua.LNumber); ok {
+			L.Push(lua.LNil)
+			return 1
+		}
+		return unknown(L, what, L.Get(2).String(), members(class)...)
+	}
 }
 
 // unknown ends the reading of a member that there is not.

@@ -67,7 +67,7 @@ func (st *state) ipField(L *lua.LState) int {
 	case "private":
 		L.Push(lua.LBool(a.IsPrivate() || a.IsLinkLocalUnicast()))
 	default:
-		return unknown(L, "an ip", key, "prefix", "version", "loopback", "private")
+		return unknown(L, "an ip", key, members("ip")...)
 	}
 	return 1
 }

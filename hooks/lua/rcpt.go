@@ -54,7 +54,7 @@ func (st *state) rcptField(L *lua.LState) int {
 	case "headers", "pardon":
 		notYet(L, "rcpt."+key)
 	default:
-		return unknown(L, "rcpt", key, "address", "user", "domain", "ours", "params", "notes", "replace", "route")
+		return unknown(L, "rcpt", key, members("rcpt")...)
 	}
 	L.Push(v)
 	return 1

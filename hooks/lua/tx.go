@@ -25,12 +25,6 @@ func (txObject) assign(st *state, L *lua.LState, k, v lua.LValue) {
 	st.call.received = &text
 }
 
-// txMembers are the fields of tx, for error messages.
-var txMembers = []string{
-	"id", "sender", "recipients", "params", "size", "headers", "body", "conn", "notes", "total", "received",
-	"score", "result", "results", "tag", "skip", "route", "priority",
-}
-
 // txField is tx.NAME, where NAME is no method.
 func (st *state) txField(L *lua.LState) int {
 	c, key := &st.call, L.Get(2).String()
@@ -71,7 +65,7 @@ func (st *state) txField(L *lua.LState) int {
 	case "mime", "dsn":
 		notYet(L, "tx."+key)
 	default:
-		return unknown(L, "tx", key, txMembers...)
+		return unknown(L, "tx", key, members("tx")...)
 	}
 	L.Push(v)
 	return 1
@@ -99,7 +93,7 @@ func (st *state) addressField(L *lua.LState) int {
 	case "null":
 		L.Push(lua.LBool(a.IsNull()))
 	default:
-		return unknown(L, "an address", key, "user", "domain", "null")
+		return unknown(L, "an address", key, members("address")...)
 	}
 	return 1
 }
@@ -157,7 +151,7 @@ func (st *state) planField(L *lua.LState) int {
 	case "source", "retry":
 		notYet(L, key)
 	default:
-		return unknown(L, "the attempt", key, "next_hop", "attempt", "tls", "peer", "age", "reply")
+		return unknown(L, "the attempt", key, members("plan")...)
 	}
 	L.Push(v)
 	return 1

@@ -1,5 +1,6 @@
 // Command docgen writes the documents that come from the code: docs/stages.md
-// from the table of stages, docs/config.md from the schema of the configuration.
+// from the table of stages, docs/config.md from the schema of the configuration,
+// docs/lua-reference.md from the table of what scripts can use.
 // `make generate` runs it in the repository's root; a test in t fails where a
 // document is behind its source.
 package main
@@ -13,6 +14,7 @@ import (
 
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/hooks"
+	"github.com/postern-mta/postern/hooks/lua"
 )
 
 const stagesHead = `# Stages, decisions, edits
@@ -56,6 +58,19 @@ KiB, MiB, GiB, a rate a number per unit (60/min), a network a CIDR or an address
 
 `
 
+const luaHead = `# Lua reference
+
+Generated from the table in hooks/lua by ` + "`make generate`" + `. How a policy is written
+is told in [lua.md](lua.md).
+
+A type with ? may be nil, and a parameter with ? may be left out. A function whose
+second result is ` + "`error?`" + ` gives nil and an error where it has no answer; nothing of
+that kind is raised. What a line gives stands behind ` + "`-->`" + `; every example is run as
+a test. An argument of a wrong type and a member that there is not are errors that
+name the line.
+
+`
+
 func write(name string, head string, body func(io.Writer) error) error {
 	var b bytes.Buffer
 	b.WriteString(head)
@@ -73,6 +88,7 @@ func main() {
 	for _, err := range []error{
 		write(filepath.Join(dir, "stages.md"), stagesHead, hooks.WriteTable),
 		write(filepath.Join(dir, "config.md"), configHead, config.WriteReference),
+		write(filepath.Join(dir, "lua-reference.md"), luaHead, lua.WriteReference),
 	} {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "docgen:", err)

@@ -1,0 +1,107 @@
+package lua
+
+// librarySections are Postern's own libraries and what they give.
+func librarySections() []section {
+	return []section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), regexLibrary(), jsonLibrary(), logLibrary()}
+}
+
+// libraryGlobals are the names of all libraries.
+func libraryGlobals() section {
+	return section{doc: "libraries", items: []member{
+		lib("string", "stringlib", "Texts; also the type of a setting: string \"default\"."),
+		lib("table", "tablelib", "Lists."),
+		lib("math", "mathlib", "Numbers."),
+		lib("debug", "debuglib", "For finding mistakes."),
+		lib("dns", "dnslib", "Questions to the DNS, cached."),
+		lib("ip", "iplib", "IP addresses and networks."),
+		lib("addr", "addrlib", "Mail addresses."),
+		lib("store", "storelib", "The memory that policies share."),
+		lib("regex", "regexlib", "RE2 expressions."),
+		lib("json", "jsonlib", "JSON."),
+		lib("log", "loglib", "Lines in the log."),
+	}}
+}
+
+func dnsLibrary() section {
+	return section{name: "dns", class: "dnslib", doc: "Questions to the DNS, cached. Where there is no such name or record the error's kind is none.", items: []member{
+		def("a", "(name: string): ip[]?, error?", "The IPv4 addresses of a name.", "dns.a(\"mx.example.org\") --> { 192.0.2.1 }\ndns.a(\"slow.example\") --> nil, { kind = \"temporary\" }"),
+		def("aaaa", "(name: string): ip[]?, error?", "The IPv6 addresses of a name.", "dns.aaaa(\"six.example.org\") --> { 2001:db8::1 }"),
+		def("mx", "(name: string): mx[]?, error?", "The mail exchangers of a domain, best first; a host of \"\" says that the domain takes no mail.", "dns.mx(\"example.org\") --> { { host = \"mx.example.org\", preference = 10 } }"),
+		def("txt", "(name: string): string[]?, error?", "The texts of a name.", "dns.txt(\"t.example\") --> { \"one\", \"two\" }"),
+		def("ptr", "(ip: someip): string[]?, error?", "The names that an address gives itself.", "dns.ptr(\"192.0.2.1\") --> { \"mx.example.org\" }"),
+		def("fcrdns", "(ip: someip): string?, error?", "The name of an address that leads back to it.", "dns.fcrdns(conn.ip) --> \"mx.example.org\"\ndns.fcrdns(\"192.0.2.2\") --> nil, { kind = \"none\" }"),
+		def("dnsbl", "(ip: someip, zones: string|string[]): listing[]?, error?", "Asks block lists at once, at most 64. An empty list where nothing is listed; an error only where nothing is listed and a list did not answer.", "dns.dnsbl(\"127.0.0.2\", { \"bl.example\", \"dead.example\" }) --> { { answer = \"127.0.0.2\", text = \"listed for a test\", zone = \"bl.example\" } }"),
+	}}
+}
+
+func mxSection() section {
+	return section{name: "mx", class: "mx", plain: true, doc: "A mail exchanger.", items: []member{
+		def("host", "string", "Its name.", "dns.mx(\"example.org\")[1].host --> \"mx.example.org\""),
+		def("preference", "integer", "Lower is better.", "dns.mx(\"example.org\")[1].preference --> 10"),
+	}}
+}
+
+func listingSection() section {
+	const one = "local one = dns.dnsbl(\"127.0.0.2\", \"bl.example\")[1]\n"
+	return section{name: "listing", class: "listing", plain: true, doc: "What a block list says of an address.", items: []member{
+		def("zone", "string", "The list.", one+"one.zone --> \"bl.example\""),
+		def("answer", "string", "Its answer, an address in 127.0.0.0/8.", one+"one.answer --> \"127.0.0.2\""),
+		def("text", "string", "Its reason, \"\" where it gives none.", one+"one.text --> \"listed for a test\""),
+	}}
+}
+
+func ipLibrary() section {
+	return section{name: "ip", class: "iplib", doc: "IP addresses and networks.", items: []member{
+		def("parse", "(text: someip): ip?, error?", "The address of a text.", "ip.parse(\"2001:DB8::1\") --> 2001:db8::1\nip.parse(\"nonsense\") --> nil, { kind = \"bad\" }"),
+		def("prefix", "(ip: someip, n4: integer, n6?: integer): string?, error?", "The network of that length as a text; n6 is for IPv6.", "ip.prefix(\"2001:db8:1::1\", 24, 32) --> \"2001:db8::/32\""),
+		def("set", "(networks: string[]): cidrs?, error?", "A list of networks with :match(ip).", "ip.set{ \"192.0.2.0/24\", \"2001:db8::/32\" }:match(\"2001:db8::1\") --> true"),
+		def("match", "(ip: someip, networks: string[]): boolean?, error?", "Whether the address is in one of the networks.", "ip.match(conn.ip, { \"198.51.100.0/24\" }) --> false"),
+	}}
+}
+
+func addrLibrary() section {
+	return section{name: "addr", class: "addrlib", doc: "Mail addresses.", items: []member{
+		def("parse", "(text: someaddress): address?, error?", "The address of a text, with or without angle brackets.", "addr.parse(\"<User@Example.ORG>\") --> User@example.org\naddr.parse(\"a b\") --> nil, { kind = \"bad\" }"),
+		def("subaddress", "(address: someaddress, separator?: string): address?, string|error?", "The address without what stands behind the separator (\"+\"), and that part or nil.", "addr.subaddress(\"user+list@example.net\") --> user@example.net, \"list\""),
+		def("ours", "(domain: someaddress): boolean", "Whether the domain, or that of an address, is one of ours.", "addr.ours(\"example.net\") --> true"),
+	}}
+}
+
+func storeLibrary() section {
+	return section{name: "store", class: "storelib", doc: "The memory that all policies share. It outlives restarts; entries with a time to live go when it is over.", items: []member{
+		def("get", "(key: key): plain, error?", "The value, or nil and an error of kind none.", "store.put({ \"hello\", conn.ip }, 5)\nstore.get{ \"hello\", conn.ip } --> 5\nstore.get(\"nothing\") --> nil, { kind = \"none\" }"),
+		def("put", "(key: key, value: plain, ttl?: span): boolean?, error?", "Stores a value, for a time or for ever.", "store.put(\"hello.last\", { from = \"a\", n = 1 }, \"1d\") --> true"),
+		def("incr", "(key: key, by?: integer, ttl?: span): integer?, error?", "Adds to a counter, and gives the sum. The time to live counts from the first.", "store.incr(\"hello.count\") --> 1\nstore.incr(\"hello.count\", 5) --> 6"),
+		def("swap", "(key: key, old: plain, new: plain, ttl?: span): boolean?, error?", "Stores the new value if the old one is what is there; nil stands for no entry.", "store.swap(\"hello.owner\", nil, \"a\") --> true\nstore.swap(\"hello.owner\", nil, \"b\") --> false"),
+		def("delete", "(key: key): boolean?, error?", "Removes the entry.", "store.delete(\"hello.last\") --> true"),
+		def("take", "(key: key, capacity: number, per: span, n?: number): boolean?, number|error?", "A rate limit: takes n tokens (1) from a bucket that holds capacity and is refilled evenly, from empty to full in per. False and the seconds to wait where there are too few.", "store.take({ \"hello\", \"rate\" }, 1, \"1m\") --> true\nstore.take({ \"hello\", \"rate\" }, 1, \"1m\") --> false, 60"),
+	}}
+}
+
+func regexLibrary() section {
+	return section{name: "regex", class: "regexlib", doc: "RE2 expressions. Where an expression is expected its text will do.", items: []member{
+		def("compile", "(text: string): regex?, error?", "A compiled expression.", "regex.compile(\"^a+$\") --> ^a+$\nregex.compile(\"(\") --> nil, { kind = \"bad\" }"),
+		def("match", "(re: someregex, s: string): ...", "The groups of the first match, or all of it; nil where there is none.", "regex.match(\"([a-z]+)[0-9]+\", \"order4711\") --> \"order\""),
+		def("find", "(re: someregex, s: string, from?: integer): integer?, ...", "First and last position of the first match, and its groups.", "regex.find(\"[0-9]+\", \"order4711\") --> 6, 9"),
+		def("gmatch", "(re: someregex, s: string): function", "Walks all matches.", "for n in regex.gmatch(\"[0-9]\", \"1 2\") do assert(tonumber(n)) end"),
+		def("replace", "(re: someregex, s: string, with: string): string", "Replaces all matches; $1 is a group.", "regex.replace(\"[0-9]+\", \"order 4711\", \"#\") --> \"order #\""),
+		def("quote", "(s: string): string", "An expression that matches the text itself.", "regex.quote(\"a.b\") --> \"a\\.b\""),
+	}}
+}
+
+func jsonLibrary() section {
+	return section{name: "json", class: "jsonlib", doc: "JSON, at most 1 MiB.", items: []member{
+		def("encode", "(value: plain): string?, error?", "The text of a value; an empty table is a list.", "json.encode{ a = 1, b = { true, \"x\" } } --> '{\"a\":1,\"b\":[true,\"x\"]}'"),
+		def("decode", "(text: string): plain, error?", "The value of a text; null is nil.", "json.decode('{\"a\":[1,2]}') --> { a = { 1, 2 } }\njson.decode(\"{\") --> nil, { kind = \"bad\" }"),
+	}}
+}
+
+func logLibrary() section {
+	one := func(name, doc, example string) member { return def(name, "(text: string, ...: any)", doc, example) }
+	return section{name: "log", class: "loglib", doc: "Lines in the log, with the policy's name and the message's id; at most 100 in one call.", items: []member{
+		one("debug", "A line of level debug.", "log.debug(\"asked %s\", conn.ip)"),
+		one("info", "A line of level info.", "log.info(\"known client\")"),
+		one("warn", "A line of level warn.", "log.warn(\"%d listings\", 3)"),
+		one("error", "A line of level error.", "log.error(\"the list %s is broken\", \"bl.example\")"),
+	}}
+}

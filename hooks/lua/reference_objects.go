@@ -1,0 +1,234 @@
+package lua
+
+import "github.com/postern-mta/postern/hooks"
+
+// objectSections are what handlers see.
+func objectSections() []section {
+	return []section{
+		txSection(), headersSection(), bodySection(), recipientsSection(), rcptSection(), connSection(), notesSection(),
+		planSection(), refusalSection(), tlsSection(), totalsSection(), replySection(),
+		addressSection(), ipSection(), netsSection(), domainsSection(), fileSection(), regexSection(), decisionMembers(), errorSection(),
+	}
+}
+
+func txSection() section {
+	return section{name: "tx", class: "tx", doc: "The transaction: one message on its way.", items: []member{
+		def("id", "string", "The message's id, as in the log and in postern why.", "tx.id --> \"message0001\""),
+		def("sender", "address", "The envelope sender; its null is true for <>.", "tx.sender --> a@example.org"),
+		def("recipients", "recipients", "The recipients, a list; its methods change it.", "#tx.recipients --> 2"),
+		def("params", "table<string, string>", "The parameters of MAIL by their upper-case names, \"\" for one without a value.", "tx.params.SIZE --> \"123\""),
+		def("size", "integer", "Bytes of the message as received; before it, what SIZE= said.", "tx.size > 100 --> true"),
+		def("headers", "headers", "The header section.", "tx.headers:get(\"X-Two\") --> \"1\"").at(hooks.Headers, hooks.Message, hooks.Queue),
+		def("body", "body", "The message's content.", "tx.body.size == tx.size --> true").at(hooks.Message, hooks.Queue),
+		def("conn", "conn", "The connection.", "tx.conn.ip --> 192.0.2.1"),
+		def("notes", "notes", "Values of your own, which travel with the queued message.", "tx.notes.seen = 1\ntx.notes.seen --> 1"),
+		def("total", "number", "The points so far; final at stage queue.", "tx:score(\"words\", 1.5) tx:score(\"size\", 1)\ntx.total --> 2.5"),
+		def("received", "string", "The text of our Received field, where a policy replaced it.", "tx.received = \"by mx.example.net\"\ntx.received --> \"by mx.example.net\"").settable(hooks.SetReceived),
+		def(":score", "(name: string, points: number, why?: string)", "Adds a named symbol and its points.", "tx:score(\"subject_words\", 2.5, \"casino\")").edits(hooks.AddScore),
+		def(":result", "(name: string, fields: table<string, plain>)", "Leaves a named result for later policies, score rules and the story.", "tx:result(\"scan\", { clean = true })").edits(hooks.SetResult),
+		def(":results", "(name: string): table?", "A result that a policy left, or nil.", "tx:result(\"scan\", { clean = true })\ntx:results(\"scan\") --> { clean = true }\ntx:results(\"none\") --> nil"),
+		def(":tag", "(tag: string)", "Sets a tag, which routes and the story know.", "tx:tag(\"newsletter\")").edits(hooks.AddTag),
+		def(":skip", "(policy: string)", "The policy is not asked any more in this transaction.", "tx:skip(\"greylist\")").edits(hooks.SkipPolicy),
+		def(":route", "(url: string)", "The next hop for all recipients.", "tx:route(\"smtp://scanner.example.net\")").edits(hooks.SetRoute),
+		def(":priority", "(n: integer)", "The priority in the queue.", "tx:priority(5)").edits(hooks.SetPriority),
+	}}
+}
+
+func headersSection() section {
+	return section{
+		name: "tx.headers", class: "headers", doc: "The header section, own changes made. Names are matched without case.",
+		stages: []hooks.Stage{hooks.Headers, hooks.Message, hooks.Queue}, at: hooks.Message,
+		items: []member{
+			def(":get", "(name: string): string?", "The decoded text of the first field of that name, or nil.", "tx.headers:get(\"subject\") --> \"Grüße aus dem Casino\""),
+			def(":all", "(name: string): string[]", "The decoded texts of all fields of that name.", "tx.headers:all(\"X-Two\") --> { \"1\", \"2\" }"),
+			def(":raw", "(name: string): string?", "The first field from behind its colon, as it came.", "tx.headers:raw(\"Subject\") --> \" =?utf-8?q?Gr=C3=BC=C3=9Fe?= aus dem Casino\""),
+			def(":each", "(): function", "Walks all fields: name, decoded text.", "for name, text in tx.headers:each() do assert(name ~= \"\") end"),
+			def(":prepend", "(name: string, value: string)", "Puts a field on top. UTF-8 is encoded; CR and LF are an error.", "tx.headers:prepend(\"X-Checked\", \"yes\")").edits(hooks.AddHeader),
+			def(":append", "(name: string, value: string)", "Puts a field at the end.", "tx.headers:append(\"X-Checked\", \"yes\")").edits(hooks.AppendHeader),
+			def(":replace", "(name: string, value: string)", "Gives the first field of that name a new text and takes the others away, or puts one at the end.", "tx.headers:replace(\"Subject\", \"[list] Grüße\")\ntx.headers:get(\"Subject\") --> \"[list] Grüße\"").edits(hooks.ReplaceHeader),
+			def(":remove", "(name: string, n?: integer)", "Takes all fields of that name away, or the n-th from the top.", "tx.headers:remove(\"X-Two\", 1)\ntx.headers:all(\"X-Two\") --> { \"2\" }").edits(hooks.RemoveHeader),
+		},
+	}
+}
+
+func bodySection() section {
+	return section{
+		name: "tx.body", class: "body", doc: "The whole message as it came, header section included. It is searched in place.",
+		stages: []hooks.Stage{hooks.Message, hooks.Queue}, at: hooks.Message,
+		items: []member{
+			def("size", "integer", "Bytes.", "tx.body.size > 0 --> true"),
+			def(":read", "(from?: integer, n?: integer): string?, error?", "n bytes (at most 1 MiB) from a position, the first being 1; nil behind the end.", "tx.body:read(1, 4) --> \"From\""),
+			def(":contains", "(text: string, ...: string): boolean?, error?", "Whether one of the texts is in the message, byte for byte.", "tx.body:contains(\"Hello world\") --> true"),
+			def(":match", "(regex: someregex): ...", "The groups of the first match, or all of it; nil where there is none.", "tx.body:match(\"order ([0-9]+)\") --> \"4711\""),
+		},
+	}
+}
+
+func recipientsSection() section {
+	return section{name: "tx.recipients", class: "recipients", doc: "The recipients: a list of rcpt that changes by its methods.", items: []member{
+		def(":add", "(address: someaddress)", "A further recipient.", "tx.recipients:add(\"copy@example.net\")").edits(hooks.AddRecipient),
+		def(":remove", "(address: someaddress)", "Takes a recipient away.", "tx.recipients:remove(\"c@example.net\")\n#tx.recipients --> 1").edits(hooks.RemoveRecipient),
+		def(":replace", "(address: someaddress, to: someaddress, ...: someaddress)", "Puts one or more in the place of a recipient.", "tx.recipients:replace(\"c@example.net\", \"d@example.net\", \"e@example.net\")\n#tx.recipients --> 3").edits(hooks.ReplaceRecipient),
+	}}
+}
+
+func rcptSection() section {
+	return section{name: "rcpt", class: "rcpt", doc: "A recipient.", items: []member{
+		def("address", "string", "The address, its domain in lower case.", "rcpt.address --> \"b@example.net\""),
+		def("user", "string", "The local part.", "rcpt.user --> \"b\""),
+		def("domain", "string", "The domain.", "rcpt.domain --> \"example.net\""),
+		def("ours", "boolean", "Whether the domain is one of ours.", "rcpt.ours --> true"),
+		def("params", "table<string, string>", "The parameters of RCPT by their upper-case names.", "rcpt.params.NOTIFY --> nil"),
+		def("notes", "notes", "Values of this recipient; read only.", "rcpt.notes.x --> \"y\""),
+		def(":replace", "(address: someaddress)", "Puts another address in its place.", "rcpt:replace(\"other@example.net\")\nrcpt.address --> \"other@example.net\"").edits(hooks.ReplaceRecipient),
+		def(":route", "(url: string)", "The next hop for this recipient.", "rcpt:route(\"lmtp://mail.example.net:24\")").edits(hooks.SetRoute),
+	}}
+}
+
+func connSection() section {
+	return section{name: "conn", class: "conn", doc: "The connection, as conn at stages of the connection and as tx.conn. Mail handed over on this host comes from 127.0.0.1.", items: []member{
+		def("id", "string", "The session's id.", "conn.id --> \"session0001\""),
+		def("ip", "ip", "The client's address.", "conn.ip --> 192.0.2.1"),
+		def("port", "integer", "The client's port.", "conn.port --> 4321"),
+		def("local_ip", "ip", "The address that it came to.", "conn.local_ip --> 192.0.2.99"),
+		def("local_port", "integer", "The port that it came to.", "conn.local_port --> 25"),
+		def("host", "string?", "The client's confirmed name, or nil. Asks the DNS on first use.", "conn.host --> \"mx.example.org\""),
+		def("helo", "string?", "What the client called itself.", "conn.helo --> \"client.example.org\""),
+		def("extended", "boolean", "EHLO, not HELO.", "conn.extended --> true"),
+		def("tls", "tls?", "Facts of the TLS session; nil in the clear.", "conn.tls.version --> \"TLSv1.3\""),
+		def("user", "string?", "Who authenticated.", "conn.user --> nil"),
+		def("authenticated", "boolean", "Whether somebody did.", "conn.authenticated --> false"),
+		def("relaying", "boolean", "Whether the client may send anywhere.", "conn.relaying --> false"),
+		def("listener", "string", "The name of the [[listen]].", "conn.listener --> \"mx\""),
+		def("protocol", "string", "smtp, submission, lmtp, local.", "conn.protocol --> \"smtp\""),
+		def("notes", "notes", "Values of your own, for as long as the connection.", "conn.notes.asked = true\nconn.notes.asked --> true"),
+		def("env", "table<string, string>", "What the connection rule set.", "conn.env.WORLD --> \"1\""),
+		def("totals", "totals", "What the connection did; complete at stage disconnect.", "conn.totals.messages --> 0"),
+		def(":score", "(name: string, points: number, why?: string)", "Adds a named symbol and its points, carried into each transaction.", "conn:score(\"no_name\", 1)").edits(hooks.AddScore),
+		def(":result", "(name: string, fields: table<string, plain>)", "Leaves a named result.", "conn:result(\"dnsbl\", { listed = 2 })").edits(hooks.SetResult),
+		def(":results", "(name: string): table?", "A result that a policy left, or nil.", "conn:results(\"dnsbl\") --> nil"),
+		def(":tag", "(tag: string)", "Sets a tag.", "conn:tag(\"known\")").edits(hooks.AddTag),
+		def(":skip", "(policy: string)", "The policy is not asked any more on this connection.", "conn:skip(\"greylist\")").edits(hooks.SkipPolicy),
+		def(":early", "(wait: span): boolean?, error?", "Whether the client speaks before its turn, within a time of at most a minute.", "conn:early(\"1s\") --> true"),
+	}}
+}
+
+func notesSection() section {
+	return section{name: "notes", class: "notes", open: true, doc: "Values of your own by name: plain values only, shared by all policies. A table that was read is a copy: assign a new one.", items: nil}
+}
+
+func planSection() section {
+	return section{
+		name: "try", class: "plan", doc: "What is known of a delivery: plan at stage route, try at the others.", at: hooks.Deferred,
+		stages: []hooks.Stage{hooks.Route, hooks.Attempt, hooks.Delivered, hooks.Deferred, hooks.Bounced},
+		items: []member{
+			def("next_hop", "string", "Where it goes.", "try.next_hop --> \"mx\"").settable(hooks.SetRoute),
+			def("attempt", "integer", "1 for the first.", "try.attempt --> 2"),
+			def("tls", "string", "The demand for TLS.", "try.tls --> \"\""),
+			def("peer", "string", "Name and address of the server that answered, \"\" before.", "try.peer --> \"mx.example.net\""),
+			def("age", "number", "Seconds since arrival.", "try.age --> 90"),
+			def("reply", "reply", "What the server said.", "try.reply.code --> 450"),
+		},
+	}
+}
+
+func refusalSection() section {
+	return section{
+		name: "refusal", class: "refusal", plain: true, doc: "The negative reply that is about to be sent.", stages: []hooks.Stage{hooks.Deny}, at: hooks.Deny,
+		items: []member{
+			def("stage", "string", "Where it was decided.", "refusal.stage --> \"rcpt\""),
+			def("policy", "string", "Who refused; \"\" for the protocol itself.", "refusal.policy --> \"other\""),
+			def("code", "integer", "The reply's code.", "refusal.code --> 450"),
+			def("enhanced", "string", "Its status.", "refusal.enhanced --> \"4.2.0\""),
+			def("text", "string", "Its text.", "refusal.text --> \"later\""),
+		},
+	}
+}
+
+func tlsSection() section {
+	return section{name: "conn.tls", class: "tls", plain: true, doc: "Facts of a TLS session.", items: []member{
+		def("version", "string", "Its version.", "conn.tls.version --> \"TLSv1.3\""),
+		def("cipher", "string", "The cipher suite as IANA names it.", "conn.tls.cipher --> \"X\""),
+		def("client", "string?", "The subject of a verified client certificate.", "conn.tls.client --> nil"),
+	}}
+}
+
+func totalsSection() section {
+	return section{name: "conn.totals", class: "totals", plain: true, doc: "What a connection did.", items: []member{
+		def("messages", "integer", "Messages accepted.", "conn.totals.messages --> 0"),
+		def("refused", "integer", "Negative replies.", "conn.totals.refused --> 0"),
+		def("bytes", "integer", "Bytes of accepted messages.", "conn.totals.bytes --> 0"),
+		def("transactions", "integer", "Transactions begun.", "conn.totals.transactions --> 0"),
+		def("duration", "number", "Seconds, at stage disconnect.", "conn.totals.duration --> 0"),
+	}}
+}
+
+func replySection() section {
+	return section{name: "try.reply", class: "reply", plain: true, doc: "A server's reply.", at: hooks.Deferred, stages: planSection().stages, items: []member{
+		def("code", "integer", "The code.", "try.reply.code --> 450"),
+		def("enhanced", "string", "The status.", "try.reply.enhanced --> \"4.2.0\""),
+		def("text", "string", "The text.", "try.reply.text --> \"later\""),
+	}}
+}
+
+func addressSection() section {
+	return section{name: "address", class: "address", doc: "An address; tostring is user@domain, == compares, .. joins.", items: []member{
+		def("user", "string", "The local part.", "tx.sender.user --> \"a\""),
+		def("domain", "string", "The domain in lower case.", "tx.sender.domain --> \"example.org\""),
+		def("null", "boolean", "Whether it is the empty path <>.", "tx.sender.null --> false"),
+	}}
+}
+
+func ipSection() section {
+	return section{name: "ip", class: "ip", doc: "An IP address; tostring is its text, == compares.", items: []member{
+		def(":prefix", "(n4: integer, n6?: integer): string", "Its network of that length as a text; n6 is for IPv6.", "conn.ip:prefix(24, 64) --> \"192.0.2.0/24\""),
+		def("version", "integer", "4 or 6.", "conn.ip.version --> 4"),
+		def("loopback", "boolean", "127.0.0.0/8 or ::1.", "conn.ip.loopback --> false"),
+		def("private", "boolean", "A private or link-local address.", "ip.parse(\"10.0.0.1\").private --> true"),
+	}}
+}
+
+func netsSection() section {
+	return section{name: "cidrs", class: "cidrs", doc: "A list of networks: the value of a setting, or of ip.set.", items: []member{
+		def(":match", "(ip: someip): boolean", "Whether the address is in one of them.", "ip.set{ \"192.0.2.0/24\" }:match(conn.ip) --> true"),
+	}}
+}
+
+func domainsSection() section {
+	return section{name: "domains", class: "domainlist", doc: "A list of domains: the value of a setting.", items: []member{
+		def(":match", "(domain: string): boolean", "Whether the domain is one of them.",
+			"local p = policy { settings = { ours = domains { \"*.example.org\" } } }\n\nfunction p.rcpt(tx, rcpt)\n  p.ours:match(\"mail.example.org\") --> true\nend\n\nreturn p"),
+	}}
+}
+
+func fileSection() section {
+	field := func(name, kind, doc, shown string) member {
+		return def(name, kind, doc, "local p = policy { settings = { words = file \"words\" } }\n\nfunction p.rcpt(tx, rcpt)\n  "+shown+"\nend\n\nreturn p")
+	}
+	return section{name: "file", class: "filevalue", plain: true, doc: "The value of a file setting.", items: []member{
+		field("path", "string", "Where it is.", "p.words.path:match(\"[^/]*$\") --> \"words\""),
+		field("text", "string", "All of it.", "#p.words.text --> 14"),
+		field("lines", "string[]", "Its lines without blank ones and those that begin with #.", "p.words.lines --> { \"casino\" }"),
+	}}
+}
+
+func regexSection() section {
+	const re = "local re = regex.compile(\"([a-z]+)@([a-z.]+)\")\n"
+	return section{name: "regex", class: "regex", doc: "A compiled RE2 expression.", items: []member{
+		def(":match", "(s: string): ...", "The groups of the first match, or all of it; nil where there is none.", re+"re:match(\"to a@example.org\") --> \"a\", \"example.org\""),
+		def(":find", "(s: string, from?: integer): integer?, ...", "First and last position of the first match, and its groups.", re+"re:find(\"to a@b\") --> 4, 6, \"a\", \"b\""),
+		def(":gmatch", "(s: string): function", "Walks all matches.", re+"for user in re:gmatch(\"a@b c@d\") do assert(#user == 1) end"),
+		def(":replace", "(s: string, with: string): string", "Replaces all matches; $1 is a group.", re+"re:replace(\"a@b\", \"$1 at $2\") --> \"a at b\""),
+	}}
+}
+
+func decisionMembers() section {
+	return section{name: "decision", class: "decision", doc: "What a handler returns. It has no members.", items: nil}
+}
+
+func errorSection() section {
+	return section{name: "error", class: "error", plain: true, doc: "Why a look-up gave nil.", items: []member{
+		def("kind", "\"temporary\"|\"none\"|\"bad\"", "temporary: try later; none: there is no such thing; bad: the question itself is wrong.", "local list, err = dns.a(\"nothing.example.org\")\nerr.kind --> \"none\""),
+		def("text", "string", "For people.", "local a, err = addr.parse(\"nonsense\")\n#err.text > 0 --> true"),
+	}}
+}

@@ -1,0 +1,421 @@
+package lua
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// show is how examples write values: texts quoted, objects by their text, tables
+// with their named values in order.
+const showFunctions = `local show
+local function each(t)
+  local parts, names = {}, {}
+  for _, v in ipairs(t) do parts[#parts + 1] = show(v) end
+  for k in pairs(t) do if type(k) == "string" then names[#names + 1] = k end end
+  table.sort(names)
+  for _, k in ipairs(names) do
+    if not (k == "text" and t.kind) then parts[#parts + 1] = k .. " = " .. show(t[k]) end
+  end
+  if #parts == 0 then return "{}" end
+  return "{ " .. table.concat(parts, ", ") .. " }"
+end
+function show(v)
+  if type(v) == "string" then return '"' .. v .. '"' end
+  if type(v) == "table" then return each(v) end
+  return tostring(v)
+end
+local function check(want, ...)
+  local parts = {}
+  for i = 1, select("#", ...) do parts[i] = show((select(i, ...))) end
+  local got = table.concat(parts, ", ")
+  if got:gsub('"', "'") ~= want:gsub('"', "'") then error("got " .. got .. ", the example says " .. want, 2) end
+end
+`
+
+// checked makes the --> of an example a check, on the same lines.
+func checked(example string) string {
+	lines := strings.Split(example, "\n")
+	for i, line := range lines {
+		code, want, ok := strings.Cut(line, "-->")
+		if !ok {
+			continue
+		}
+		code, want = strings.TrimSpace(code), strconv.Quote(strings.TrimSpace(want))
+		if rest, ok := strings.CutPrefix(code, "if "); ok { // the decision behind then
+			condition, result, _ := strings.Cut(rest, " then return ")
+			code = "if " + condition + " then local it = " + strings.TrimSuffix(result, " end") + " check(" + want + ", it) return it end"
+		} else if result, ok := strings.CutPrefix(code, "return "); ok {
+			code = "local it = " + result + " check(" + want + ", it) do return it end"
+		} else {
+			code = "check(" + want + ", " + code + ")"
+		}
+		lines[i] = code
+	}
+	return strings.Join(lines, "\n")
+}
+
+// exampleOptions is the world that examples run in.
+func exampleOptions(t testing.TB) Options {
+	o, _ := testOptions(t)
+	zone := o.Library.DNS.(*dns.Zone)
+	zone.A["six.example.org"] = []string{"2001:db8::1"}
+	o.Modules = append(o.Modules, fstest.MapFS{"words.lua": {Data: []byte(`return { text = "No casino here" }`)}})
+	o.Dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(o.Dir, "words"), []byte("# ours\ncasino\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func exampleTransaction(at hooks.Stage) *hooks.Transaction {
+	tx := testTransaction()
+	tx.Current = tx.Recipients[0]
+	switch at.Row().Scope {
+	case hooks.OfDelivery, hooks.OfRecipient:
+		tx.Try = &hooks.Try{Attempt: 2, NextHop: "mx", Peer: "mx.example.net", Reply: message4xx, Age: 90e9}
+	}
+	if at == hooks.Deny {
+		tx.Refusal = &hooks.Refusal{Stage: hooks.Rcpt, Policy: "other", Reply: message4xx}
+	}
+	return tx
+}
+
+// source is an example as a whole script.
+func exampleSource(e *Entry) string {
+	if strings.Contains(e.Example, "return p") {
+		return showFunctions + checked(e.Example)
+	}
+	var names []string
+	for _, p := range Arguments(e.At) {
+		names = append(names, p.Name)
+	}
+	conn := ""
+	if !slices.Contains(names, "conn") {
+		conn = "local conn = tx.conn"
+	}
+	return fmt.Sprintf("%slocal p = policy {}\nfunction p.%s(%s) %s\n%s\nend\nreturn p\n", showFunctions, e.At, strings.Join(names, ", "), conn, checked(e.Example))
+}
+
+func TestExamples(t *testing.T) {
+	for _, e := range Reference() {
+		if e.Kind == LibraryEntry {
+			continue
+		}
+		t.Run(e.Name, func(t *testing.T) {
+			p := load(t, exampleOptions(t), exampleSource(&e), nil)
+			_, err := p.Handle(context.Background(), e.At, exampleTransaction(e.At))
+			if err != nil {
+				t.Errorf("%v\n%s", err, e.Example)
+			}
+		})
+	}
+}
+
+// Every entry is whole: a doc, an example that uses it, types that exist.
+func TestReferenceIsWhole(t *testing.T) {
+	known := []string{"string", "number", "integer", "boolean", "nil", "table", "function", "any", "..."}
+	for _, c := range Classes() {
+		known = append(known, c.Name)
+	}
+	for _, s := range sections() {
+		if s.class != "" && !s.open && len(s.items) == 0 && s.class != "decision" {
+			t.Errorf("%s has no members", s.class)
+		}
+	}
+	seen := map[string]bool{}
+	for _, e := range Reference() {
+		if e.Doc == "" || e.Kind != LibraryEntry && !strings.Contains(e.Example, e.Member) {
+			t.Errorf("%s has no doc, or an example without it", e.Name)
+		}
+		if key := e.Of + " " + e.Member; seen[key] {
+			t.Errorf("%s stands there twice", e.Name)
+		} else {
+			seen[key] = true
+		}
+		types := slices.Clone(e.Returns)
+		for _, p := range e.Params {
+			types = append(types, p.Type)
+		}
+		if e.Kind != FunctionEntry && e.Kind != MethodEntry {
+			types = append(types, e.Type)
+			if e.Kind == LibraryEntry {
+				known = append(known, e.Type)
+			}
+		}
+		for _, one := range types {
+			for _, word := range strings.FieldsFunc(one, func(r rune) bool { return strings.ContainsRune("|[]?<>(), ", r) }) {
+				if !slices.Contains(known, word) && !strings.HasPrefix(word, `"`) {
+					t.Errorf("%s: there is no type %q", e.Name, word)
+				}
+			}
+		}
+	}
+}
+
+// The globals and the members of every library are those of the table.
+func TestReferenceOfGlobals(t *testing.T) {
+	o, _ := testOptions(t)
+	st := bareState(&Script{name: "x", options: o.filled()})
+	defer st.L.Close()
+	st.open()
+	for _, name := range globalNames(st) {
+		if !slices.Contains(laterLibraries[:], name) && !slices.Contains(members(""), name) {
+			t.Errorf("the table lacks the global %s", name)
+		}
+	}
+	for _, e := range Reference() {
+		v := st.L.G.Global.RawGetString(e.Member)
+		if e.Of == "" && v == lua.LNil {
+			t.Errorf("there is no global %s", e.Name)
+		}
+		table, ok := v.(*lua.LTable)
+		if e.Of != "" || e.Kind != LibraryEntry {
+			continue
+		}
+		if !ok {
+			t.Errorf("%s is no library", e.Name)
+			continue
+		}
+		var real []string
+		table.ForEach(func(k, _ lua.LValue) { real = append(real, k.String()) })
+		sameNames(t, e.Name, real, members(e.Type))
+	}
+}
+
+func sameNames(t *testing.T, what string, real, table []string) {
+	t.Helper()
+	for _, name := range real {
+		if !slices.Contains(table, name) {
+			t.Errorf("%s: the table lacks %s", what, name)
+		}
+	}
+	for _, name := range table {
+		if !slices.Contains(real, name) {
+			t.Errorf("%s: there is no %s, which the table has", what, name)
+		}
+	}
+}
+
+// The members of every object are those of the table: its methods are asked of a
+// state, its fields are the cases of the function that reads them.
+func TestReferenceOfObjects(t *testing.T) {
+	o, _ := testOptions(t)
+	st := bareState(&Script{name: "x", options: o.filled()})
+	defer st.L.Close()
+	st.open()
+	cases := fieldCases(t)
+	for class, object := range map[string]struct {
+		class *lua.LTable
+		field string
+	}{
+		"tx": {st.tx.Metatable.(*lua.LTable), "txField"}, "conn": {st.conn.Metatable.(*lua.LTable), "connField"},
+		"headers": {st.headers.Metatable.(*lua.LTable), ""}, "body": {st.body.Metatable.(*lua.LTable), "bodyField"},
+		"recipients": {st.rcptList, ""}, "rcpt": {st.rcptClass, "rcptField"}, "plan": {st.planClass, "planField"},
+		"address": {st.addressClass, "addressField"}, "ip": {st.ipClass, "ipField"}, "regex": {st.regexClass, ""}, "setting": {st.kind, ""},
+	} {
+		real := slices.Clone(cases[object.field])
+		delete(cases, object.field)
+		if methods, ok := object.class.RawGetString("__index").(*lua.LTable); ok {
+			methods.ForEach(func(k, v lua.LValue) {
+				if !isLater(st, v) {
+					real = append(real, k.String())
+				}
+			})
+		}
+		real = slices.DeleteFunc(real, func(name string) bool { return name == "capabilities" }) // of a later version
+		sameNames(t, class, real, members(class))
+	}
+	delete(cases, "noteField") // any name
+	for name := range cases {
+		t.Errorf("%s reads the fields of an object that no table is compared with", name)
+	}
+}
+
+// isLater tells whether a method only says that it is not available.
+func isLater(st *state, v lua.LValue) bool {
+	fn, ok := v.(*lua.LFunction)
+	if !ok {
+		return false
+	}
+	st.L.Push(fn)
+	err := st.L.PCall(0, 0, nil)
+	return err != nil && strings.Contains(err.Error(), "not available in this version")
+}
+
+// fieldCases finds, for each function of this package named …Field, the texts of
+// its cases, those of names that only a later version has left out.
+func fieldCases(t *testing.T) map[string][]string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string][]string{}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || !strings.HasSuffix(fn.Name.Name, "Field") || fn.Recv == nil {
+				continue
+			}
+			found[fn.Name.Name] = []string{}
+			ast.Inspect(fn.Body, func(n ast.Node) bool {
+				if b, ok := n.(*ast.BinaryExpr); ok && b.Op == token.NEQ { // if key != "size"
+					found[fn.Name.Name] = append(found[fn.Name.Name], literals([]ast.Expr{b.Y})...)
+				}
+				if c, ok := n.(*ast.CaseClause); ok && !onlyLater(c) {
+					found[fn.Name.Name] = append(found[fn.Name.Name], literals(c.List)...)
+				}
+				return true
+			})
+		}
+	}
+	return found
+}
+
+func literals(list []ast.Expr) (texts []string) {
+	for _, e := range list {
+		if lit, ok := e.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			text, _ := strconv.Unquote(lit.Value)
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
+// onlyLater tells whether a case does nothing but call notYet.
+func onlyLater(c *ast.CaseClause) bool {
+	if len(c.Body) != 1 {
+		return false
+	}
+	s, ok := c.Body[0].(*ast.ExprStmt)
+	if !ok {
+		return false
+	}
+	call, ok := s.X.(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	id, ok := call.Fun.(*ast.Ident)
+	return ok && id.Name == "notYet"
+}
+
+// The plain tables that calls give have the fields of the table.
+func TestReferenceOfPlainTables(t *testing.T) {
+	samples := map[string]struct {
+		at   hooks.Stage
+		give string
+	}{
+		"refusal": {hooks.Deny, "refusal"}, "tls": {hooks.Rcpt, "tx.conn.tls"}, "totals": {hooks.Rcpt, "tx.conn.totals"}, "reply": {hooks.Deferred, "try.reply"},
+		"mx": {hooks.Rcpt, `dns.mx("example.org")[1]`}, "listing": {hooks.Rcpt, `dns.dnsbl("127.0.0.2", "bl.example")[1]`}, "error": {hooks.Rcpt, `select(2, dns.a("nothing.example"))`},
+		"filevalue": {hooks.Rcpt, "p.f"},
+	}
+	for _, c := range Classes() {
+		if !c.Plain {
+			continue
+		}
+		sample, ok := samples[c.Name]
+		if !ok {
+			t.Errorf("no sample of %s", c.Name)
+			continue
+		}
+		var names []string
+		for _, p := range Arguments(sample.at) {
+			names = append(names, p.Name)
+		}
+		source := fmt.Sprintf("local p = policy { settings = { f = file 'words' } }\nfunction p.%s(%s)\nlocal all = {}\nfor k in pairs(%s) do all[#all + 1] = k end\nerror(table.concat(all, ' '), 0)\nend\nreturn p", sample.at, strings.Join(names, ", "), sample.give)
+		tx := exampleTransaction(sample.at)
+		tx.Session.TLS.Client = "CN=x"
+		_, err := load(t, exampleOptions(t), source, nil).Handle(t.Context(), sample.at, tx)
+		if err == nil {
+			t.Fatal("no error")
+		}
+		_, list, _ := strings.Cut(err.Error(), ": ")
+		sameNames(t, c.Name, strings.Fields(list), members(c.Name))
+	}
+}
+
+// What a stage's function is given is what Arguments says.
+func TestReferenceOfArguments(t *testing.T) {
+	for _, row := range hooks.Stages() {
+		o, _ := testOptions(t)
+		var kinds []string
+		p := load(t, o, fmt.Sprintf("local p = policy {}\nfunction p.%s(...)\nlocal all = {}\nfor i = 1, select('#', ...) do all[i] = tostring((select(i, ...))):match('^%%w+') end\nerror(table.concat(all, ' '), 0)\nend\nreturn p", row.Name), nil)
+		_, err := p.Handle(t.Context(), row.Stage, exampleTransaction(row.Stage))
+		if err == nil {
+			t.Fatal("no error")
+		}
+		_, text, _ := strings.Cut(err.Error(), ": ")
+		kinds = strings.Fields(text)
+		shown := map[string]string{"rcpt": "b", "tx|conn": "tx", "refusal": "table"}
+		var want []string
+		for _, p := range Arguments(row.Stage) {
+			want = append(want, cmp.Or(shown[p.Type], p.Type))
+		}
+		if !slices.Equal(kinds, want) {
+			t.Errorf("%s gets %v, and the table says %v", row.Name, kinds, want)
+		}
+	}
+}
+
+// A name that is wrong is told with what is near.
+func TestDidYouMean(t *testing.T) {
+	for source, want := range map[string]string{
+		`return tx.sendr`:                `test.lua:3: tx has no member "sendr"; did you mean "sender"?`,
+		`return tx.conn.hello`:           `test.lua:3: conn has no member "hello"; did you mean "helo"?`,
+		`dns.aa("x.example")`:            `test.lua:3: dns has no member "aa"; did you mean "a"?`,
+		`dns.dnsbll(tx.conn.ip)`:         `test.lua:3: dns has no member "dnsbll"; did you mean "dnsbl"?`,
+		`store.puts("x", 1)`:             `test.lua:3: store has no member "puts"; did you mean "put"?`,
+		`string.uper("x")`:               `test.lua:3: string has no member "uper"; did you mean "upper"?`,
+		`("x"):uper()`:                   `test.lua:3: string has no member "uper"; did you mean "upper"?`,
+		`return table.contact({})`:       `test.lua:3: table has no member "contact"; did you mean "concat"?`,
+		`return math.flor(1)`:            `test.lua:3: math has no member "flor"; did you mean "floor"?`,
+		`tx:scor("x", 1)`:                `test.lua:3: tx has no member "scor"; did you mean "score"?`,
+		`tx.recipients:ad("x")`:          `test.lua:3: tx.recipients has no member "ad"; did you mean "add"?`,
+		`return rcpt.adress`:             `test.lua:3: rcpt has no member "adress"; did you mean "address"?`,
+		`return tx.sender.usr`:           `test.lua:3: an address has no member "usr"; did you mean "user"?`,
+		`return tx.conn.ip.prefx`:        `test.lua:3: an ip has no member "prefx"; did you mean "prefix"?`,
+		`return regex.compile("a").mach`: `test.lua:3: a regex has no member "mach"; did you mean "match"?`,
+		`dns.a({})`:                      `test.lua:3: bad argument #1 to a (string expected, got table)`,
+		`tx:score("x", "many")`:          `test.lua:3: bad argument #3 to score (number expected, got string)`,
+	} {
+		_, err := body(t, hooks.Rcpt, source)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", source, err, want)
+		}
+	}
+}
+
+// Every type of a setting has a value of a type that the table knows.
+func TestValueTypes(t *testing.T) {
+	for kind, want := range map[string]string{
+		"string": "string", "secret": "string", "duration": "number", "size": "integer", "list(list(duration))": "number[][]", "map(regexp)": "table<string, regex?>",
+		`enum{"a", "b"}`: "string", "cidrs": "cidrs", "domains": "domainlist", "file": "filevalue?",
+	} {
+		if got := (Setting{Type: kind}).ValueType(); got != want {
+			t.Errorf("%s: %s, want %s", kind, got, want)
+		}
+	}
+}
