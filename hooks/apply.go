@@ -28,7 +28,8 @@ func apply(at Stage, tx *Transaction, edits []Edit) error {
 	if tx.Header != nil {
 		next.Header = tx.Header.Clone()
 	}
-	conn := row.Scope == OfConnection
+	// What stage deny finds about a message is that message's alone.
+	conn := row.Scope == OfConnection && tx.ID == ""
 	session := Session{Marks: tx.Session.Marks.clone(), Notes: maps.Clone(tx.Session.Notes)}
 	current := tx.Current
 	for _, e := range edits {

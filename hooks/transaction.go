@@ -123,6 +123,26 @@ func (m *Marks) clone() Marks {
 	return Marks{slices.Clone(m.Scores), slices.Clone(m.Tags), maps.Clone(m.Results), maps.Clone(m.Skipped), slices.Clone(m.Kept)}
 }
 
+// Retract takes back what a stage left that found before and left after, so that
+// it can be run anew. What was left since then stays.
+func (m *Marks) Retract(before, after *Marks) {
+	m.Scores = slices.Delete(slices.Clone(m.Scores), len(before.Scores), len(after.Scores))
+	m.Tags = slices.Delete(slices.Clone(m.Tags), len(before.Tags), len(after.Tags))
+	m.Results, m.Skipped = maps.Clone(m.Results), maps.Clone(m.Skipped)
+	for name := range after.Results {
+		if old, ok := before.Results[name]; ok {
+			m.Results[name] = old
+		} else {
+			delete(m.Results, name)
+		}
+	}
+	for name := range after.Skipped {
+		if !before.Skipped[name] {
+			delete(m.Skipped, name)
+		}
+	}
+}
+
 // Total is the sum of the points.
 func (m *Marks) Total() float64 {
 	sum := 0.0

@@ -30,14 +30,20 @@ import (
 const users = "anna:$2y$04$LwmVYEPJyX1srZI2gteI4.RYOmS5uC6maKRlJFeKOPIszOcwts7bO\n" +
 	"bert:$scram-sha-256$4096$c2FsdHNhbHRzYWx0$UdmKRUjfgm0U6mfMFFn/tGaEoriNY2YlrUES5w+4kaA=$ZH6upP+u0RFc4kNZYflxg+txwr3oIlzDM/JXePM5XCY=\n"
 
-// withAuth lets a rig offer TLS and AUTH.
-func withAuth(t *testing.T, r *rig) *rig {
+// passwordFile writes them.
+func passwordFile(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "users")
 	if err := os.WriteFile(path, []byte(users), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a, err := auth.New(auth.Options{Files: []string{path}})
+	return path
+}
+
+// withAuth lets a rig offer TLS and AUTH.
+func withAuth(t *testing.T, r *rig) *rig {
+	t.Helper()
+	a, err := auth.New(auth.Options{Files: []string{passwordFile(t)}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,9 @@ type conn struct {
 	out      []byte // replies not sent yet
 	outSmall [smallSize]byte
 
+	met     beginning
+	greeted [2]hooks.Marks // before and after stage helo ran last
+
 	said      bool // HELO or EHLO was accepted
 	errors    int  // negative replies that count
 	banned    *ban // the connection was refused
@@ -47,6 +50,13 @@ type conn struct {
 	peek    chan struct{} // holds one while the following, and input while peeking, are used
 	peeking bool          // stage connect runs
 	spoke   bool          // the client spoke before its turn
+}
+
+// beginning is what policies left before the client said anything. Edits never
+// change it: they replace what the session holds.
+type beginning struct {
+	marks hooks.Marks
+	notes map[string]any
 }
 
 // ban is what every command but QUIT gets once the connection is refused.

@@ -42,6 +42,8 @@ func (c *conn) meet() {
 		}
 		c.send(message.Reply{Code: 220, Text: c.server.hostname + word})
 	}
+	c.met = beginning{c.s.Marks, c.s.Notes}
+	c.greeted = [2]hooks.Marks{c.s.Marks, c.s.Marks}
 	_ = c.flush() // a failure ends the conversation
 }
 
@@ -78,7 +80,11 @@ func (c *conn) hello(name string, extended bool) {
 	}
 	c.reset()
 	c.s.Helo, c.s.Extended, c.said = name, extended, false
-	if d := c.chain.Run(c.work, hooks.Helo, &c.whole); d.Verb.Refuses() {
+	c.s.Retract(&c.greeted[0], &c.greeted[1]) // scores don't grow with each EHLO
+	c.greeted[0] = c.s.Marks
+	d := c.chain.Run(c.work, hooks.Helo, &c.whole)
+	c.greeted[1] = c.s.Marks
+	if d.Verb.Refuses() {
 		c.story(outcome{d.Reply, d.By})
 		c.refusedBy(hooks.Helo, d)
 		return

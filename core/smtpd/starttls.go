@@ -35,6 +35,9 @@ func startTLS(c *conn, _ string) {
 	}
 	c.reset()
 	c.said, c.s.Helo, c.s.Extended = false, "", false
+	// RFC 3207 section 4.2: nor what policies made of it.
+	c.s.Marks, c.s.Notes = c.met.marks, c.met.notes
+	c.greeted = [2]hooks.Marks{c.s.Marks, c.s.Marks}
 	c.send(okTLS)
 	if c.flush() != nil {
 		return

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postern-mta/postern/core/auth"
 	"github.com/postern-mta/postern/core/gate"
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
@@ -28,9 +29,11 @@ type whole struct {
 	record *record.Recorder
 	mu     sync.Mutex
 	texts  []string
+	mails  []*queue.Message
 }
 
-func newWhole(t *testing.T, l Limits) *whole {
+// newWhole starts it; the recipient rule comes behind the policies.
+func newWhole(t *testing.T, l Limits, policies ...hooks.Entry) *whole {
 	t.Helper()
 	dir := t.TempDir()
 	w := &whole{t: t}
@@ -47,13 +50,17 @@ func newWhole(t *testing.T, l Limits) *whole {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := New(Options{Hostname: "mx.example.net", Limits: l, Grace: time.Second, Intake: in, Record: w.record, TLS: certs.Config})
-	chain := hooks.NewChain([]hooks.Entry{{Name: "rule", Handler: in.RecipientRule()}}, hooks.Options{Observer: w.record})
+	logins, err := auth.New(auth.Options{Files: []string{passwordFile(t)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := New(Options{Hostname: "mx.example.net", Limits: l, Grace: time.Second, Intake: in, Record: w.record, TLS: certs.Config, Auth: logins})
+	chain := hooks.NewChain(append(policies, hooks.Entry{Name: "rule", Handler: in.RecipientRule()}), hooks.Options{Observer: w.record})
 	g := gate.New(gate.Options{
 		Hostname: "mx.example.net", Limits: gate.Limits{Connections: 100, PerClient: 100}, Record: w.record, Log: slog.New(slog.DiscardHandler),
 		Chain: func() *hooks.Chain { chain.Acquire(); return chain },
 	})
-	listener := &gate.Listener{Name: "mx", Protocol: "smtp", StartTLS: true, XclientFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	listener := &gate.Listener{Name: "mx", Protocol: "smtp", StartTLS: true, Auth: auth.Mechanisms(), XclientFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +84,7 @@ func newWhole(t *testing.T, l Limits) *whole {
 	return w
 }
 
-func (w *whole) accepted(_ *queue.Message, body message.Body) {
+func (w *whole) accepted(m *queue.Message, body message.Body) {
 	b, err := io.ReadAll(message.NewReader(body))
 	if err != nil {
 		w.t.Error(err)
@@ -87,7 +94,7 @@ func (w *whole) accepted(_ *queue.Message, body message.Body) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.texts = append(w.texts, string(b))
+	w.texts, w.mails = append(w.texts, string(b)), append(w.mails, m)
 }
 
 func (w *whole) dial() *client {
