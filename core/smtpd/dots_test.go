@@ -119,6 +119,7 @@ var smugglers = []string{
 	"\n.\n", "\n.\r\n", "\n.\r", "\r.\r", "\r.\n", "\r.\r\n", "\r\n.\n", "\r\n.\r", "\r\n.\r\r\n", "\r\n.\r\r", "\n\r.\n\r",
 	"\n\n.\n\n", "\r\r.\r\r", "\r\n.\x00\r\n", "\r\n\x00.\r\n", "\r\n.\r\x00\n", "\r\x00\n.\r\n", "\x00\n.\n", "\r\n. \r\n",
 	"\r\n.\t\r\n", "\r\n.\x0b\r\n", "\r\n.\xc2\x85\r\n", "\r\n.\xe2\x80\xa8", "\n.\r\x00\n.\n", "\r\n..\r\n", "\x0c.\r\n",
+	"\r\r\n.\r\r\n", "\r\n.\n\r\n", "\n\r\n.\r", "\r\n\x00\x00.\r\n", "\r\n.\r\x00",
 }
 
 // TestSmuggling: nothing but CRLF.CRLF ends a message, however it is cut into
