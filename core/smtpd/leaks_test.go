@@ -180,8 +180,10 @@ func TestHeloMarksDoNotPileUp(t *testing.T) {
 	r := withTLS(t, newRig(t, Limits{}))
 	score := func(name string, points float64) []hooks.Edit {
 		return []hooks.Edit{
-			{Kind: hooks.AddScore, Name: name, Number: points}, {Kind: hooks.AddTag, Value: name},
-			{Kind: hooks.SetResult, Name: name, Any: map[string]any{"x": "y"}}, {Kind: hooks.SkipPolicy, Value: name},
+			{Kind: hooks.AddScore, Name: name, Number: points},
+			{Kind: hooks.AddTag, Value: name},
+			{Kind: hooks.SetResult, Name: name, Any: map[string]any{"x": "y"}},
+			{Kind: hooks.SkipPolicy, Value: name},
 		}
 	}
 	r.on(hooks.Connect, hooks.Decision{Edits: score("connect", 1)})
