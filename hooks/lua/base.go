@@ -17,7 +17,7 @@ var absent = [...]string{
 }
 
 // laterLibraries are names of the design that this version has not got yet.
-var laterLibraries = [...]string{"arc", "base64", "dkim", "dmarc", "geoip", "hash", "http", "lookup", "metric", "mime", "parallel", "spf", "tcp", "time"}
+var laterLibraries = [...]string{"arc", "base64", "dkim", "dmarc", "geoip", "hash", "lookup", "metric", "mime", "spf", "time"}
 
 // open fills the globals.
 func (st *state) open() {
@@ -36,7 +36,7 @@ func (st *state) open() {
 	st.same = L.NewFunction(same)
 	for name, f := range map[string]lua.LGFunction{
 		"error": st.raise, "getmetatable": st.getMetatable, "setmetatable": st.setMetatable, "pairs": st.pairs, "pcall": st.pcall,
-		"print": st.print, "require": st.require, "unpack": st.unpack, "xpcall": st.xpcall, "now": st.now, "policy": st.declare,
+		"print": st.print, "require": st.require, "unpack": st.unpack, "xpcall": st.xpcall, "now": st.now, "policy": st.declare, "parallel": st.parallel,
 	} {
 		g.RawSetString(name, L.NewFunction(f))
 	}
@@ -52,6 +52,8 @@ func (st *state) open() {
 	st.openRegex(g)
 	st.openLog(g)
 	st.openJSON(g)
+	st.openHTTP(g)
+	st.openTCP(g)
 	st.guardLibraries(g)
 	for _, name := range laterLibraries {
 		g.RawSetString(name, st.object(laterName(name), st.later))

@@ -25,6 +25,7 @@ type classes struct {
 	addressClass, ipClass, regexClass          *lua.LTable
 	rcptClass, notesClass, planClass, rcptList *lua.LTable
 	textLib                                    *lua.LTable
+	tcpClass                                   *lua.LTable
 	same, text                                 *lua.LFunction
 
 	tx, conn, headers, body, capabilities *lua.LUserData

@@ -3,6 +3,7 @@ package lua
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 
 	lua "github.com/yuin/gopher-lua"
@@ -33,20 +34,25 @@ func failDNS(L *lua.LState, err error) int {
 const maxZones = 64
 
 func (st *state) openDNS(g *lua.LTable) {
-	g.RawSetString("dns", st.library(map[string]lua.LGFunction{
+	g.RawSetString("dns", st.lookupLibrary(map[string]lookupFunc{
 		"a": st.dnsA, "aaaa": st.dnsAAAA, "mx": st.dnsMX, "txt": st.dnsTXT, "ptr": st.dnsPTR, "fcrdns": st.dnsFCrDNS, "dnsbl": st.dnsBL,
 	}))
 }
 
-// ask runs a question, if there is a resolver.
-func (st *state) ask(L *lua.LState, question func(ctx context.Context, r dns.Resolver) error) error {
+// toDNS is a question to the resolver, if there is one.
+func (st *state) toDNS(question func(ctx context.Context, r dns.Resolver) error, answer lua.LGFunction) lookup {
 	r := st.script.options.Library.DNS
-	if r == nil {
-		return &dns.Error{Kind: dns.Failure, Text: "there is no resolver here"}
+	err := error(&dns.Error{Kind: dns.Failure, Text: "there is no resolver here"})
+	q := lookup{answer: func(L *lua.LState) int {
+		if err != nil {
+			return failDNS(L, err)
+		}
+		return answer(L)
+	}}
+	if r != nil {
+		q.ask = func(ctx context.Context) { err = question(ctx, r) }
 	}
-	var err error
-	st.wait(L, func(ctx context.Context) { err = question(ctx, r) })
-	return err
+	return q
 }
 
 // nameArgument is a domain name; an address or a recipient will not do.
@@ -57,122 +63,121 @@ func nameArgument(L *lua.LState, n int) string {
 	return L.CheckString(n)
 }
 
-func (st *state) dnsAddrs(L *lua.LState, look func(dns.Resolver, context.Context, string) ([]netip.Addr, error)) int {
+func (st *state) dnsAddrs(L *lua.LState, look func(dns.Resolver, context.Context, string) ([]netip.Addr, error)) lookup {
 	name := nameArgument(L, 1)
 	var addrs []netip.Addr
-	err := st.ask(L, func(ctx context.Context, r dns.Resolver) (err error) {
+	return st.toDNS(func(ctx context.Context, r dns.Resolver) (err error) {
 		addrs, err = look(r, ctx, name)
 		return err
+	}, func(L *lua.LState) int {
+		t := L.CreateTable(len(addrs), 0)
+		for _, a := range addrs {
+			t.Append(st.newIP(a))
+		}
+		L.Push(t)
+		return 1
 	})
-	if err != nil {
-		return failDNS(L, err)
-	}
-	t := L.CreateTable(len(addrs), 0)
-	for _, a := range addrs {
-		t.Append(st.newIP(a))
-	}
-	L.Push(t)
-	return 1
 }
 
-func (st *state) dnsA(L *lua.LState) int { return st.dnsAddrs(L, dns.Resolver.LookupA) }
+func (st *state) dnsA(L *lua.LState) lookup { return st.dnsAddrs(L, dns.Resolver.LookupA) }
 
-func (st *state) dnsAAAA(L *lua.LState) int { return st.dnsAddrs(L, dns.Resolver.LookupAAAA) }
+func (st *state) dnsAAAA(L *lua.LState) lookup { return st.dnsAddrs(L, dns.Resolver.LookupAAAA) }
 
 // dnsMX is a list of {host, preference}; host is "" where the domain takes no mail.
-func (st *state) dnsMX(L *lua.LState) int {
+func (st *state) dnsMX(L *lua.LState) lookup {
 	name := nameArgument(L, 1)
 	var list []dns.MX
-	err := st.ask(L, func(ctx context.Context, r dns.Resolver) (err error) {
+	return st.toDNS(func(ctx context.Context, r dns.Resolver) (err error) {
 		list, err = r.LookupMX(ctx, name)
 		return err
+	}, func(L *lua.LState) int {
+		t := L.CreateTable(len(list), 0)
+		for _, mx := range list {
+			one := L.CreateTable(0, 2)
+			one.RawSetString("host", lua.LString(mx.Host))
+			one.RawSetString("preference", lua.LNumber(mx.Pref))
+			t.Append(one)
+		}
+		L.Push(t)
+		return 1
 	})
-	if err != nil {
-		return failDNS(L, err)
-	}
-	t := L.CreateTable(len(list), 0)
-	for _, mx := range list {
-		one := L.CreateTable(0, 2)
-		one.RawSetString("host", lua.LString(mx.Host))
-		one.RawSetString("preference", lua.LNumber(mx.Pref))
-		t.Append(one)
-	}
-	L.Push(t)
-	return 1
 }
 
-func (st *state) dnsTXT(L *lua.LState) int {
-	name := nameArgument(L, 1)
+// dnsTexts is a question whose answer is a list of texts.
+func (st *state) dnsTexts(question func(ctx context.Context, r dns.Resolver) ([]string, error)) lookup {
 	var list []string
-	err := st.ask(L, func(ctx context.Context, r dns.Resolver) (err error) {
-		list, err = r.LookupTXT(ctx, name)
+	return st.toDNS(func(ctx context.Context, r dns.Resolver) (err error) {
+		list, err = question(ctx, r)
 		return err
+	}, func(L *lua.LState) int {
+		L.Push(texts(list))
+		return 1
 	})
-	if err != nil {
-		return failDNS(L, err)
-	}
-	L.Push(texts(list))
-	return 1
 }
 
-func (st *state) dnsPTR(L *lua.LState) int {
+func (st *state) dnsTXT(L *lua.LState) lookup {
+	name := nameArgument(L, 1)
+	return st.dnsTexts(func(ctx context.Context, r dns.Resolver) ([]string, error) { return r.LookupTXT(ctx, name) })
+}
+
+func (st *state) dnsPTR(L *lua.LState) lookup {
 	addr, wrong := st.ipArgument(L, 1)
 	if wrong != "" {
-		return fail(L, "bad", wrong)
+		return failed("bad", wrong)
 	}
-	var list []string
-	err := st.ask(L, func(ctx context.Context, r dns.Resolver) (err error) {
-		list, err = r.LookupPTR(ctx, addr)
-		return err
-	})
-	if err != nil {
-		return failDNS(L, err)
-	}
-	L.Push(texts(list))
-	return 1
+	return st.dnsTexts(func(ctx context.Context, r dns.Resolver) ([]string, error) { return r.LookupPTR(ctx, addr) })
 }
 
 // dnsFCrDNS is the confirmed name of an address.
-func (st *state) dnsFCrDNS(L *lua.LState) int {
+func (st *state) dnsFCrDNS(L *lua.LState) lookup {
 	addr, wrong := st.ipArgument(L, 1)
 	if wrong != "" {
-		return fail(L, "bad", wrong)
+		return failed("bad", wrong)
 	}
 	name := ""
-	err := st.ask(L, func(ctx context.Context, r dns.Resolver) (err error) {
+	return st.toDNS(func(ctx context.Context, r dns.Resolver) (err error) {
 		name, err = dns.FCrDNS(ctx, r, addr)
 		return err
+	}, func(L *lua.LState) int {
+		if name == "" {
+			return fail(L, "none", "no name of "+addr.String()+" leads back to it")
+		}
+		L.Push(lua.LString(name))
+		return 1
 	})
-	switch {
-	case err != nil:
-		return failDNS(L, err)
-	case name == "":
-		return fail(L, "none", "no name of "+addr.String()+" leads back to it")
-	}
-	L.Push(lua.LString(name))
-	return 1
 }
 
 // dnsBL is dns.dnsbl(ip, zones): the listings, an empty table where there are
 // none; where nothing is listed and a list could not be asked, that error.
-func (st *state) dnsBL(L *lua.LState) int {
+func (st *state) dnsBL(L *lua.LState) lookup {
 	addr, wrong := st.ipArgument(L, 1)
 	if wrong != "" {
-		return fail(L, "bad", wrong)
+		return failed("bad", wrong)
 	}
 	var zones []string
 	if t, ok := L.Get(2).(*lua.LTable); ok {
-		for i := range min(t.Len(), maxZones) {
-			zones = append(zones, t.RawGetInt(i+1).String())
+		for i := range t.Len() {
+			zone, ok := t.RawGetInt(i + 1).(lua.LString)
+			if !ok {
+				L.ArgError(2, fmt.Sprintf("zone %d is %s; names are expected", i+1, kindOf(t.RawGetInt(i+1))))
+			}
+			zones = append(zones, string(zone))
 		}
 	} else {
 		zones = []string{L.CheckString(2)}
 	}
+	if len(zones) > maxZones {
+		L.ArgError(2, fmt.Sprintf("at most %d zones can be asked in one look-up", maxZones))
+	}
 	var found []dns.Listing
-	err := st.ask(L, func(ctx context.Context, r dns.Resolver) error {
+	return st.toDNS(func(ctx context.Context, r dns.Resolver) error {
 		found = dns.DNSBL(ctx, r, addr, zones)
 		return nil
-	})
+	}, func(L *lua.LState) int { return pushListings(L, found) })
+}
+
+func pushListings(L *lua.LState, found []dns.Listing) int {
+	var err error
 	t := L.CreateTable(len(found), 0)
 	for _, l := range found {
 		if l.Err != nil {

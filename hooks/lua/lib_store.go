@@ -18,7 +18,7 @@ import (
 )
 
 func (st *state) openStore(g *lua.LTable) {
-	g.RawSetString("store", st.library(map[string]lua.LGFunction{
+	g.RawSetString("store", st.lookupLibrary(map[string]lookupFunc{
 		"get": st.storeGet, "put": st.storePut, "incr": st.storeIncr, "take": st.storeTake, "swap": st.storeSwap, "delete": st.storeDelete,
 	}))
 }
@@ -34,16 +34,20 @@ func failStore(L *lua.LState, err error) int {
 	return fail(L, kind, err.Error())
 }
 
-var errNoStore = errors.New("there is no store here")
-
-func (st *state) memory(L *lua.LState, f func(ctx context.Context, s store.Store) error) error {
+// toStore is a question to the store, if there is one.
+func (st *state) toStore(question func(ctx context.Context, s store.Store) error, answer lua.LGFunction) lookup {
 	s := st.script.options.Library.Store
-	if s == nil {
-		return errNoStore
+	err := errors.New("there is no store here")
+	q := lookup{answer: func(L *lua.LState) int {
+		if err != nil {
+			return failStore(L, err)
+		}
+		return answer(L)
+	}}
+	if s != nil {
+		q.ask = func(ctx context.Context) { err = question(ctx, s) }
 	}
-	var err error
-	st.wait(L, func(ctx context.Context) { err = f(ctx, s) })
-	return err
+	return q
 }
 
 // storeKey reads a key: a text or number, or a list of parts. Parts are kept
@@ -132,30 +136,34 @@ func (st *state) span(L *lua.LState, n int) time.Duration {
 }
 
 // storeGet is store.get(key): the value, or nil; an error is a second value.
-func (st *state) storeGet(L *lua.LState) int {
+func (st *state) storeGet(L *lua.LState) lookup {
 	key := st.storeKey(L, 1)
 	var b []byte
 	var ok bool
-	err := st.memory(L, func(ctx context.Context, s store.Store) (err error) {
+	return st.toStore(func(ctx context.Context, s store.Store) (err error) {
 		b, ok, err = s.Get(ctx, key)
 		return err
+	}, func(L *lua.LState) int {
+		if !ok {
+			return fail(L, "none", "there is no such entry")
+		}
+		st.b.make(L, len(b))
+		v, err := decodeStored(b)
+		if err != nil {
+			return fail(L, "bad", "the entry is not a value of ours: "+err.Error())
+		}
+		L.Push(fromPlain(v, lua.LNil))
+		return 1
 	})
-	if err != nil {
-		return failStore(L, err)
-	}
-	if !ok {
-		return fail(L, "none", "there is no such entry")
-	}
-	v, err := decodeStored(b)
-	if err != nil {
-		return fail(L, "bad", "the entry is not a value of ours: "+err.Error())
-	}
-	L.Push(fromPlain(v, lua.LNil))
+}
+
+func answerTrue(L *lua.LState) int {
+	L.Push(lua.LTrue)
 	return 1
 }
 
 // storePut is store.put(key, value, ttl).
-func (st *state) storePut(L *lua.LState) int {
+func (st *state) storePut(L *lua.LState) lookup {
 	key := st.storeKey(L, 1)
 	value, err := st.storedArgument(L, 2)
 	if err != nil {
@@ -165,62 +173,50 @@ func (st *state) storePut(L *lua.LState) int {
 		L.ArgError(2, "nil can't be stored: use store.delete")
 	}
 	ttl := st.span(L, 3)
-	if err := st.memory(L, func(ctx context.Context, s store.Store) error { return s.Put(ctx, key, value, ttl) }); err != nil {
-		return failStore(L, err)
-	}
-	L.Push(lua.LTrue)
-	return 1
+	return st.toStore(func(ctx context.Context, s store.Store) error { return s.Put(ctx, key, value, ttl) }, answerTrue)
 }
 
 // storeDelete is store.delete(key).
-func (st *state) storeDelete(L *lua.LState) int {
+func (st *state) storeDelete(L *lua.LState) lookup {
 	key := st.storeKey(L, 1)
-	if err := st.memory(L, func(ctx context.Context, s store.Store) error { return s.Delete(ctx, key) }); err != nil {
-		return failStore(L, err)
-	}
-	L.Push(lua.LTrue)
-	return 1
+	return st.toStore(func(ctx context.Context, s store.Store) error { return s.Delete(ctx, key) }, answerTrue)
 }
 
 // storeIncr is store.incr(key, by, ttl): the sum.
-func (st *state) storeIncr(L *lua.LState) int {
+func (st *state) storeIncr(L *lua.LState) lookup {
 	key, by, ttl := st.storeKey(L, 1), L.OptInt64(2, 1), st.span(L, 3)
 	var sum int64
-	err := st.memory(L, func(ctx context.Context, s store.Store) (err error) {
+	return st.toStore(func(ctx context.Context, s store.Store) (err error) {
 		sum, err = s.Incr(ctx, key, by, ttl)
 		return err
+	}, func(L *lua.LState) int {
+		L.Push(lua.LNumber(sum))
+		return 1
 	})
-	if err != nil {
-		return failStore(L, err)
-	}
-	L.Push(lua.LNumber(sum))
-	return 1
 }
 
 // storeTake is store.take(key, capacity, per, n): true, or false and how long
 // until there are n tokens.
-func (st *state) storeTake(L *lua.LState) int {
+func (st *state) storeTake(L *lua.LState) lookup {
 	key, capacity, per, n := st.storeKey(L, 1), float64(L.CheckNumber(2)), st.span(L, 3), float64(L.OptNumber(4, 1))
 	var allowed bool
 	var retry time.Duration
-	err := st.memory(L, func(ctx context.Context, s store.Store) (err error) {
+	return st.toStore(func(ctx context.Context, s store.Store) (err error) {
 		allowed, retry, err = s.Take(ctx, key, n, capacity, per)
 		return err
+	}, func(L *lua.LState) int {
+		L.Push(lua.LBool(allowed))
+		if allowed {
+			return 1
+		}
+		L.Push(lua.LNumber(retry.Seconds()))
+		return 2
 	})
-	if err != nil {
-		return failStore(L, err)
-	}
-	L.Push(lua.LBool(allowed))
-	if allowed {
-		return 1
-	}
-	L.Push(lua.LNumber(retry.Seconds()))
-	return 2
 }
 
 // storeSwap is store.swap(key, old, new, ttl): whether the value was old and is
 // new now; nil means no entry.
-func (st *state) storeSwap(L *lua.LState) int {
+func (st *state) storeSwap(L *lua.LState) lookup {
 	key := st.storeKey(L, 1)
 	old, err := st.storedArgument(L, 2)
 	if err != nil {
@@ -231,15 +227,13 @@ func (st *state) storeSwap(L *lua.LState) int {
 		L.ArgError(3, err.Error())
 	}
 	ttl, swapped := st.span(L, 4), false
-	err = st.memory(L, func(ctx context.Context, s store.Store) (err error) {
+	return st.toStore(func(ctx context.Context, s store.Store) (err error) {
 		swapped, err = s.Swap(ctx, key, old, value, ttl)
 		return err
+	}, func(L *lua.LState) int {
+		L.Push(lua.LBool(swapped))
+		return 1
 	})
-	if err != nil {
-		return failStore(L, err)
-	}
-	L.Push(lua.LBool(swapped))
-	return 1
 }
 
 // encodeJSON writes a plain value; texts must be UTF-8, so that they come back

@@ -22,9 +22,12 @@
 package lua
 
 import (
+	"context"
+	"crypto/x509"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/postern-mta/postern/core/dns"
@@ -38,6 +41,12 @@ type Library struct {
 	Log   *slog.Logger             // nil: none
 	Now   func() time.Time         // nil: time.Now
 	Ours  func(domain string) bool // whether a lower-case domain is one of ours; nil: none is
+	// Dial opens the connections of http and tcp; nil: the network itself. The
+	// address is as the script wrote it: a name, or an IP, and a port.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Roots are the authorities that certificates of http and tcp must come from;
+	// nil: the system's.
+	Roots *x509.CertPool
 }
 
 // DefaultLuaTime is how long one call may compute, look-ups not counted.

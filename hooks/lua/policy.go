@@ -37,11 +37,13 @@ func (p *Policy) Handle(ctx context.Context, at hooks.Stage, tx *hooks.Transacti
 	returned := false
 	defer func() {
 		if !returned { // a panic: what the state is like is not known
+			st.hangUp()
 			p.pool.release(p, nil)
 		}
 	}()
 	d, err := st.run(ctx, at, tx)
 	returned = true
+	st.hangUp()
 	if err != nil {
 		st.L.Close()
 		p.pool.release(p, nil)

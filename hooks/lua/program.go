@@ -80,7 +80,10 @@ func RunProgram(ctx context.Context, name string, source []byte, globals map[str
 }
 
 // Close ends the program.
-func (p *Program) Close() { p.st.L.Close() }
+func (p *Program) Close() {
+	p.st.hangUp()
+	p.st.L.Close()
+}
 
 // fromHost is a host's value for Lua.
 func (st *state) fromHost(v any) lua.LValue {

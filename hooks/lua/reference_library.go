@@ -2,7 +2,7 @@ package lua
 
 // librarySections are Postern's own libraries and what they give.
 func librarySections() []section {
-	return []section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), regexLibrary(), jsonLibrary(), logLibrary()}
+	return []section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), httpLibrary(), responseSection(), tcpLibrary(), connectionSection(), regexLibrary(), jsonLibrary(), logLibrary()}
 }
 
 // libraryGlobals are the names of all libraries.
@@ -16,9 +16,13 @@ func libraryGlobals() section {
 		lib("ip", "iplib", "IP addresses and networks."),
 		lib("addr", "addrlib", "Mail addresses."),
 		lib("store", "storelib", "The memory that policies share."),
+		lib("http", "httplib", "Requests to web servers."),
+		lib("tcp", "tcplib", "Connections to services that speak in lines."),
 		lib("regex", "regexlib", "RE2 expressions."),
 		lib("json", "jsonlib", "JSON."),
 		lib("log", "loglib", "Lines in the log."),
+		def("parallel", "(lookups: any[][]): any[], error[]", "Runs look-ups (dns, store, http, lookup) beside each other, at most 64, 16 at a time. Each is a table of the function and its arguments. Gives the values in their order, and a table that has the error where a value is nil.",
+			"local found, errs = parallel { { dns.a, \"mx.example.org\" }, { dns.a, \"slow.example\" } }\nfound[1] --> { 192.0.2.1 }\nerrs[2].kind --> \"temporary\""),
 	}}
 }
 
@@ -75,6 +79,41 @@ func storeLibrary() section {
 		def("swap", "(key: key, old: plain, new: plain, ttl?: span): boolean?, error?", "Stores the new value if the old one is what is there; nil stands for no entry.", "store.swap(\"hello.owner\", nil, \"a\") --> true\nstore.swap(\"hello.owner\", nil, \"b\") --> false"),
 		def("delete", "(key: key): boolean?, error?", "Removes the entry.", "store.delete(\"hello.last\") --> true"),
 		def("take", "(key: key, capacity: number, per: span, n?: number): boolean?, number|error?", "A rate limit: takes n tokens (1) from a bucket that holds capacity and is refilled evenly, from empty to full in per. False and the seconds to wait where there are too few.", "store.take({ \"hello\", \"rate\" }, 1, \"1m\") --> true\nstore.take({ \"hello\", \"rate\" }, 1, \"1m\") --> false, 60"),
+	}}
+}
+
+func httpLibrary() section {
+	return section{name: "http", class: "httplib", doc: "Requests to web servers. Certificates are verified; redirects are followed within a scheme, at most 5. Options: headers, a table; wait, how long all of it may take (10s, at most 1m); max, bytes of the answer (256 KiB, at most 4 MiB; a longer one is an error).", items: []member{
+		def("get", "(url: string, options?: table): response?, error?", "Gets a page. Any status is an answer, not an error.",
+			"local r, err = http.get(\"http://api.example.net/words\", { wait = \"3s\", headers = { Accept = \"text/plain\" } })\nr.status --> 200\nr.body --> \"casino\"\nhttp.get(\"http://down.example.net/\") --> nil, { kind = \"temporary\" }\nhttp.get(\"ftp://example.net/\") --> nil, { kind = \"bad\" }"),
+		def("post", "(url: string, body: string|table, options?: table): response?, error?", "Posts a text, or a table as JSON.",
+			"local r = http.post(\"http://api.example.net/echo\", { from = tostring(tx.sender) })\njson.decode(r.body).from --> \"a@example.org\""),
+	}}
+}
+
+func responseSection() section {
+	const get = "local r = http.get(\"http://api.example.net/words\")\n"
+	return section{name: "response", class: "response", plain: true, doc: "A web server's answer.", items: []member{
+		def("status", "integer", "Its status.", get+"r.status --> 200"),
+		def("headers", "table<string, string>", "Its header fields by their lower-case names.", get+"r.headers[\"content-type\"] --> \"text/plain\""),
+		def("body", "string", "Its content.", get+"r.body --> \"casino\""),
+	}}
+}
+
+func tcpLibrary() section {
+	return section{name: "tcp", class: "tcplib", doc: "Connections to services that speak in lines; at most 8 at a time. What a call leaves open is closed when it ends.", items: []member{
+		def("connect", "(address: string, options?: table): connection?, error?", "Opens a connection to \"host:port\". Options: wait, how long this and each later step may take (5s, at most 1m); tls, true for TLS with a verified certificate; name, which that must have, if it is not the host.",
+			"local c, err = tcp.connect(\"spamd.example.net:783\", { wait = \"2s\" })\nc:write(\"PING SPAMC/1.5\\r\\n\\r\\n\")\nc:line() --> \"SPAMD/1.5 0 PONG\"\ntcp.connect(\"down.example.net:783\") --> nil, { kind = \"temporary\" }"),
+	}}
+}
+
+func connectionSection() section {
+	const ping = "local c = tcp.connect(\"spamd.example.net:783\")\nc:write(\"PING SPAMC/1.5\\r\\n\\r\\n\")\n"
+	return section{name: "connection", class: "connection", doc: "An open connection. An error of kind none says that the other side closed it.", items: []member{
+		def(":write", "(text: string): boolean?, error?", "Sends a text as it is.", "local c = tcp.connect(\"spamd.example.net:783\")\nc:write(\"PING SPAMC/1.5\\r\\n\\r\\n\") --> true"),
+		def(":line", "(): string?, error?", "The next line, without its end; at most 64 KiB.", ping+"c:line() --> \"SPAMD/1.5 0 PONG\"\nc:line() --> nil, { kind = \"none\" }"),
+		def(":read", "(n: integer): string?, error?", "n bytes, at most 1 MiB; fewer where the other side ends.", ping+"c:read(9) --> \"SPAMD/1.5\""),
+		def(":close", "()", "Closes it.", ping+"c:close()\nc:line() --> nil, { kind = \"bad\" }"),
 	}}
 }
 

@@ -1,17 +1,24 @@
 package lua
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"testing/fstest"
 
@@ -75,12 +82,68 @@ func exampleOptions(t testing.TB) Options {
 	o, _ := testOptions(t)
 	zone := o.Library.DNS.(*dns.Zone)
 	zone.A["six.example.org"] = []string{"2001:db8::1"}
+	o.Library.Dial = exampleNetwork(t)
 	o.Modules = append(o.Modules, fstest.MapFS{"words.lua": {Data: []byte(`return { text = "No casino here" }`)}})
 	o.Dir = t.TempDir()
 	if err := os.WriteFile(filepath.Join(o.Dir, "words"), []byte("# ours\ncasino\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return o
+}
+
+// exampleNetwork is a web server and an spamd; everything else refuses.
+func exampleNetwork(t testing.TB) func(ctx context.Context, network, address string) (net.Conn, error) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		if r.Method == http.MethodPost {
+			_, _ = io.Copy(w, r.Body)
+			return
+		}
+		_, _ = io.WriteString(w, "casino")
+	}))
+	t.Cleanup(web.Close)
+	spamd := serveLines(t, func(c net.Conn) {
+		r := bufio.NewReader(c)
+		if line, _ := r.ReadString('\n'); strings.HasPrefix(line, "PING") {
+			_, _ = r.ReadString('\n')
+			_, _ = io.WriteString(c, "SPAMD/1.5 0 PONG\r\n")
+		}
+	})
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		switch address {
+		case "api.example.net:80":
+			return (&net.Dialer{}).DialContext(ctx, network, web.Listener.Addr().String())
+		case "spamd.example.net:783":
+			return (&net.Dialer{}).DialContext(ctx, network, spamd)
+		}
+		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+	}
+}
+
+// serveLines is a server on the loopback address that handles each connection.
+func serveLines(t testing.TB, handle func(net.Conn)) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer c.Close()
+				handle(c)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		serving.Wait()
+	})
+	return l.Addr().String()
 }
 
 func exampleTransaction(at hooks.Stage) *hooks.Transaction {
@@ -227,7 +290,8 @@ func TestReferenceOfObjects(t *testing.T) {
 		"tx": {st.tx.Metatable.(*lua.LTable), "txField"}, "conn": {st.conn.Metatable.(*lua.LTable), "connField"},
 		"headers": {st.headers.Metatable.(*lua.LTable), ""}, "body": {st.body.Metatable.(*lua.LTable), "bodyField"},
 		"recipients": {st.rcptList, ""}, "rcpt": {st.rcptClass, "rcptField"}, "plan": {st.planClass, "planField"},
-		"address": {st.addressClass, "addressField"}, "ip": {st.ipClass, "ipField"}, "regex": {st.regexClass, ""}, "setting": {st.kind, ""},
+		"connection": {st.tcpClass, ""},
+		"address":    {st.addressClass, "addressField"}, "ip": {st.ipClass, "ipField"}, "regex": {st.regexClass, ""}, "setting": {st.kind, ""},
 	} {
 		real := slices.Clone(cases[object.field])
 		delete(cases, object.field)
@@ -330,6 +394,7 @@ func TestReferenceOfPlainTables(t *testing.T) {
 	}{
 		"refusal": {hooks.Deny, "refusal"}, "tls": {hooks.Rcpt, "tx.conn.tls"}, "totals": {hooks.Rcpt, "tx.conn.totals"}, "reply": {hooks.Deferred, "try.reply"},
 		"mx": {hooks.Rcpt, `dns.mx("example.org")[1]`}, "listing": {hooks.Rcpt, `dns.dnsbl("127.0.0.2", "bl.example")[1]`}, "error": {hooks.Rcpt, `select(2, dns.a("nothing.example"))`},
+		"response":  {hooks.Rcpt, `http.get("http://api.example.net/words")`},
 		"filevalue": {hooks.Rcpt, "p.f"},
 	}
 	for _, c := range Classes() {

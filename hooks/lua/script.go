@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"path"
 	"slices"
 	"strconv"
@@ -36,6 +37,7 @@ type Script struct {
 
 	mu      sync.Mutex
 	modules map[string]*chunk
+	client  *http.Client // made on first use
 }
 
 // Compile reads a policy script. name is what errors call it, such as

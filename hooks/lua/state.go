@@ -41,10 +41,12 @@ type state struct {
 	readonly *lua.LTable // metatable of tables that are copies of something
 	patterns map[string]*pattern
 	regexes  map[string]*regexValue
+	lookups  map[*lua.LFunction]lookupFunc
 	spend    func(int)
 
 	classes
-	call call
+	call  call
+	conns []*tcpConn // that the call has open
 }
 
 // upvalue is a captured local as it was after load; each call begins with it.
@@ -62,6 +64,7 @@ func bareState(s *Script) *state {
 		}),
 		b: newBudget(s.options.LuaTime), script: s, loading: true,
 		modules: map[string]lua.LValue{}, frozen: map[*lua.LTable]struct{}{}, patterns: map[string]*pattern{}, regexes: map[string]*regexValue{},
+		lookups: map[*lua.LFunction]lookupFunc{},
 	}
 	st.spend = func(n int) { st.b.spend(st.L, n) }
 	st.L.SetContext(st.b)
