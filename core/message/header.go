@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"iter"
-	"mime"
 	"strings"
-	"unicode/utf8"
 )
 
 // What an edit of a header may not hold.
@@ -52,14 +50,7 @@ func (f Field) Value() string {
 // Decoded is Value with its encoded words decoded (RFC 2047); what can't be
 // decoded stays as it is, and the result is valid UTF-8.
 func (f Field) Decoded() string {
-	v := f.Value()
-	if strings.Contains(v, "=?") {
-		dec := mime.WordDecoder{}
-		if d, err := dec.DecodeHeader(v); err == nil {
-			v = d
-		}
-	}
-	return strings.ToValidUTF8(v, "\uFFFD")
+	return DecodeWords(f.Value())
 }
 
 // Header is a header section, kept byte for byte. The zero value is an empty
@@ -308,53 +299,14 @@ func newField(name, value string) (Field, error) {
 	if len(value) > maxFieldValue {
 		return Field{}, ErrFieldLong
 	}
-	return Field{Name: name, Raw: fold(name, encodeWords(strings.ToValidUTF8(value, "\uFFFD")))}, nil
+	return Field{Name: name, Raw: fold(name, encodeWords(strings.ToValidUTF8(value, "\uFFFD"), len(name)+2))}, nil
 }
 
-// encodeWords writes each blank-separated run that holds something beyond
-// printable ASCII as encoded words (RFC 2047). Blanks between two encoded runs
-// are encoded with them, since a reader drops those between encoded words.
-func encodeWords(s string) string {
-	if plain(s) {
-		return s
-	}
-	words := strings.SplitAfter(s, " ")
-	var b strings.Builder
-	for i := 0; i < len(words); {
-		if plain(words[i]) {
-			b.WriteString(words[i])
-			i++
-			continue
-		}
-		j := i + 1
-		for k := j; k < len(words); k++ {
-			if !plain(words[k]) {
-				j = k + 1
-			}
-		}
-		run := strings.Join(words[i:j], "")
-		trimmed := strings.TrimRight(run, " ")
-		b.WriteString(mime.QEncoding.Encode("utf-8", trimmed))
-		b.WriteString(run[len(trimmed):])
-		i = j
-	}
-	return b.String()
-}
-
-func plain(s string) bool {
-	for _, r := range s {
-		if (r < ' ' && r != '\t') || r > '~' || r == utf8.RuneError {
-			return false
-		}
-	}
-	return true
-}
-
-// fold writes "Name: value" in lines of at most 78 octets where blanks allow it
+// fold writes "Name: value" in lines of at most 76 octets where blanks allow it
 // and never over 998 (RFC 5322 section 2.1.1); a longer run without a blank is
 // cut.
 func fold(name, value string) []byte {
-	const soft, hard = 78, 998
+	const soft, hard = maxWordLine, 998
 	b := make([]byte, 0, len(name)+len(value)+8)
 	b = append(b, name...)
 	b = append(b, ": "...)
