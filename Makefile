@@ -60,6 +60,7 @@ bench: ## the benchmarks that docs/benchmarks.md reports
 	$(GO) test -run '^$$' -bench . -benchmem ./core/smtpd ./core/queue/... ./hooks/...
 	$(GO) test -run '^$$' -bench Accept -benchtime 4000x ./t
 	$(GO) test -run '^$$' -bench Idle -benchtime 1x ./t
+	$(GO) test -run '^$$' -bench Crowd -benchtime 2000x ./t
 	$(GO) test -run '^$$' -bench Start -benchtime 10x ./t
 
 fuzz: ## every fuzz target for FUZZTIME each

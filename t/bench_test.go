@@ -26,7 +26,7 @@ type benched struct {
 
 // startBenched starts the binary in a folder of its own; policies is text for
 // the configuration's end.
-func startBenched(b *testing.B, policies string) *benched {
+func startBenched(b testing.TB, policies string) *benched {
 	b.Helper()
 	bin, err := binaries()
 	if err != nil {
@@ -104,7 +104,7 @@ func (g *benched) cpu(b *testing.B) time.Duration {
 }
 
 // resident is the gateway's resident memory in bytes.
-func (g *benched) resident(b *testing.B) float64 {
+func (g *benched) resident(b testing.TB) float64 {
 	b.Helper()
 	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", g.pid))
 	if err != nil {
@@ -117,11 +117,16 @@ func (g *benched) resident(b *testing.B) float64 {
 	return float64(pages * os.Getpagesize())
 }
 
+// benchBody is a message of 4 KB with its end.
+func benchBody() []byte {
+	return []byte("Subject: benchmark\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 56) + ".\r\n")
+}
+
 // accept sends b.N messages of 4 KB over that many sessions, each durable before
 // its 250, and reports the gateway's own processor time for one.
 func accept(b *testing.B, g *benched, sessions int) {
 	b.Helper()
-	body := []byte("Subject: benchmark\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 56) + ".\r\n")
+	body := benchBody()
 	work := make(chan struct{})
 	var all sync.WaitGroup
 	failed := make(chan error, sessions)

@@ -26,8 +26,10 @@ type sink struct {
 	mails   []arrival
 	wrong   []string
 	replies map[string]string // by stage, or stage:address
-	drop    bool              // close instead of the next reply to the final dot
-	peak    int               // connections at a time, at most
+	offers  []string          // what EHLO lists; nil: the usual
+	lmtp    bool
+	drop    bool // close instead of the next reply to the final dot
+	peak    int  // connections at a time, at most
 	wg      sync.WaitGroup
 }
 
@@ -38,6 +40,7 @@ type arrival struct {
 	Params       string // of MAIL
 	Data         []byte
 	TLS          bool
+	Chunked      bool // it came by BDAT
 }
 
 func newSink(addr string) *sink {
@@ -191,7 +194,10 @@ var (
 func (v *visit) obey(line []byte) bool {
 	verb, arg, _ := strings.Cut(string(line), " ")
 	switch strings.ToUpper(verb) {
-	case "EHLO":
+	case "EHLO", "LHLO":
+		if (line[0]|0x20 == 'l') != v.sink.lmtp {
+			return v.say("500 5.5.1 Not here")
+		}
 		v.helo = arg
 		return v.ehlo()
 	case "HELO":
@@ -205,6 +211,8 @@ func (v *visit) obey(line []byte) bool {
 		return v.rcptTo(string(line))
 	case "DATA":
 		return v.data()
+	case "BDAT":
+		return v.chunk(arg)
 	case "RSET":
 		v.mail = arrival{}
 		return v.say("250 2.0.0 Ok")
@@ -224,6 +232,9 @@ func (v *visit) ehlo() bool {
 	}
 	v.mail = arrival{}
 	list := []string{"sink.example", "PIPELINING", "SIZE 104857600", "8BITMIME", "ENHANCEDSTATUSCODES"}
+	if v.sink.offers != nil {
+		list = append(list[:1:1], v.sink.offers...)
+	}
 	if v.sink.tls != nil && !v.secure {
 		list = append(list, "STARTTLS")
 	}
@@ -303,7 +314,29 @@ func (v *visit) data() bool {
 	return v.take(data)
 }
 
-// take answers the final dot.
+// chunk takes BDAT (RFC 3030 section 2).
+func (v *visit) chunk(arg string) bool {
+	var size int64
+	var last string
+	if n, _ := fmt.Sscanf(arg, "%d %s", &size, &last); n < 1 || !slices.Contains(v.sink.offers, "CHUNKING") {
+		v.sink.fault("BDAT %s", arg)
+		return false
+	}
+	octets, err := io.ReadAll(io.LimitReader(v.r, size))
+	if err != nil || int64(len(octets)) < size {
+		return false
+	}
+	if len(v.mail.Rcpts) == 0 {
+		return v.say("503 5.5.1 RCPT first")
+	}
+	v.mail.Data, v.mail.Chunked = append(v.mail.Data, octets...), true
+	if last != "LAST" {
+		return v.say("250 2.0.0 Ok")
+	}
+	return v.take(v.mail.Data)
+}
+
+// take answers the final dot; by LMTP to each recipient (RFC 2033 section 4.2).
 func (v *visit) take(data []byte) bool {
 	m := v.mail
 	m.Data, v.mail = data, arrival{}
@@ -318,6 +351,9 @@ func (v *visit) take(data []byte) bool {
 	s.mu.Unlock()
 	if drop {
 		return false
+	}
+	if s.lmtp {
+		text = strings.Repeat(text+"\r\n", len(m.Rcpts)-1) + text
 	}
 	return v.say(text)
 }

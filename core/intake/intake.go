@@ -157,10 +157,13 @@ func canonicalEnvelope(tx *hooks.Transaction) (err error) {
 	return nil
 }
 
-// copyLines writes body to m with CRLF for each line end, the last line's too.
+// copyLines writes body to m with CRLF for each line end, the last line's too. A
+// CR within a line, or a NUL, is refused as it is from the wire: no next hop could
+// be sent the message as it is.
 func copyLines(m *Mail, body io.Reader) error {
 	var buf [32 << 10]byte
 	var out []byte
+	var ends message.LineEnds
 	last := byte('\n')
 	for {
 		n, err := body.Read(buf[:])
@@ -171,6 +174,9 @@ func copyLines(m *Mail, body io.Reader) error {
 			}
 			out = append(out, c)
 			last = c
+		}
+		if ends.Scan(out); ends.NUL || ends.BareCR {
+			m.Refuse(errControl)
 		}
 		m.Write(out)
 		if errors.Is(err, io.EOF) {

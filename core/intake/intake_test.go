@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
@@ -321,6 +322,20 @@ func TestInject(t *testing.T) {
 	tx = NewLocal("local", message.Address{}, []message.Address{{Local: "a", Domain: "example.net"}})
 	if r := w.in.Inject(t.Context(), refuse, tx, strings.NewReader("")); r.Code != 550 || !strings.Contains(r.Text, "<a@example.net>") {
 		t.Error(r)
+	}
+}
+
+// TestInjectRefusesWhatLinesMayNotHold: as from the wire; a CR at the end is a
+// line's end.
+func TestInjectRefusesWhatLinesMayNotHold(t *testing.T) {
+	for text, code := range map[string]int{"a: b\n\nx\x00y\n": 554, "a: b\n\nx\ry\n": 554, "a: b\rc\n\nx\n": 554, "a: b\n\nx\r\r\n": 554, "a: b\n\nx\r": 250, "a: b\r\n\r\nx": 250} {
+		for _, r := range []io.Reader{strings.NewReader(text), iotest.OneByteReader(strings.NewReader(text))} {
+			w := open(t, nil)
+			tx := NewLocal("local", message.Address{}, []message.Address{{Local: "a", Domain: "example.net"}})
+			if got := w.in.Inject(t.Context(), chain(), tx, r); got.Code != code || code == 250 && strings.ContainsAny(strings.ReplaceAll(w.text, "\r\n", ""), "\r\n\x00") {
+				t.Errorf("%q: %s, %q", text, got, w.text)
+			}
+		}
 	}
 }
 

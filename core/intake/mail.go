@@ -68,12 +68,13 @@ func (in *Intake) Begin(ctx context.Context, chain *hooks.Chain, tx *hooks.Trans
 
 // Replies of intake.
 var (
-	errSize   = message.NewReply(552, "5.3.4", "The message is larger than this server takes")
-	errHeader = message.NewReply(552, "5.3.4", "The header section is larger than this server takes")
-	errBinary = message.NewReply(554, "5.6.11", "The header section has NUL, CR alone or LF alone; only a body may be binary (RFC 3030)")
-	errHops   = message.NewReply(554, "5.4.6", "Too many Received fields: the message is in a loop")
-	errStored = message.NewReply(451, "4.3.0", "The message can't be stored now, please try again later")
-	errFull   = message.NewReply(452, "4.3.1", "Not enough storage now, please try again later")
+	errSize    = message.NewReply(552, "5.3.4", "The message is larger than this server takes")
+	errHeader  = message.NewReply(552, "5.3.4", "The header section is larger than this server takes")
+	errBinary  = message.NewReply(554, "5.6.11", "The header section has NUL, CR alone or LF alone; only a body may be binary (RFC 3030)")
+	errControl = message.NewReply(554, "5.6.11", "The message has a NUL, or a CR without LF; encode it (RFC 2045)")
+	errHops    = message.NewReply(554, "5.4.6", "Too many Received fields: the message is in a loop")
+	errStored  = message.NewReply(451, "4.3.0", "The message can't be stored now, please try again later")
+	errFull    = message.NewReply(452, "4.3.1", "Not enough storage now, please try again later")
 )
 
 // Write takes the message's next bytes as they are to be stored: unstuffed, with

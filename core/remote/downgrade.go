@@ -40,7 +40,7 @@ type edit struct {
 //   - A message without MIME fields becomes text of an unknown charset (RFC 1428).
 //   - What is inside a message/rfc822 is done in the same way. Labels of
 //     everything around are put right.
-//   - Header sections stay as they are.
+//   - Header sections stay as they are; where one can't go so, nothing can.
 //
 // It is an error where that would break a signature (multipart/signed), where a
 // type allows no encoding (other message/ types), where something is encoded
@@ -71,6 +71,9 @@ func downgrade(s *structure, binary, seven bool) (*plan, error) {
 }
 
 func (e *entity) downgrade(binary, seven bool) ([]edit, error) {
+	if binary && e.rawHead {
+		return nil, errOdd // header sections can't be encoded
+	}
 	unfit := binary && e.binary || seven && e.eight > 0
 	if !unfit {
 		if e.label != "binary" && !(seven && e.label == "8bit") || e.signed() {

@@ -37,6 +37,7 @@ type entity struct {
 	top      bool   // it is itself a message
 	version  bool   // of top: there is a MIME-Version
 	odd      bool   // readers may differ over its header section
+	rawHead  bool   // and it holds a NUL, or a lone CR or LF
 	depth    int
 
 	// The content of a leaf, or what stands around the parts of a multipart.
@@ -300,6 +301,10 @@ func (e *entity) read(header []byte, from int64) {
 		}
 		from = to
 	}
+	var ends message.LineEnds
+	ends.Scan(header)
+	ends.End()
+	e.rawHead = ends.Faulty()
 	e.odd = e.odd || types > 1 || labels > 1 || !cleanLines(header)
 	if types == 0 && e.parent != nil && e.parent.media == "multipart/digest" {
 		e.media = "message/rfc822"

@@ -211,6 +211,10 @@ func TestBinary(t *testing.T) {
 		{"", mime, "delivered 250", ""},
 		{"8BITMIME", "Subject: x\r\n\r\n" + bytes, "bounced 554 5.6.1", ""},
 		{"8BITMIME BINARYMIME CHUNKING", "Subject: x\r\n\r\n" + bytes, "delivered 250", " BODY=BINARYMIME"},
+		// What looks like a header section inside may be anything.
+		{"8BITMIME", "Content-Type: message/rfc822\r\n\r\nX: a\x00b\r\n\r\nx\r\n", "bounced 554 5.6.1", ""},
+		{"8BITMIME", "Content-Type: message/rfc822\r\n\r\nX: a\rb\r\n\r\nx\r\n", "bounced 554 5.6.1", ""},
+		{"", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: a\nb\r\n\r\nx\r\n--b--\r\n", "bounced 554 5.6.1", ""},
 	} {
 		s := newSink(t, func(s *sink) { s.ehlo = strings.Fields(test.ext) })
 		j := jobTo(t, s, test.body, "a@x.example", "b@x.example")
