@@ -141,6 +141,15 @@ func (m *Marks) Retract(before, after *Marks) {
 			delete(m.Skipped, name)
 		}
 	}
+	m.Kept = slices.Clone(m.Kept)
+	for _, k := range after.Kept[min(len(before.Kept), len(after.Kept)):] {
+		same := func(o Kept) bool {
+			return o.At == k.At && o.Decision.By == k.Decision.By && o.Recipient == k.Recipient
+		}
+		if i := slices.IndexFunc(m.Kept, same); i >= 0 { // it may have been pardoned
+			m.Kept = slices.Delete(m.Kept, i, i+1)
+		}
+	}
 }
 
 // Total is the sum of the points.

@@ -44,3 +44,43 @@ func TestDocumentLinks(t *testing.T) {
 		}
 	}
 }
+
+// Every test that docs/reliability.md names exists, in the package that it names.
+func TestReliabilityTable(t *testing.T) {
+	name := regexp.MustCompile("`([^`]+)`")
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	known := map[string]string{} // functions by package
+	for line := range strings.Lines(read(t, "../docs/reliability.md")) {
+		where := ""
+		for _, m := range name.FindAllStringSubmatch(line, -1) {
+			switch word := m[1]; {
+			case word == "t" || strings.HasPrefix(word, "core/"):
+				where = word
+				if known[where] == "" {
+					known[where] = testsOf(t, where, function)
+				}
+			case strings.HasSuffix(word, ".txtar"):
+				read(t, filepath.Join("scripts", word))
+			case !strings.HasPrefix(word, "Test") && !strings.HasPrefix(word, "Fuzz") && !strings.HasPrefix(word, "Benchmark"):
+			case !strings.Contains(known[where], " "+word+" "):
+				t.Errorf("%q has no %s", where, word)
+			}
+		}
+	}
+}
+
+// testsOf are the names of a package's tests, each between blanks.
+func testsOf(t *testing.T, pkg string, function *regexp.Regexp) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", pkg, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := " "
+	for _, file := range files {
+		for _, m := range function.FindAllStringSubmatch(read(t, file), -1) {
+			all += m[1] + " "
+		}
+	}
+	return all
+}

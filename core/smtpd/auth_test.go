@@ -178,6 +178,45 @@ func TestGuessingEnds(t *testing.T) {
 	})
 }
 
+// TestAuthLoops: an exchange that is begun and given up, malformed, or of no
+// mechanism, again and again, ends with the error budget; a mechanism has a bounded
+// number of steps (checklist 13).
+func TestAuthLoops(t *testing.T) {
+	for name, round := range map[string]string{
+		"cancelled":     "AUTH LOGIN\r\n*\r\n",
+		"no base64":     "AUTH PLAIN\r\n!\r\n",
+		"no mechanism":  "AUTH X\r\n",
+		"empty":         "AUTH LOGIN\r\n\r\n",
+		"a wrong SCRAM": "AUTH SCRAM-SHA-256 " + b64("n,,n=bert,r=x") + "\r\n" + b64("c=biws,r=x,p=AAAA") + "\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, Limits{Errors: 5}, func(r *rig) { withAuth(t, r) }, func(t *testing.T, r *rig) {
+				c := r.inTLS()
+				got, wrong := "", 0
+				go func() {
+					for range 100 {
+						if _, err := c.nc.Write([]byte(round)); err != nil {
+							return
+						}
+					}
+				}()
+				for got = c.reply(); !strings.HasPrefix(got, "421"); got = c.reply() {
+					if got == "" {
+						t.Fatal("it ended without a word")
+					}
+					if got[0] == '5' {
+						wrong++
+					}
+				}
+				if wrong != 5 {
+					t.Errorf("%d refusals, then %q", wrong, got)
+				}
+				_ = c.nc.Close()
+			})
+		})
+	}
+}
+
 // TestAuthTimesOut: the command timeout is that of a response too.
 func TestAuthTimesOut(t *testing.T) {
 	bubble(t, Limits{CommandTimeout: time.Minute}, func(r *rig) { withAuth(t, r) }, func(t *testing.T, r *rig) {

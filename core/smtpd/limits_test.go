@@ -1,6 +1,8 @@
 package smtpd
 
 import (
+	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -334,4 +336,43 @@ func TestEarly(t *testing.T) {
 
 func tooEarly() hooks.Decision {
 	return hooks.Decision{Verb: hooks.Reject, Reply: message.NewReply(554, "5.7.1", "You spoke too early")}
+}
+
+// TestMillionRecipients: a client that names a million recipients gets an answer
+// to each, and holds no more than those that the limit lets in (checklist 12).
+func TestMillionRecipients(t *testing.T) {
+	n := 1_000_000
+	if testing.Short() {
+		n = 20_000
+	}
+	r := newRig(t, Limits{Recipients: 1000}).start()
+	c := r.greeted()
+	c.say("MAIL FROM:<s@client.example.org>", "250")
+	go func() {
+		var batch strings.Builder
+		for i := range n {
+			fmt.Fprintf(&batch, "RCPT TO:<r%d@example.net>\r\n", i)
+			if batch.Len() > 8<<10 || i == n-1 {
+				if _, err := io.WriteString(c.nc, batch.String()); err != nil {
+					return
+				}
+				batch.Reset()
+			}
+		}
+	}()
+	for i := range n {
+		want := "250 2.1.5"
+		if i >= 1000 {
+			want = "452 4.5.3"
+		}
+		if line := <-c.lines; !strings.HasPrefix(line, want) {
+			t.Fatalf("recipient %d: %q", i, line)
+		}
+	}
+	c.say("DATA", "354")
+	c.send(".\r\n")
+	c.want("250")
+	if m := r.door.all()[0]; len(m.rcpts) != 1000 {
+		t.Errorf("%d recipients", len(m.rcpts))
+	}
 }
