@@ -50,10 +50,13 @@ func which(ts *testscript.TestScript, args []string) (*sink, []string) {
 // cmdSink (-2 means the second one, at ${SINK2}):
 //
 //	sink [-2] up [tls]              a next hop listens at ${SINK}
+//	sink [-2] lmtp                  it speaks LMTP from now on
 //	sink [-2] down                  it is gone, its connections too
-//	sink [-2] reply STAGE TEXT...   connect, ehlo, starttls, mail, rcpt, data, dot; STAGE:ADDRESS for one address
+//	sink [-2] reply STAGE TEXT...   connect, ehlo, starttls, mail, rcpt, data, dot; STAGE:ADDRESS for one address; \n parts lines
 //	sink [-2] reply connect hang    it never greets
+//	sink [-2] reply STAGE close     it hangs up instead
 //	sink [-2] reply STAGE           as usual again
+//	sink [-2] saw N REGEXP          N of the commands so far match
 //	sink [-2] drop-after-dot        it takes the next message and hangs up without a reply
 //	sink [-2] peak N                it never had more than N connections at a time
 func cmdSink(ts *testscript.TestScript, _ bool, args []string) {
@@ -79,9 +82,21 @@ func cmdSink(ts *testscript.TestScript, _ bool, args []string) {
 	case verb == "reply" && len(args) > 1:
 		s.mu.Lock()
 		if delete(s.replies, args[1]); len(args) > 2 {
-			s.replies[args[1]] = strings.Join(args[2:], " ")
+			s.replies[args[1]] = strings.ReplaceAll(strings.Join(args[2:], " "), `\n`, "\r\n")
 		}
 		s.mu.Unlock()
+	case verb == "lmtp":
+		s.mu.Lock()
+		s.lmtp = true
+		s.mu.Unlock()
+	case verb == "saw" && len(args) > 2:
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		re, err := regexp.Compile(strings.Join(args[2:], " "))
+		ts.Check(err)
+		if got := s.count(re); got != n {
+			ts.Fatalf("the next hop saw %d such commands, not %d", got, n)
+		}
 	case verb == "peak" && len(args) == 2:
 		if n, err := strconv.Atoi(args[1]); err != nil || s.most() > n {
 			ts.Fatalf("%d connections at a time", s.most())

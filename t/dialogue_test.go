@@ -34,7 +34,7 @@ import (
 //	TLS             the handshake
 //	-- [SOURCEIP]   another connection
 //
-// stdout has the replies; ID is set to the id in "queued as ID".
+// stdout has the replies; ID is set to the id in "queued as ID", or in "… (ID)".
 func cmdSMTP(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 && (len(args) != 3 || args[1] != "from") {
 		ts.Fatalf("usage: smtp FILE [from SOURCEIP]")
@@ -146,7 +146,9 @@ func (d *dialogue) write(s string) error {
 	return err
 }
 
-var queuedAs = regexp.MustCompile(`^250 2\.0\.0 Ok: queued as ([0-9A-Za-z]{8,32})$`)
+// queuedAs finds the id, also where a next hop answered: behind its text, in
+// parentheses.
+var queuedAs = regexp.MustCompile(`^(?:250 2\.0\.0 Ok: queued as ([0-9A-Za-z]{8,32})|[245]\d\d .*\(([0-9A-Za-z]{8,32})\))$`)
 
 func (d *dialogue) expect(ok func([]string) bool) error {
 	lines, err := readReply(d.r)
@@ -157,7 +159,7 @@ func (d *dialogue) expect(ok func([]string) bool) error {
 		return err
 	}
 	if m := queuedAs.FindStringSubmatch(lines[len(lines)-1]); m != nil {
-		d.id = m[1]
+		d.id = m[1] + m[2]
 	}
 	if !ok(lines) {
 		return fmt.Errorf("the reply was %q", lines)

@@ -25,6 +25,7 @@ type sink struct {
 	tls     *tls.Config
 	mails   []arrival
 	wrong   []string
+	said    []string          // the first commands
 	replies map[string]string // by stage, or stage:address
 	offers  []string          // what EHLO lists; nil: the usual
 	lmtp    bool
@@ -165,8 +166,11 @@ func (s *sink) serve(c net.Conn) {
 	}
 }
 
-// say sends a reply; a 421 ends the conversation.
+// say sends a reply; a 421 ends the conversation, and so does "close" without one.
 func (v *visit) say(text string) bool {
+	if text == "close" {
+		return false
+	}
 	_ = v.conn.SetDeadline(time.Now().Add(30 * time.Second))
 	_, err := io.WriteString(v.conn, text+"\r\n")
 	return err == nil && !strings.HasPrefix(text, "421")
@@ -191,8 +195,16 @@ var (
 	rcptLine = regexp.MustCompile(`^RCPT TO:<([^<>]+)>((?: [A-Z0-9-]+(?:=[!-<>-~]+)?)*)$`)
 )
 
+// maxSaid bounds the commands that are kept.
+const maxSaid = 10_000
+
 func (v *visit) obey(line []byte) bool {
 	verb, arg, _ := strings.Cut(string(line), " ")
+	v.sink.mu.Lock()
+	if len(v.sink.said) < maxSaid {
+		v.sink.said = append(v.sink.said, string(line))
+	}
+	v.sink.mu.Unlock()
 	switch strings.ToUpper(verb) {
 	case "EHLO", "LHLO":
 		if (line[0]|0x20 == 'l') != v.sink.lmtp {
@@ -343,7 +355,7 @@ func (v *visit) take(data []byte) bool {
 	text := v.sink.reply("dot", m.Rcpts[0], "250 2.0.0 Ok: taken")
 	s := v.sink
 	s.mu.Lock()
-	drop := s.drop
+	drop, lmtp := s.drop, s.lmtp
 	if text[0] == '2' || drop {
 		s.mails = append(s.mails, m)
 	}
@@ -352,8 +364,25 @@ func (v *visit) take(data []byte) bool {
 	if drop {
 		return false
 	}
-	if s.lmtp {
-		text = strings.Repeat(text+"\r\n", len(m.Rcpts)-1) + text
+	if !lmtp {
+		return v.say(text)
 	}
-	return v.say(text)
+	for _, r := range m.Rcpts {
+		if !v.say(s.reply("dot", r, "250 2.0.0 "+r+" Ok: taken")) {
+			return false
+		}
+	}
+	return true
+}
+
+// count is how many of the commands so far match.
+func (s *sink) count(re *regexp.Regexp) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, line := range s.said {
+		if re.MatchString(line) {
+			n++
+		}
+	}
+	return n
 }

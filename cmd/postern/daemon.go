@@ -60,6 +60,7 @@ type daemon struct {
 	intake   *intake.Intake
 	sender   *send.Sender
 	remote   *remote.Client
+	callouts *remote.Callouts
 	gate     *gate.Gate
 	smtpd    *smtpd.Server
 	certs    *gate.Certificates
@@ -218,17 +219,18 @@ func (d *daemon) build(c *config.Config) (err error) {
 	if d.auth, err = auth.New(auth.Options{Files: passwordFiles(c), Log: d.log}); err != nil {
 		return err
 	}
-	d.intake = intake.New(intake.Options{
-		Queue: d.queue, Record: d.record, Log: d.log,
-		Accepted: func(m *queue.Message, body message.Body) { d.sender.Accepted(m, body) },
-	}, intakeSettings(c))
-	d.gate = gate.New(gate.Options{Hostname: c.Server.Hostname, Limits: gateLimits(c), Chain: d.acquire, DNS: d.dns, Record: d.record, Log: d.log})
 	remoteSet, err := remoteSettings(c)
 	if err != nil {
 		return err
 	}
 	d.remote = remote.New(remote.Options{Resolver: d.dns, Own: d.own, Log: d.log}, remoteSet)
 	d.closers = append(d.closers, d.remote.Close)
+	d.callouts = remote.NewCallouts(d.remote, calloutSettings(c))
+	d.intake = intake.New(intake.Options{
+		Queue: d.queue, Record: d.record, Log: d.log, NextHop: d.remote, Verifier: d.callouts,
+		Accepted: func(m *queue.Message, body message.Body) { d.sender.Accepted(m, body) },
+	}, intakeSettings(c))
+	d.gate = gate.New(gate.Options{Hostname: c.Server.Hostname, Limits: gateLimits(c), Chain: d.acquire, DNS: d.dns, Record: d.record, Log: d.log})
 	boxes, err := local.New(local.Options{Dir: filepath.Join(c.Server.DataDir, "mail"), Hostname: c.Server.Hostname, Log: d.log})
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/dns"
@@ -143,7 +144,8 @@ func (p *policyLoader) chain(c *config.Config, o hooks.Options, last ...hooks.Ha
 		entries = append(entries, *e)
 	}
 	for _, h := range last {
-		entries = append(entries, hooks.Entry{Handler: h})
+		// The recipient rule may ask a next hop, which bounds its own time.
+		entries = append(entries, hooks.Entry{Handler: h, Timeout: max(hooks.DefaultTimeout, c.Callout.Timeout+5*time.Second)})
 	}
 	chain := hooks.NewChain(entries, o)
 	if problems.Err() != nil {

@@ -77,6 +77,7 @@ func (d *daemon) obey(ctx context.Context, signals <-chan os.Signal) {
 				d.log.Info("retrying everything")
 				d.sender.RetryAll()
 				d.remote.Forget()
+				d.callouts.Forget()
 				d.takeDrops(ctx)
 				continue
 			}
@@ -182,6 +183,7 @@ func (d *daemon) reload() error {
 	d.smtpd.SetLimits(smtpdLimits(c))
 	d.sender.Reconfigure(sendConfig(c))
 	d.remote.Reconfigure(remoteSet)
+	d.callouts.Reconfigure(calloutSettings(c))
 	old := d.chain.Swap(chain)
 	old.Retire()
 	for _, key := range needRestart(d.config.Load(), c) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/postern-mta/postern/core/auth"
@@ -41,25 +42,45 @@ func intakeSettings(c *config.Config) intake.Settings {
 	for i := range c.Domains {
 		d := &c.Domains[i]
 		var known func(context.Context, message.Address) (bool, error)
-		if !d.Recipients.Any {
+		if !d.Recipients.Any && !d.Recipients.Callout {
 			known = func(_ context.Context, a message.Address) (bool, error) {
 				return d.Recipients.Valid(a.Local, a.Domain), nil
 			}
 		}
 		for _, name := range d.Names {
-			list = append(list, intake.Domain{Name: name, Known: known})
+			list = append(list, intake.Domain{Name: name, Known: known, Callout: d.Recipients.Callout})
 		}
 	}
 	routes := sendRoutes(c)
-	return intake.Settings{
+	s := intake.Settings{
 		Hostname: c.Server.Hostname, Domains: intake.NewDomains(list),
 		MessageSize: c.Limits.MessageSize, HeaderSize: c.Limits.HeaderSize, Hops: c.Limits.Hops,
 		Score: intake.Score{Tag: c.Score.Tag, Quarantine: c.Score.Quarantine, Reject: c.Score.Reject},
 		Routed: func(tx *hooks.Transaction, rcpt message.Address) bool {
-			_, ok := routes.Find(tx.Sender, rcpt, func() (netip.Addr, []string) { return tx.Session.Client.Addr(), tx.Tags })
+			_, ok := routes.Find(tx.Sender, rcpt, routeFacts(tx))
 			return ok
 		},
+		Asked: func(tx *hooks.Transaction, rcpt message.Address) (intake.Way, bool) {
+			w, _, err := routes.Way(tx.Sender, rcpt, "", routeFacts(tx))
+			return w, err == nil && w.Server()
+		},
 	}
+	if slices.ContainsFunc(routes, func(r send.Route) bool { return r.Proxy }) {
+		s.Proxied = func(tx *hooks.Transaction, r *hooks.Recipient) (intake.Way, bool) {
+			set := r.Route
+			if set == "" {
+				set = tx.Route
+			}
+			w, proxy, err := routes.Way(tx.Sender, r.Address, set, routeFacts(tx))
+			return w, proxy && err == nil
+		}
+	}
+	return s
+}
+
+// routeFacts is what routes may ask about a transaction.
+func routeFacts(tx *hooks.Transaction) func() (netip.Addr, []string) {
+	return func() (netip.Addr, []string) { return tx.Session.Client.Addr(), tx.Tags }
 }
 
 // sendRoutes are the configured routes.
@@ -72,7 +93,7 @@ func sendRoutes(c *config.Config) send.Routes {
 		}
 		routes = append(routes, send.Route{
 			ToDomain: r.ToDomain, ToAddress: r.ToAddress, FromDomain: r.FromDomain, FromAddress: r.FromAddress,
-			Client: r.Client, Tag: r.Tag, NextHop: hop, TLS: r.TLS, Auth: send.Login(r.Auth), Source: r.Source,
+			Client: r.Client, Tag: r.Tag, NextHop: hop, TLS: r.TLS, Auth: send.Login(r.Auth), Source: r.Source, Proxy: r.Mode == "proxy",
 		})
 	}
 	return routes
@@ -120,6 +141,13 @@ func remoteSettings(c *config.Config) (remote.Settings, error) {
 		s.Roots.AppendCertsFromPEM(pem)
 	}
 	return s, nil
+}
+
+func calloutSettings(c *config.Config) remote.CalloutSettings {
+	return remote.CalloutSettings{
+		Positive: c.Callout.Positive, Negative: c.Callout.Negative, Entries: c.Callout.Entries,
+		Concurrency: c.Callout.Concurrency, Timeout: c.Callout.Timeout,
+	}
 }
 
 func smtpdLimits(c *config.Config) smtpd.Limits {

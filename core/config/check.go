@@ -27,6 +27,7 @@ func check(l *loader, c *Config) {
 	add(checkAuth(c)...)
 	add(checkRoutes(c)...)
 	add(checkServed(c)...)
+	add(checkAsked(c)...)
 	add(checkDelivery(c)...)
 	add(checkPolicies(c)...)
 	add(checkScore(c)...)
@@ -273,6 +274,9 @@ func checkWay(r *Route) (found Problems) {
 	case r.NextHop.Path != "" && r.TLS == "verify":
 		add("tls", `"verify" needs a name, and a unix socket has none; write "none"`)
 	}
+	if r.Mode == "proxy" && !server && r.NextHop.Scheme != "" {
+		add("mode", fmt.Sprintf(`"proxy" needs one server that answers while the client waits, and next_hop is %q; write next_hop = "smtp://HOST:PORT", or mode = "queue"`, r.NextHop.Scheme))
+	}
 	if r.node.child("auth") != nil {
 		switch {
 		case !server && r.NextHop.Scheme != "":
@@ -346,26 +350,7 @@ func checkServed(c *Config) (found Problems) {
 
 // mayRoute tells whether some route could take mail for a domain, or for one below it where it is "*.name".
 func (c *Config) mayRoute(name string) bool {
-	meets := func(pattern string) bool {
-		return matches(pattern, name) || strings.HasPrefix(name, "*.") && matches(name, pattern)
-	}
-	for i := range c.Routes {
-		r := &c.Routes[i]
-		if len(r.ToDomain)+len(r.ToAddress) == 0 {
-			return true
-		}
-		for _, pattern := range r.ToDomain {
-			if meets(pattern) {
-				return true
-			}
-		}
-		for _, address := range r.ToAddress {
-			if meets(address[strings.LastIndexByte(address, '@')+1:]) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Routes, func(r Route) bool { return r.mayTake(name) })
 }
 
 // checkDelivery finds rules that change nothing.

@@ -20,6 +20,7 @@ func schema() section[Config] {
 		{"auth", tables(authKeys(), func(c *Config) *[]Auth { return &c.Auth }), nil, ""},
 		{"dns", table(dnsKeys(), func(c *Config) *DNS { return &c.DNS }), nil, ""},
 		{"domain", tables(domainKeys(), func(c *Config) *[]Domain { return &c.Domains }), nil, ""},
+		{"callout", table(calloutKeys(), func(c *Config) *Callout { return &c.Callout }), nil, ""},
 		{"route", tables(routeKeys(), func(c *Config) *[]Route { return &c.Routes }), nil, ""},
 		{"queue", table(queueKeys(), func(c *Config) *Queue { return &c.Queue }), nil, ""},
 		{"delivery", table(deliveryKeys(), func(c *Config) *Delivery { return &c.Delivery }), nil, ""},
@@ -132,7 +133,20 @@ func domainKeys() section[Domain] {
 		begin: func(d *Domain, v value) { d.Pos = v.pos("domain") },
 		rows: []row[Domain]{
 			{"name", to(optional(domainName()), func(d *Domain) **string { return &d.written }), required(`"example.net"`), "`example.net`; `*.example.net` for all below it; `@file.txt`, a file with one of these a line; empty: the host name"},
-			{"recipients", to(recipients(), func(d *Domain) *Recipients { return &d.Recipients }), "any", "`any`, or `@file.txt`: a file with a local part or an address a line"},
+			{"recipients", to(recipients(), func(d *Domain) *Recipients { return &d.Recipients }), "any", "`any`; `@file.txt`: a file with a local part or an address a line; `callout`: the server that the domain's [[route]] leads to is asked by a RCPT that no message follows"},
+		},
+	}
+}
+
+func calloutKeys() section[Callout] {
+	return section[Callout]{
+		name: "callout", doc: "How next hops are asked about the recipients of domains with `recipients = \"callout\"`, and for how long their answers count. What is remembered outlives a reload.",
+		rows: []row[Callout]{
+			{"positive", to(duration(time.Second), func(c *Callout) *time.Duration { return &c.Positive }), "24h", "how long a recipient counts as one that exists"},
+			{"negative", to(duration(time.Second), func(c *Callout) *time.Duration { return &c.Negative }), "1h", "how long a recipient counts as one that does not; also how long a next hop that takes every recipient is not asked"},
+			{"entries", to(count(1), func(c *Callout) *int { return &c.Entries }), 100000, "answers that are remembered; beyond it, the one not used for the longest time goes"},
+			{"concurrency", to(count(1), func(c *Callout) *int { return &c.Concurrency }), 20, "questions at a time, all next hops together"},
+			{"timeout", to(duration(time.Second), func(c *Callout) *time.Duration { return &c.Timeout }), "30s", "time for an answer, waiting for its turn included; then the client gets 451"},
 		},
 	}
 }
@@ -149,7 +163,7 @@ func routeKeys() section[Route] {
 			{"client", to(somePrefixes(), func(r *Route) *[]netip.Prefix { return &r.Client }), nil, "address of the client that brought the message"},
 			{"tag", to(some(word("bulk"), `"bulk"`), func(r *Route) *[]string { return &r.Tag }), nil, "tag that a policy gave the message"},
 			{"next_hop", to(nextHop(), func(r *Route) *NextHop { return &r.NextHop }), required(`"smtp://192.0.2.1:25"`), "`smtp://HOST:PORT`, `smtps://HOST:PORT` (TLS from the first byte), `lmtp://HOST:PORT` or `lmtp:///PATH` (a unix socket), `mx` (the domain's mail exchangers), `local` (a Maildir below `data_dir`) or `discard`; ports that are not written are 25, 465 and 24"},
-			{"mode", to(enum(options{[]string{"queue"}, []string{"proxy"}}), func(r *Route) *string { return &r.Mode }), "queue", "accepted mail is kept and sent on from the queue"},
+			{"mode", to(enum(options{now: []string{"queue", "proxy"}}), func(r *Route) *string { return &r.Mode }), "queue", "`queue`: accepted mail is kept and sent on from the queue; `proxy`: one server, `smtp://`, `smtps://` or `lmtp://`, answers for each recipient and for the message while the client waits, and nothing is kept"},
 			{"tls", to(enum(options{[]string{"none", "may", "encrypt", "verify"}, []string{"dane"}}), func(r *Route) *string { return &r.TLS }), "may", "`may`: TLS where the next hop offers it and it works; `encrypt`: mail waits where it doesn't; `verify`: also where the certificate is not by a known authority for the next hop's name (for `mx`: the mail exchanger's)"},
 			{"auth", table(loginKeys(), func(r *Route) *Login { return &r.Auth }), nil, ""},
 			{"source", to(scalar("address", `"192.0.2.1"`, parseSource), func(r *Route) *netip.Addr { return &r.Source }), computed("the system chooses"), "address of this machine to connect from; next hops of the other address family are left out"},

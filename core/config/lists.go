@@ -17,30 +17,33 @@ const (
 
 // recipients is where the local parts of a domain come from.
 func recipients() kind[Recipients] {
-	return reader(`"any" or "@file.txt"`, func(v value) (Recipients, bool) {
+	const words = `"any", "callout" or "@file.txt"`
+	return reader(words, func(v value) (Recipients, bool) {
 		s, ok := v.raw.(string)
 		file, isFile := strings.CutPrefix(s, "@")
 		switch {
 		case !ok:
-			v.fail(`%s; write "any" or "@file.txt"`, v.found())
+			v.fail("%s; write %s", v.found(), words)
 		case s == "any":
 			return Recipients{Any: true}, true
+		case s == "callout":
+			return Recipients{Callout: true}, true
 		case isFile && file != "":
 			r := Recipients{File: v.load.resolve(file), known: map[string]struct{}{}}
 			v.load.list(v, r.File, r.add)
 			return r, true
-		case s == "callout" || strings.HasPrefix(s, "lookup:"):
-			v.fail(`%q is not available in this version; write "any" or "@file.txt"`, s)
-		case Suggest(s, []string{"any"}) != "":
-			v.fail(`%q is unknown; did you mean "any"? It takes "any" or "@file.txt"`, s)
+		case strings.HasPrefix(s, "lookup:"):
+			v.fail("%q is not available in this version; write %s", s, words)
+		case Suggest(s, []string{"any", "callout"}) != "":
+			v.fail("%q is unknown; did you mean %q? It takes %s", s, Suggest(s, []string{"any", "callout"}), words)
 		default:
-			v.fail(`%q is unknown; write "any", or "@file.txt" with a local part or an address a line`, s)
+			v.fail(`%q is unknown; write "any", "callout", or "@file.txt" with a local part or an address a line`, s)
 		}
 		return Recipients{}, false
-	}).planned("`callout`", "`lookup:NAME`")
+	}).planned("`lookup:NAME`")
 }
 
-// Valid tells whether local@domain is a recipient, letter case aside. A local part that is listed alone is valid at
+// Valid tells whether local@domain is a listed recipient, letter case aside. A local part that is listed alone is valid at
 // each name of the entry. Safe for concurrent use.
 func (r Recipients) Valid(local, domain string) bool {
 	if r.Any {

@@ -23,6 +23,7 @@ type Config struct {
 	Auth       []Auth
 	DNS        DNS
 	Domains    []Domain
+	Callout    Callout
 	Routes     []Route
 	Queue      Queue
 	Delivery   Delivery
@@ -124,11 +125,21 @@ type Domain struct {
 	written *string // Name; nil where it is missing or was refused
 }
 
+// Callout is the [callout] section: how the next hop is asked about recipients.
+type Callout struct {
+	Positive    time.Duration // how long an answer is remembered that somebody exists
+	Negative    time.Duration // the same of nobody
+	Entries     int           // answers remembered at a time
+	Concurrency int           // next hops asked at a time
+	Timeout     time.Duration // of one question
+}
+
 // Recipients tells which local parts a domain has. The zero value has none.
 type Recipients struct {
-	Any   bool
-	File  string // absolute path of the list, else empty
-	known map[string]struct{}
+	Any     bool
+	Callout bool   // the domain's next hop tells
+	File    string // absolute path of the list, else empty
+	known   map[string]struct{}
 }
 
 // Route is one [[route]] entry. A message takes a route where every kind of pattern that is given matches; a list
@@ -142,7 +153,7 @@ type Route struct {
 	Client      []netip.Prefix
 	Tag         []string
 	NextHop     NextHop
-	Mode        string     // "queue"
+	Mode        string     // "queue" or "proxy"
 	TLS         string     // "none", "may", "encrypt" or "verify"
 	Auth        Login      // zero: none
 	Source      netip.Addr // zero: the system chooses

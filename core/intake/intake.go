@@ -9,6 +9,8 @@
 //  3. End runs stages message, the score thresholds, and queue, stamps our
 //     Received field, writes the edited message and commits it: one durable
 //     step, and only then 250.
+//     For a route in proxy mode the next hop's answer (relay.go, passon.go) takes the
+//     commit's place.
 //  4. The committed message is handed to delivery in memory (Accepted), and
 //     stage queued is told.
 //
@@ -40,6 +42,11 @@ type Options struct {
 	// Accepted takes a committed message for its first attempt, with its body in
 	// memory, which it owns from then on (message.Retainer). It must not wait.
 	Accepted func(m *queue.Message, body message.Body)
+	// NextHop is asked while a client waits, for the routes in proxy mode; nil: there
+	// are none.
+	NextHop NextHop
+	// Verifier asks next hops about recipients of domains with Callout.
+	Verifier Verifier
 }
 
 // Settings are what a reload may change.
@@ -53,6 +60,13 @@ type Settings struct {
 	// Routed tells whether a route exists for mail to a domain that is not ours;
 	// a relaying client may send nowhere else. nil: everywhere.
 	Routed func(tx *hooks.Transaction, rcpt message.Address) bool
+	// Proxied tells whether a recipient's mail is passed on while its client waits,
+	// and where; nil: all mail is queued.
+	Proxied func(tx *hooks.Transaction, rcpt *hooks.Recipient) (Way, bool)
+	// Asked is the configured server that mail to a recipient goes to, whatever
+	// policies chose; not ok where it goes elsewhere. Only domains with Callout need
+	// it.
+	Asked func(tx *hooks.Transaction, rcpt message.Address) (Way, bool)
 }
 
 // Score is the table [score]: points from which a message is tagged, kept in

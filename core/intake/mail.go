@@ -47,6 +47,7 @@ type Mail struct {
 	local bool // made on this host: what RFC 5322 demands is completed
 
 	binary bool // BODY=BINARYMIME: the body may hold what lines may not
+	relay  *Relay
 
 	head     []byte // the header section as far as it came
 	headLen  int    // its length, once complete
@@ -152,12 +153,14 @@ func (m *Mail) Refused() bool { return m.refusal != nil && m.refusal.Verb.Refuse
 // data. The first one counts.
 func (m *Mail) Refuse(r message.Reply) { m.refuse(hooks.Message, r) }
 
-func (m *Mail) refuse(at hooks.Stage, r message.Reply) {
+func (m *Mail) refuse(at hooks.Stage, r message.Reply) { m.refuseBy(at, "postern", r) }
+
+func (m *Mail) refuseBy(at hooks.Stage, by string, r message.Reply) {
 	if m.refusal != nil {
 		return
 	}
 	r, disconnect := m.chain.Refuse(m.ctx, at, m.tx, r)
-	d := hooks.Decision{Verb: hooks.Reject, Reply: r, Disconnect: disconnect, By: "postern"}
+	d := hooks.Decision{Verb: hooks.Reject, Reply: r, Disconnect: disconnect, By: by}
 	if r.Temporary() {
 		d.Verb = hooks.Defer
 	}
@@ -238,6 +241,11 @@ func (m *Mail) End(ctx context.Context) Answer {
 			place = queue.Quarantined
 		}
 	}
+	if m.relay != nil && place != queue.Quarantined {
+		if answer, ended := m.passOn(place); ended {
+			return answer
+		}
+	}
 	return m.commit(place, why)
 }
 
@@ -316,20 +324,24 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 
 // envelope is what the queue keeps of the transaction.
 func (m *Mail) envelope(now time.Time) *queue.Message {
-	tx := m.tx
 	q := &queue.Message{
-		ID: tx.ID, Arrived: now,
-		Double:     tx.Session.Protocol == DoubleBounce,
-		EightBit:   param(tx.Params, "BODY") == "8BITMIME",
-		Binary:     m.binary,
-		Ret:        param(tx.Params, "RET"),
-		EnvID:      param(tx.Params, "ENVID"),
-		Recipients: make([]queue.Recipient, 0, len(tx.Recipients)),
+		ID: m.tx.ID, Arrived: now, Double: m.tx.Session.Protocol == DoubleBounce,
+		Recipients: make([]queue.Recipient, 0, len(m.tx.Recipients)),
 	}
+	envelopeOf(q, m.tx, m.tx.Recipients)
+	return q
+}
+
+// envelopeOf fills in what the transaction says of the message, and adds the
+// recipients.
+func envelopeOf(q *queue.Message, tx *hooks.Transaction, recipients []*hooks.Recipient) {
+	q.EightBit = param(tx.Params, "BODY") == "8BITMIME"
+	q.Binary = param(tx.Params, "BODY") == "BINARYMIME"
+	q.Ret, q.EnvID = param(tx.Params, "RET"), param(tx.Params, "ENVID")
 	q.Sender, q.Unicode = spelled(tx.Sender, tx.Given)
-	q.SMTPUTF8 = tx.Said("SMTPUTF8") || !q.Sender.IsASCII()
-	for _, r := range tx.Recipients {
-		one := queue.Recipient{Route: r.Route, Next: now, Notify: param(r.Params, "NOTIFY"), Original: param(r.Params, "ORCPT")}
+	q.SMTPUTF8 = q.SMTPUTF8 || tx.Said("SMTPUTF8") || !q.Sender.IsASCII()
+	for _, r := range recipients {
+		one := queue.Recipient{Route: r.Route, Next: q.Arrived, Notify: param(r.Params, "NOTIFY"), Original: param(r.Params, "ORCPT")}
 		one.Address, one.Unicode = spelled(r.Address, r.Given)
 		q.SMTPUTF8 = q.SMTPUTF8 || !one.Address.IsASCII()
 		if one.Route == "" {
@@ -340,7 +352,6 @@ func (m *Mail) envelope(now time.Time) *queue.Message {
 		}
 		q.Recipients = append(q.Recipients, one)
 	}
-	return q
 }
 
 // answer is the Answer of a remembered refusal.

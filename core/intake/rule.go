@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
@@ -14,6 +15,21 @@ type Domain struct {
 	// Known tells whether a local part exists; nil: every one does. The null
 	// answer for a source that failed is an error.
 	Known func(ctx context.Context, a message.Address) (bool, error)
+	// Callout: the next hop that Settings.Asked leads to tells, instead of Known.
+	Callout bool
+}
+
+// Verifier asks next hops whether recipients exist. It is called from many
+// goroutines at once, remembers answers, and bounds its own time.
+type Verifier interface {
+	Verify(ctx context.Context, w Way, to message.Address) Verdict
+}
+
+// Verdict is what a next hop says of a recipient: that it takes it, that it
+// doesn't (5xx), or that nobody can tell now (4xx).
+type Verdict struct {
+	Reply message.Reply
+	Any   bool // it takes every recipient, so that its answer says nothing
 }
 
 // Domains is the set of ours. The zero value has none.
@@ -80,6 +96,7 @@ var (
 	errNoRoute   = message.NewReply(550, "5.4.4", "No route is configured for that domain")
 	errUnknown   = message.NewReply(550, "5.1.1", "No such recipient here")
 	errNoAnswer  = message.NewReply(451, "4.4.3", "The list of recipients can't be read now, please try again later")
+	errNotAsked  = message.NewReply(451, "4.3.5", "No next hop is configured that could tell whether the recipient exists")
 	ruleName     = "recipient-rule"
 	ruleStages   = []hooks.Stage{hooks.Rcpt}
 	ruleRelaying = hooks.Decision{Verb: hooks.Accept, Reason: "the client may relay"}
@@ -101,6 +118,9 @@ func (r rule) Handle(ctx context.Context, _ hooks.Stage, tx *hooks.Transaction) 
 	set := r.in.set.Load()
 	a := tx.Current.Address
 	if d := set.Domains.find(a.Domain); d != nil {
+		if d.Callout && !a.IsPostmaster() {
+			return r.asked(ctx, set, tx, a), nil
+		}
 		return known(ctx, d, a), nil
 	}
 	if a == r.in.Postmaster() {
@@ -126,4 +146,49 @@ func known(ctx context.Context, d *Domain, a message.Address) hooks.Decision {
 		return hooks.Decision{Verb: hooks.Accept, Reason: "listed for " + d.Name}
 	}
 	return hooks.Decision{Verb: hooks.Reject, Reply: errUnknown}
+}
+
+// asked is what the next hop says of a recipient.
+func (r rule) asked(ctx context.Context, set *Settings, tx *hooks.Transaction, a message.Address) hooks.Decision {
+	var way Way
+	ok := false
+	if set.Asked != nil && r.in.o.Verifier != nil {
+		way, ok = set.Asked(tx, a)
+	}
+	if !ok {
+		return hooks.Decision{Verb: hooks.Defer, Reply: errNotAsked}
+	}
+	v := r.in.o.Verifier.Verify(ctx, way, a)
+	said := quoted(v.Reply)
+	switch {
+	case v.Any:
+		return hooks.Decision{Verb: hooks.Accept, Reason: way.String() + " takes every recipient"}
+	case v.Reply.Positive():
+		return hooks.Decision{Verb: hooks.Accept, Reason: way.String() + " takes it: " + said}
+	case v.Reply.Permanent():
+		no := errUnknown
+		no.Text += "; the server behind this one says: " + said
+		return hooks.Decision{Verb: hooks.Reject, Reply: no, Reason: way.String()}
+	}
+	later := plainReply(v.Reply)
+	later.Code, later.Enhanced[0] = 451, 4
+	later.Text = "It is not known now whether the recipient exists; the server behind this one: " + said
+	return hooks.Decision{Verb: hooks.Defer, Reply: later, Reason: way.String()}
+}
+
+// maxQuoted bounds what is repeated of a next hop's words.
+const maxQuoted = 200
+
+// quoted is a next hop's reply as part of ours: one line of printable text.
+func quoted(r message.Reply) string {
+	s := strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f || c == utf8.RuneError {
+			return ' '
+		}
+		return c
+	}, r.String())
+	if len(s) > maxQuoted {
+		s = strings.ToValidUTF8(s[:maxQuoted], "") + "…"
+	}
+	return s
 }

@@ -21,6 +21,8 @@ type envelope struct {
 	full    bool  // a recipient was one too many
 	ready   bool  // DATA was answered 354
 	gone    bool  // the host said 421
+
+	last message.Reply // to the last RCPT
 }
 
 // steps is how many commands there are. BDAT comes with the message.
@@ -67,7 +69,7 @@ func (e *envelope) run() error {
 func (e *envelope) say(at int) int {
 	w := e.cn.wire
 	for start := at; at < e.steps(); at++ {
-		if at > start && (!e.cn.ext.pipelining || len(w.out) >= window) {
+		if at > start && (!e.cn.ext.pipelining || len(w.out) >= window || e.t.whole && at > len(e.f.rcpts)) {
 			break
 		}
 		switch {
@@ -94,6 +96,9 @@ func (e *envelope) sayRcpt(i int) {
 // take takes in the reply to a command.
 func (e *envelope) take(at int, r message.Reply) error {
 	t := e.t
+	if at > 0 && at <= len(e.f.rcpts) {
+		e.last = r
+	}
 	switch {
 	case r.Code == 421 && at == 0 && e.used: // an idle connection that the host is done with
 		return r

@@ -20,6 +20,7 @@ type form struct {
 	rcpts   []int  // indices of recipients
 	content content
 	chunked bool // by BDAT
+	utf8    bool // SMTPUTF8 is said
 }
 
 // errForm is a message that can't go to a host in any form.
@@ -40,15 +41,39 @@ func (t *transaction) form(cn *conn) (*form, error) {
 	if err != nil {
 		return f, err
 	}
+	return f, t.command(cn, f, body, utf8)
+}
+
+// preview is the form as far as it is known before the message: of its size,
+// what the client said of it, 0 where it said nothing. What the message itself
+// rules out is found by form later.
+func (t *transaction) preview(cn *conn) (*form, error) {
+	f := &form{content: content{size: t.job.Message.Size}, chunked: true} // DATA waits
+	utf8, err := t.international(cn, f)
+	if err != nil || len(f.rcpts) == 0 {
+		return f, err
+	}
+	body := ""
+	switch {
+	case t.job.Message.Binary && cn.ext.binary && cn.ext.chunking:
+		body = " BODY=BINARYMIME"
+	case cn.ext.eightBit:
+		body = " BODY=8BITMIME"
+	}
+	return f, t.command(cn, f, body, utf8)
+}
+
+// command writes MAIL, unless the message is larger than the host takes.
+func (t *transaction) command(cn *conn, f *form, body string, utf8 bool) error {
 	if size := f.content.size; cn.ext.size > 0 && size > cn.ext.size { // RFC 1870 section 6.3
-		return f, errForm{message.NewReply(552, "5.3.4", "The message has %d bytes, the next hop takes %d", size, cn.ext.size)}
+		return errForm{message.NewReply(552, "5.3.4", "The message has %d bytes, the next hop takes %d", size, cn.ext.size)}
 	}
 	var b strings.Builder
 	b.WriteString("MAIL FROM:<")
 	b.WriteString(pathFor(t.job.Message.SenderFor(cn.ext.utf8), cn.ext.utf8))
 	b.WriteString(">")
 	b.WriteString(body)
-	if cn.ext.sized {
+	if cn.ext.sized && (f.content.size > 0 || t.job.Body != nil) {
 		b.WriteString(" SIZE=")
 		b.WriteString(strconv.FormatInt(f.content.size, 10))
 	}
@@ -58,8 +83,8 @@ func (t *transaction) form(cn *conn) (*form, error) {
 	if cn.ext.dsn {
 		b.WriteString(mailDSN(t.job.Message.Ret, t.job.Message.EnvID))
 	}
-	f.mail = b.String()
-	return f, nil
+	f.mail, f.utf8 = b.String(), utf8
+	return nil
 }
 
 // international settles who of the recipients the host can be told of, and
@@ -68,7 +93,10 @@ func (t *transaction) form(cn *conn) (*form, error) {
 // alone needs nothing: it has a form in ASCII.
 func (t *transaction) international(cn *conn, f *form) (utf8 bool, err error) {
 	m := t.job.Message
-	if m.SMTPUTF8 {
+	switch {
+	case m.SMTPUTF8 && t.job.Body == nil:
+		utf8 = cn.ext.utf8 // its header section is still to come
+	case m.SMTPUTF8:
 		if utf8, err = t.header8(); err != nil {
 			return false, err
 		}

@@ -16,6 +16,9 @@
 //     together where the host offers PIPELINING; then the message (body.go). Each
 //     recipient has its own outcome, by LMTP also its own answer to the message.
 //
+// For a route in proxy mode the same goes step by step while the client waits
+// (passage.go); and the recipient rule asks by it who exists (callout.go).
+//
 // The dialogue is our own (wire.go): client libraries neither pipeline nor speak
 // BDAT, and take DSN parameters apart that have to go on as they came.
 //
@@ -52,6 +55,8 @@ type Timeouts struct {
 	DataBlock time.Duration // 3 min, one piece of the message (4.5.3.2.5)
 	DataEnd   time.Duration // 10 min, the answer to the final dot (4.5.3.2.6)
 	Idle      time.Duration // 10 s, how long a connection waits for another message
+	Passage   time.Duration // 100 s, all of one step of a message whose client waits (passage.go)
+	PassEnd   time.Duration // 9 min, the same of the message itself: clients wait for 10
 }
 
 func (t Timeouts) complete() Timeouts {
@@ -67,6 +72,8 @@ func (t Timeouts) complete() Timeouts {
 		{&t.DataBlock, 3 * time.Minute},
 		{&t.DataEnd, 10 * time.Minute},
 		{&t.Idle, 10 * time.Second},
+		{&t.Passage, 100 * time.Second},
+		{&t.PassEnd, 9 * time.Minute},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.or
@@ -175,17 +182,33 @@ func (c *Client) Deliver(ctx context.Context, j *send.Job) []send.Outcome {
 	return t.finish()
 }
 
-// deliver tries the hosts in their order until one has given an answer.
+// deliver makes the attempt with one host after the other, until each recipient
+// has its outcome.
 func (c *Client) deliver(ctx context.Context, t *transaction, hosts []host) {
+	fail := c.reach(ctx, t.job, hosts, func(cn *conn) error { return t.run(ctx, cn) })
+	if fail == nil {
+		return
+	}
+	t.peer = fail.peer
+	t.all(send.Deferred, fail.reply)
+	for i := range t.outcomes {
+		t.outcomes[i].Unreached = !fail.reached && ctx.Err() == nil
+	}
+}
+
+// reach tries the hosts in their order until one has given an answer, which is
+// for try to say: an error means that the connection was lost with nothing at
+// risk. Else it returns why there is no answer.
+func (c *Client) reach(ctx context.Context, j *send.Job, hosts []host, try func(*conn) error) *failure {
 	last, reached := failure{reply: message.NewReply(451, "4.4.1", "No address to connect to")}, false
-	way := wayOf(t.job)
+	way := wayOf(j)
 	for i, h := range hosts {
 		if i == maxHosts || ctx.Err() != nil {
 			break
 		}
-		err := c.visit(ctx, t, h, way)
+		err := c.visit(ctx, h, way, try)
 		if err == nil {
-			return
+			return nil
 		}
 		if f, ok := errors.AsType[failure](err); ok {
 			last = f
@@ -193,27 +216,28 @@ func (c *Client) deliver(ctx context.Context, t *transaction, hosts []host) {
 			last = failure{reply: message.NewReply(451, "4.4.2", "%s: %s", h.name, plainError(err)), reached: true, peer: h.String()}
 		}
 		reached = reached || last.reached
-		c.o.Log.Debug("host given up for this attempt", "id", t.job.Message.ID, "peer", h.String(), "error", err)
+		c.o.Log.Debug("host given up for this attempt", "id", j.Message.ID, "peer", h.String(), "error", err)
 	}
-	if ctx.Err() != nil {
+	switch ctx.Err() {
+	case nil:
+	case context.DeadlineExceeded:
+		last.reply = message.NewReply(451, "4.4.2", "The next hop did not answer in time")
+	default:
 		last.reply = message.NewReply(451, "4.3.2", "The mail system is stopping")
 	}
-	t.peer = last.peer
-	t.all(send.Deferred, last.reply)
-	for i := range t.outcomes {
-		t.outcomes[i].Unreached = !reached && ctx.Err() == nil
-	}
+	last.reached = reached
+	return &last
 }
 
-// visit makes the attempt with one host: over an idle connection, and where that
-// turns out to be dead, over a new one. nil means that t has its outcomes.
-func (c *Client) visit(ctx context.Context, t *transaction, h host, w way) error {
+// visit tries one host: over an idle connection, and where that turns out to be
+// dead, over a new one.
+func (c *Client) visit(ctx context.Context, h host, w way, try func(*conn) error) error {
 	for range maxStale {
 		cn := c.pool.take(poolKey{h, w})
 		if cn == nil {
 			break
 		}
-		if err := t.run(ctx, cn); err == nil {
+		if err := try(cn); err == nil {
 			return nil
 		}
 	}
@@ -221,7 +245,7 @@ func (c *Client) visit(ctx context.Context, t *transaction, h host, w way) error
 	if err != nil {
 		return err
 	}
-	return t.run(ctx, cn)
+	return try(cn)
 }
 
 // maxStale is how many idle connections that turn out to be dead are tried

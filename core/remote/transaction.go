@@ -25,6 +25,7 @@ type transaction struct {
 	outcomes []send.Outcome
 	peer     string
 	tls      string
+	whole    bool // all recipients or none: who waits for the answer gets one for all
 
 	// What was found out about the message, for all hosts.
 	parts    *structure
@@ -85,19 +86,23 @@ func (t *transaction) run(ctx context.Context, cn *conn) error {
 			t.peer, t.tls = "", ""
 			return err
 		}
-		keep = keep && !cn.wire.unasked()
-		switch {
-		case len(t.rest) > 0 && keep:
+		if len(t.rest) > 0 && keep && !cn.wire.unasked() {
 			continue
-		case keep && ctx.Err() == nil:
-			t.c.pool.put(cn)
-		default:
-			cn.leave()
 		}
+		t.c.release(ctx, cn, keep)
 		break
 	}
 	t.all(send.Deferred, message.NewReply(452, "4.5.3", "Too many recipients for the next hop"))
 	return nil
+}
+
+// release keeps a session for the next message, or ends it where it is not fit.
+func (c *Client) release(ctx context.Context, cn *conn, keep bool) {
+	if keep && !cn.wire.unasked() && ctx.Err() == nil {
+		c.pool.put(cn)
+		return
+	}
+	cn.leave()
 }
 
 // once makes one transaction for as many recipients as the host takes. keep
@@ -123,6 +128,9 @@ func (t *transaction) once(cn *conn) (keep bool, err error) {
 	switch {
 	case e.gone:
 		return false, nil
+	case t.whole && len(e.taken) > 0 && len(e.taken) < len(t.job.Recipients):
+		t.part()
+		return !e.ready && t.reset(cn), nil // where it waits for a message, it does not get the end of one
 	case len(e.taken) > 0 && (e.ready || f.chunked):
 		return t.data(cn, f, e.taken)
 	case e.ready: // a host that wants a message for nobody: the session ends without one
@@ -131,6 +139,18 @@ func (t *transaction) once(cn *conn) (keep bool, err error) {
 		return true, nil
 	}
 	return t.reset(cn), nil
+}
+
+// part puts everybody off where the host took some of the recipients alone, and
+// one answer has to do for all.
+func (t *transaction) part() {
+	r := message.NewReply(451, "4.5.3", "The next hop takes the message for some of the recipients alone now, please try again later")
+	if len(t.outcomes) > 0 {
+		no := &t.outcomes[0]
+		r.Text += "; of " + t.job.Message.Recipients[no.Recipient].Address.Path() + " it said " + no.Reply.String()
+	}
+	t.outcomes, t.rest = nil, slices.Clone(t.job.Recipients)
+	t.all(send.Deferred, r)
 }
 
 // unreadable puts off a message that can't be read from the queue.

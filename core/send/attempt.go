@@ -63,7 +63,7 @@ func (s *Sender) before(j *job, chain *hooks.Chain, now time.Time) (verdicts []v
 	r := &e.m.Recipients[first]
 	was := e.routeOf(first)
 	d := s.ask(e, chain, hooks.Attempt, first, &hooks.Try{
-		Attempt: r.Attempts + 1, NextHop: j.hop.NextHop.String(), TLS: j.hop.tls, Age: now.Sub(e.m.Arrived),
+		Attempt: r.Attempts + 1, NextHop: j.hop.NextHop.String(), TLS: j.hop.TLS, Age: now.Sub(e.m.Arrived),
 	})
 	to := e.routeOf(first)
 	for _, i := range j.rcpts {
@@ -117,7 +117,7 @@ func (s *Sender) deliver(j *job, m *queue.Message) []Outcome {
 			}
 		}()
 	}
-	got := s.call(by, &Job{Message: m, Recipients: j.rcpts, Body: body, NextHop: j.hop.NextHop, Domain: j.domain(m), TLS: j.hop.tls, Auth: j.hop.auth, Source: j.hop.source})
+	got := s.call(by, &Job{Message: m, Recipients: j.rcpts, Body: body, NextHop: j.hop.NextHop, Domain: j.domain(m), TLS: j.hop.TLS, Auth: j.hop.Auth, Source: j.hop.Source})
 	for _, i := range j.rcpts {
 		o := Outcome{Recipient: i, Reply: message.NewReply(451, "4.3.0", "The delivery gave no answer"), Duration: time.Since(started)}
 		for k := range got {
@@ -174,7 +174,7 @@ func (s *Sender) judge(j *job, chain *hooks.Chain, c *Config, o *Outcome, starte
 	e, i := j.e, o.Recipient
 	r := &e.m.Recipients[i]
 	v := verdict{rcpt: i, reply: bounded(o.Reply), peer: o.Peer, tls: o.TLS, hop: j.hop.NextHop, at: started, took: o.Duration, result: o.Result}
-	try := &hooks.Try{Attempt: r.Attempts + 1, NextHop: j.hop.NextHop.String(), TLS: j.hop.tls, Peer: o.Peer, Reply: v.reply, Age: now.Sub(e.m.Arrived)}
+	try := &hooks.Try{Attempt: r.Attempts + 1, NextHop: j.hop.NextHop.String(), TLS: j.hop.TLS, Peer: o.Peer, Reply: v.reply, Age: now.Sub(e.m.Arrived)}
 	if o.Result == Delivered {
 		v.state, v.reach = queue.Delivered, o.Reach
 		if chain.Has(hooks.Delivered) {

@@ -35,18 +35,18 @@ type key struct {
 }
 
 // keyOf is the destination of mail to the domain by way of h.
-func keyOf(h hop, domain string) key {
+func keyOf(h Way, domain string) key {
 	if h.Scheme == SchemeMX {
-		return key{domain, h.tls, h.auth, h.source}
+		return key{domain, h.TLS, h.Auth, h.Source}
 	}
-	return key{h.NextHop.String(), h.tls, h.auth, h.source}
+	return key{h.NextHop.String(), h.TLS, h.Auth, h.Source}
 }
 
 // job is one attempt to be made. Its fields but dropped don't change.
 type job struct {
 	e     *entry
 	d     *destination
-	hop   hop
+	hop   Way
 	rcpts []int // indices into the message's recipients
 
 	dropped bool // withdrawn while it waited; guarded by Sender.mu
@@ -56,7 +56,7 @@ type job struct {
 // guarded by Sender.mu.
 type destination struct {
 	key     key
-	hop     hop
+	hop     Way
 	channel *channel
 
 	lanes map[string]*lane // waiting jobs by sender

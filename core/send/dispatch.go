@@ -28,7 +28,7 @@ func channelOf(scheme string) int {
 }
 
 // destination finds or makes one; s.mu is held.
-func (s *Sender) destination(k key, h hop) *destination {
+func (s *Sender) destination(k key, h Way) *destination {
 	d := s.dests[k]
 	if d == nil {
 		c := &s.channels[channelOf(h.Scheme)]

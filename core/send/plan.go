@@ -17,7 +17,7 @@ const maxDetours = 5
 // group is recipients with one destination.
 type group struct {
 	key   key
-	hop   hop
+	hop   Way
 	rcpts []int
 }
 
@@ -101,11 +101,11 @@ func (s *Sender) planFor(e *entry, chain *hooks.Chain, rcpts []int, now time.Tim
 }
 
 // route decides where recipient i goes, or that it goes nowhere now.
-func (s *Sender) route(e *entry, chain *hooks.Chain, c *Config, i int, facts routeAsk, now time.Time) (hop, *verdict) {
+func (s *Sender) route(e *entry, chain *hooks.Chain, c *Config, i int, facts routeAsk, now time.Time) (Way, *verdict) {
 	r := &e.m.Recipients[i]
 	h, err := c.hop(e.m, r.Address, e.routeOf(i), facts)
 	if chain.Has(hooks.Route) {
-		try := hooks.Try{Attempt: r.Attempts + 1, TLS: h.tls, Age: now.Sub(e.m.Arrived)}
+		try := hooks.Try{Attempt: r.Attempts + 1, TLS: h.TLS, Age: now.Sub(e.m.Arrived)}
 		if err == nil {
 			try.NextHop = h.NextHop.String()
 		}
@@ -131,7 +131,7 @@ func (s *Sender) route(e *entry, chain *hooks.Chain, c *Config, i int, facts rou
 
 // postpone is the verdict on a recipient that is not tried now, by a policy or
 // for want of a route; at the end of the message's life it is given up.
-func (s *Sender) postpone(e *entry, c *Config, i int, h hop, d hooks.Decision, now time.Time) *verdict {
+func (s *Sender) postpone(e *entry, c *Config, i int, h Way, d hooks.Decision, now time.Time) *verdict {
 	v := verdict{rcpt: i, state: queue.Deferred, untried: true, reply: d.Reply, hop: h.NextHop, at: now}
 	switch {
 	case d.After > 0:
@@ -215,7 +215,7 @@ func (s *Sender) admit(e *entry, c *Config, groups []group, now time.Time) (verd
 // parked are the verdicts that put recipients back untried. A destination that
 // is down keeps them as long as a failed attempt would have, and no longer than
 // they live: the failed attempts of others stand for their last one.
-func (e *entry) parked(c *Config, h hop, rcpts []int, p park, now time.Time) []verdict {
+func (e *entry) parked(c *Config, h Way, rcpts []int, p park, now time.Time) []verdict {
 	list := make([]verdict, 0, len(rcpts))
 	for _, i := range rcpts {
 		r := &e.m.Recipients[i]

@@ -235,7 +235,7 @@ func TestPasswordStaysWithItsNextHop(t *testing.T) {
 	m, rcpt := &queue.Message{}, message.Address{Local: "a", Domain: "x.example"}
 	for set, auth := range map[string]bool{"": true, "smtp://hub.example": true, "smtp://other.example": false, "mx": false} {
 		h, err := c.hop(m, rcpt, set, nil)
-		if err != nil || (h.auth != Login{}) != auth || h.tls != "verify" || !h.source.IsValid() {
+		if err != nil || (h.Auth != Login{}) != auth || h.TLS != "verify" || !h.Source.IsValid() {
 			t.Errorf("%q: %+v, %v", set, h, err)
 		}
 	}

@@ -37,6 +37,9 @@ type Route struct {
 	TLS         string     // none, may, encrypt or verify
 	Auth        Login      // of a given server
 	Source      netip.Addr // address to connect from; the zero value: any
+	// Proxy: the next hop, a given server, answers while the client waits. Mail in
+	// the queue goes to it like any other.
+	Proxy bool
 }
 
 // Routes are asked in their order; the first that matches is taken.
@@ -75,13 +78,17 @@ func containsAddress(list []string, a message.Address) bool {
 	return slices.Contains(list, strings.ToLower(a.String()))
 }
 
-// hop is where one recipient goes.
-type hop struct {
+// Way is where one recipient goes, and how the next hop there is talked to. Ways
+// can be compared with ==.
+type Way struct {
 	NextHop
-	tls    string
-	auth   Login
-	source netip.Addr
+	TLS    string // as Route.TLS
+	Auth   Login
+	Source netip.Addr
 }
+
+// Each tells whether the next hop answers a message for each of its recipients.
+func (w Way) Each() bool { return w.Scheme == SchemeLMTP }
 
 var errNextHop = errors.New("a next hop is smtp://host:port, smtps://host:port, lmtp://host:port, lmtp:///path, mx, local or discard")
 
@@ -136,25 +143,32 @@ type routeAsk = func() (client netip.Addr, tags []string)
 
 var errNoRoute = errors.New("no route matches")
 
-// hop is where a recipient goes: to set, the next hop that a policy chose, else
-// by the first route that matches. A policy's choice keeps the TLS level and the
-// source address of that route, or uses TLS where the other side offers it; the
-// route's password goes to the route's own next hop alone.
-func (c *Config) hop(m *queue.Message, rcpt message.Address, set string, facts routeAsk) (hop, error) {
-	r, ok := c.Routes.Find(m.Sender, rcpt, facts)
-	h := hop{tls: "may"}
+// Way is where a recipient goes: to set, the next hop that a policy chose, else
+// by the first route that matches. A policy's choice keeps the TLS level, the
+// source address and the mode of that route, or uses TLS where the other side
+// offers it; the route's password goes to the route's own next hop alone. proxy
+// tells that the next hop is to answer while the client waits.
+func (rs Routes) Way(sender, rcpt message.Address, set string, facts routeAsk) (w Way, proxy bool, err error) {
+	r, ok := rs.Find(sender, rcpt, facts)
+	w = Way{TLS: "may"}
 	if ok {
-		h = hop{r.NextHop, r.TLS, r.Auth, r.Source}
+		w, proxy = Way{r.NextHop, r.TLS, r.Auth, r.Source}, r.Proxy
 	}
 	if set != "" {
 		n, err := ParseNextHop(set)
-		if n != h.NextHop {
-			h.NextHop, h.auth = n, Login{}
+		if n != w.NextHop {
+			w.NextHop, w.Auth = n, Login{}
 		}
-		return h, err
+		return w, proxy && n.Server(), err
 	}
 	if !ok {
-		return h, errNoRoute
+		return w, false, errNoRoute
 	}
-	return h, nil
+	return w, proxy, nil
+}
+
+// hop is where a recipient of a queued message goes.
+func (c *Config) hop(m *queue.Message, rcpt message.Address, set string, facts routeAsk) (Way, error) {
+	w, _, err := c.Routes.Way(m.Sender, rcpt, set, facts)
+	return w, err
 }

@@ -83,9 +83,10 @@ type void struct{}
 // voidMail keeps nothing of a message.
 type voidMail struct{ tx *hooks.Transaction }
 
-func (void) begin(_ context.Context, _ *hooks.Chain, tx *hooks.Transaction) mail {
+func (void) begin(_ context.Context, _ *hooks.Chain, tx *hooks.Transaction, _ relay) mail {
 	return &voidMail{tx}
 }
+func (void) relay(*hooks.Transaction, bool) relay     { return nil }
 func (void) Limits() int64                            { return 1 << 30 }
 func (void) Ours(string) bool                         { return true }
 func (void) Postmaster() message.Address              { return message.Address{} }

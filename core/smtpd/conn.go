@@ -68,6 +68,7 @@ type ban struct {
 // transaction is what MAIL begins. Its zero value is no transaction.
 type transaction struct {
 	tx        *hooks.Transaction
+	relay     relay           // to next hops that answer while the client waits; nil: none
 	mail      mail            // from the start of its text until it is judged
 	text      text            // how far that came
 	utf8      bool            // SMTPUTF8 was said

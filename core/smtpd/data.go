@@ -80,7 +80,7 @@ func (c *conn) beginText() {
 	if c.discarded != nil {
 		c.mail = dropped{c}
 	} else {
-		c.mail = c.server.door.begin(c.work, c.chain, c.tx)
+		c.mail = c.server.door.begin(c.work, c.chain, c.tx, c.relay)
 	}
 }
 

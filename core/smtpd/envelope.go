@@ -69,6 +69,8 @@ func mailFrom(c *conn, arg string) {
 		return
 	case d.Verb == hooks.Discard:
 		c.discarded = &d
+	default:
+		c.relay = c.server.door.relay(tx, c.prdr || c.lmtp())
 	}
 	c.send(okSender)
 }
@@ -174,17 +176,20 @@ func (c *conn) judgeRecipient() {
 		c.refuse(hooks.Rcpt, errNoRule)
 		return
 	}
-	one := taken{given: c.tx.Current.Given, rcpt: c.tx.Current}
+	one, reply := taken{given: c.tx.Current.Given, rcpt: c.tx.Current}, okRecipient
 	if d.Verb == hooks.Accept {
-		one.rcpt = c.addRecipient()
+		if one.rcpt, reply = c.addRecipient(); one.rcpt == nil {
+			return
+		}
 	}
 	c.taken = append(c.taken, one) // a discarded one counts, the client was told 250 for it
-	c.send(okRecipient)
+	c.send(reply)
 }
 
 // addRecipient puts tx.Current, as policies left it, among the recipients, each
-// address once, and returns the one that stands there.
-func (c *conn) addRecipient() *hooks.Recipient {
+// address once, and returns the one that stands there with the reply to send. nil:
+// the next hop refused it while the client waits, and the refusal is sent.
+func (c *conn) addRecipient() (*hooks.Recipient, message.Reply) {
 	r := c.tx.Current
 	if r.Address != r.Given {
 		if a, err := intake.Canonical(r.Address); err == nil {
@@ -194,10 +199,22 @@ func (c *conn) addRecipient() *hooks.Recipient {
 	}
 	i := slices.IndexFunc(c.tx.Recipients, func(o *hooks.Recipient) bool { return o == r || o.Address == r.Address })
 	if i >= 0 {
-		return c.tx.Recipients[i]
+		return c.tx.Recipients[i], okRecipient
+	}
+	reply := okRecipient
+	if c.relay != nil && c.discarded == nil {
+		answer, by := c.relay.Offer(c.work, r)
+		if answer.Negative() {
+			c.refused = &outcome{answer, by}
+			c.refuseFor(hooks.Rcpt, by, answer, answer.Permanent())
+			return nil, answer
+		}
+		if !answer.IsZero() {
+			reply = answer
+		}
 	}
 	c.tx.Recipients = append(c.tx.Recipients, r)
-	return r
+	return r, reply
 }
 
 // reset ends the transaction, whatever it came to, and leaves nothing of it: at
@@ -209,6 +226,9 @@ func (c *conn) reset() {
 	c.transaction = transaction{}
 	if t.mail != nil {
 		t.mail.Abort()
+	}
+	if t.relay != nil {
+		t.relay.Close()
 	}
 	if t.tx != nil {
 		c.alarm.setBusy(false)

@@ -66,9 +66,14 @@ func (c *conn) stage() hooks.Stage {
 func (c *conn) refuse(at hooks.Stage, r message.Reply) { c.refuseCounted(at, r, true) }
 
 func (c *conn) refuseCounted(at hooks.Stage, r message.Reply, counts bool) {
+	c.refuseFor(at, ourName, r, counts)
+}
+
+// refuseFor sends somebody's refusal that its chain has not shown to stage deny.
+func (c *conn) refuseFor(at hooks.Stage, by string, r message.Reply, counts bool) {
 	tx := c.subject()
 	r, hang := c.chain.Refuse(c.work, at, tx, r)
-	c.server.record.Refused(tx, at, ourName, r)
+	c.server.record.Refused(tx, at, by, r)
 	c.negative(r, counts, hang)
 }
 

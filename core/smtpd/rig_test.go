@@ -256,6 +256,7 @@ type shelf struct {
 	limit     int64
 	mails     []*shelved
 	answer    func(m *shelved) intake.Answer
+	relays    func(tx *hooks.Transaction, each bool) relay
 	panicking bool
 }
 
@@ -271,7 +272,7 @@ type shelved struct {
 	aborted bool
 }
 
-func (s *shelf) begin(_ context.Context, _ *hooks.Chain, tx *hooks.Transaction) mail {
+func (s *shelf) begin(_ context.Context, _ *hooks.Chain, tx *hooks.Transaction, _ relay) mail {
 	m := &shelved{door: s, tx: tx, sender: tx.Sender.String()}
 	for _, r := range tx.Recipients {
 		m.rcpts = append(m.rcpts, r.Address.String())
@@ -280,6 +281,14 @@ func (s *shelf) begin(_ context.Context, _ *hooks.Chain, tx *hooks.Transaction) 
 	defer s.mu.Unlock()
 	s.mails = append(s.mails, m)
 	return m
+}
+
+// relay is what the rig's next hop is asked by; nil: nothing goes there.
+func (s *shelf) relay(tx *hooks.Transaction, each bool) relay {
+	if s.relays == nil {
+		return nil
+	}
+	return s.relays(tx, each)
 }
 
 func (s *shelf) Limits() int64           { return s.limit }

@@ -99,10 +99,17 @@ type Server struct {
 
 // door is what the engine asks of package intake.
 type door interface {
-	begin(ctx context.Context, chain *hooks.Chain, tx *hooks.Transaction) mail
+	begin(ctx context.Context, chain *hooks.Chain, tx *hooks.Transaction, r relay) mail
+	relay(tx *hooks.Transaction, each bool) relay
 	Limits() (messageSize int64)
 	Ours(domain string) bool
 	Postmaster() message.Address
+}
+
+// relay asks next hops about recipients while the client waits.
+type relay interface {
+	Offer(ctx context.Context, r *hooks.Recipient) (reply message.Reply, by string)
+	Close()
 }
 
 // mail is a message on its way in.
@@ -126,8 +133,20 @@ type recorder interface {
 // entrance is the door that leads into the queue.
 type entrance struct{ *intake.Intake }
 
-func (e entrance) begin(ctx context.Context, chain *hooks.Chain, tx *hooks.Transaction) mail {
-	return e.Begin(ctx, chain, tx)
+func (e entrance) begin(ctx context.Context, chain *hooks.Chain, tx *hooks.Transaction, r relay) mail {
+	m := e.Begin(ctx, chain, tx)
+	if way, ok := r.(*intake.Relay); ok {
+		m.Through(way)
+	}
+	return m
+}
+
+// relay is nil where all mail is queued.
+func (e entrance) relay(tx *hooks.Transaction, each bool) relay {
+	if r := e.Relay(tx, each); r != nil {
+		return r
+	}
+	return nil
 }
 
 // New makes a server.

@@ -1,0 +1,106 @@
+package intake
+
+import (
+	"time"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/core/record"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// Through says that the recipients were offered to next hops by r, which may be
+// nil.
+func (m *Mail) Through(r *Relay) { m.relay = r }
+
+// passOn hands the message to its next hop and makes its answer ours. Nothing of
+// it is kept. It is not ended where the message goes into the queue after all.
+func (m *Mail) passOn(place queue.Place) (answer Answer, ended bool) {
+	way, mixed := m.relay.final()
+	switch {
+	case mixed:
+		m.in.o.Log.Warn("policies gave a message several ways, one of them in proxy mode; it is put off", "id", m.tx.ID)
+		m.refuse(hooks.Queue, errMixed)
+	case way == nil:
+		return Answer{}, false
+	case place == queue.Held:
+		m.in.o.Log.Warn("a message can't be held in proxy mode; it is put off", "id", m.tx.ID, "policy", m.kept.By)
+		m.refuse(hooks.Queue, errHold)
+	case way.Each() && !m.relay.each && len(m.tx.Recipients) > 1:
+		m.refuse(hooks.Queue, errTogether)
+	default:
+		return m.relayed(way), true
+	}
+	return m.answer(), true
+}
+
+// relayed is the answer of the next hop.
+func (m *Mail) relayed(way Way) Answer {
+	now := time.Now()
+	q := m.envelope(now)
+	head, from := m.stamp(now)
+	body := message.Edited{Head: head, Rest: m.draft.Body(), From: from}
+	q.Size = body.Size()
+	sent := m.relay.send(m.ctx, way, q, body)
+	whole := wholeReply(sent)
+	if way.Each() {
+		whole.Text = "The next hop has answered for each recipient"
+		if len(sent) == 1 {
+			whole.Text = sent[0].Reply.Text
+		}
+	}
+	whole = withID(whole, m.tx.ID)
+	if whole.Negative() {
+		m.refuseBy(hooks.Queue, byNextHop, whole)
+	}
+	answer := Answer{Reply: whole}
+	if m.refusal != nil {
+		answer = m.answer()
+	} else {
+		m.in.o.Record.Verdict(m.tx, record.Relayed, whole, "")
+	}
+	m.tell(way, q, sent, now)
+	if way.Each() {
+		answer.Each = m.relay.replies(m.each(sent))
+	}
+	return answer
+}
+
+// each is the replies as clients get them that take one for each recipient; the
+// refusals among them pass stage deny.
+func (m *Mail) each(sent []Sent) []Sent {
+	for i := range sent {
+		r := &sent[i].Reply
+		*r = withID(*r, m.tx.ID)
+		if r.Negative() {
+			m.tx.Current = m.tx.Recipients[i]
+			*r, _ = m.chain.Refuse(m.ctx, hooks.Queue, m.tx, *r)
+		}
+	}
+	m.tx.Current = nil
+	return sent
+}
+
+// tell records the attempt, and tells the policies of stage delivered.
+func (m *Mail) tell(way Way, q *queue.Message, sent []Sent, at time.Time) {
+	for i := range sent {
+		s, to := &sent[i], m.tx.Recipients[i]
+		outcome := "deferred"
+		switch {
+		case s.Reply.Positive():
+			outcome = "delivered"
+		case s.Reply.Permanent():
+			outcome = "bounced"
+		}
+		m.in.o.Record.Attempt(m.tx.ID, record.Attempt{
+			Time: at, Recipient: to.Address.String(), Sender: m.tx.Sender.String(), NextHop: way.String(), Peer: s.Peer, TLS: s.TLS,
+			Reply: s.Reply, Outcome: outcome, Duration: s.Took, Attempt: 1, Size: q.Size, Age: time.Since(at),
+		})
+		if s.Reply.Positive() && m.chain.Has(hooks.Delivered) {
+			m.tx.Current = to
+			m.tx.Try = &hooks.Try{Attempt: 1, NextHop: way.String(), Peer: s.Peer, Reply: s.Reply, Age: time.Since(at)}
+			m.chain.Tell(hooks.Delivered, m.tx)
+			m.tx.Current, m.tx.Try = nil, nil
+		}
+	}
+}
