@@ -42,7 +42,7 @@ func (e *envelope) run() error {
 			if e.full && at <= len(e.f.rcpts) { // those that are left go into the next transaction
 				at = len(e.f.rcpts) + 1
 			}
-			if e.refused || at > len(e.f.rcpts) && (len(e.taken) == 0 || at >= e.steps()) {
+			if e.refused || at > len(e.f.rcpts) && (len(e.taken) == 0 || e.partial() || at >= e.steps()) {
 				break
 			}
 			sent = e.say(at)
@@ -62,6 +62,12 @@ func (e *envelope) run() error {
 		return lost(e.cn, "DATA", errUnasked)
 	}
 	return nil
+}
+
+// partial tells whether nobody is to get a message that the host takes for some
+// of the recipients alone.
+func (e *envelope) partial() bool {
+	return e.t.whole && len(e.taken) < len(e.t.job.Recipients)
 }
 
 // say puts commands from the given one on into the buffer, and returns the first

@@ -128,7 +128,7 @@ func (t *transaction) once(cn *conn) (keep bool, err error) {
 	switch {
 	case e.gone:
 		return false, nil
-	case t.whole && len(e.taken) > 0 && len(e.taken) < len(t.job.Recipients):
+	case len(e.taken) > 0 && e.partial():
 		t.part()
 		return !e.ready && t.reset(cn), nil // where it waits for a message, it does not get the end of one
 	case len(e.taken) > 0 && (e.ready || f.chunked):
