@@ -305,7 +305,7 @@ func TestRecipientAsked(t *testing.T) {
 		{"a@ask.example", Verdict{Reply: message.NewReply(250, "2.1.5", "ok")}, "accept", "hop a@ask.example"},
 		{"a@ask.example", Verdict{Reply: message.NewReply(250, "2.1.5", "ok"), Any: true}, "accept", "hop a@ask.example"},
 		{"a@ask.example", Verdict{Reply: message.NewReply(554, "5.7.1", "not\n\x01you")}, "550 5.1.1 No such recipient here; the server behind this one says: 554 5.7.1 not  you", "hop a@ask.example"},
-		{"a@ask.example", Verdict{Reply: message.NewReply(550, "5.1.1", strings.Repeat("long ", 300))}, "550 5.1.1 No such recipient here; the server behind this one says: 550 5.1.1 " + (strings.Repeat("long ", 300))[:maxQuoted-len("550 5.1.1 ")] + "…", "hop a@ask.example"},
+		{"a@ask.example", Verdict{Reply: message.NewReply(550, "5.1.1", strings.Repeat("long ", 300))}, "550 5.1.1 No such recipient here; the server behind this one says: 550 5.1.1 " + strings.Repeat("long ", 300)[:maxQuoted-len("550 5.1.1 ")] + "…", "hop a@ask.example"},
 		{"a@ask.example", Verdict{Reply: message.NewReply(421, "4.3.2", "bye")}, "451 4.3.2 It is not known now whether the recipient exists; the server behind this one: 421 4.3.2 bye", "hop a@ask.example"},
 		{"a@ask.example", Verdict{}, "451 4.0.0 It is not known now whether the recipient exists; the server behind this one: 0", "hop a@ask.example"},
 		{"postmaster@ask.example", Verdict{Reply: message.NewReply(550, "5.1.1", "no")}, "accept", ""},
