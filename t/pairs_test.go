@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -60,7 +61,7 @@ func newPairs(t *testing.T) *pairs {
 	p.hops["lmtp.example"].lmtp, p.hops["lmtp.example"].offers = true, usual
 	p.hops["plain.example"].replies["ehlo"] = "502 5.5.1 What is that?"
 	dir := t.TempDir()
-	text := "[server]\nhostname = \"mx.example.net\"\n[limits]\nconnections_per_client = 500\n[console]\naddress = \"\"\n[[domain]]\nname = \"box.example\"\nrecipients = \"any\"\n"
+	text := "[server]\nhostname = \"mx.example.net\"\n[limits]\nconnections_per_client = 500\nerrors = 10000\n[console]\naddress = \"\"\n[[domain]]\nname = \"box.example\"\nrecipients = \"any\"\n"
 	for protocol, addr := range p.listens {
 		text += fmt.Sprintf("[[listen]]\nname = %q\nprotocol = %q\naddress = %q\ntls = \"off\"\nrelay_from = [\"127.0.0.0/8\"]\n", protocol, protocol, addr)
 	}
@@ -314,7 +315,8 @@ func (c *pairConn) message(one *passage, in inbound) (string, error) {
 // TestEveryPairOfProtocols relays messages through every pair of a protocol in
 // and a protocol out: byte for byte behind the trace fields, or, to hosts that
 // can't take what they are, with the same content in another transfer encoding,
-// or back with the reason. POSTERN_CORPUS=DIR adds every file below DIR.
+// or back with the reason. POSTERN_CORPUS=DIR adds every file below DIR; without it,
+// those of ../shared/corpus beside the repository, where that is, but for inject.
 func TestEveryPairOfProtocols(t *testing.T) {
 	if os.Getenv(envOwnNetwork) != "" {
 		t.Skip("not in this process")
@@ -324,24 +326,36 @@ func TestEveryPairOfProtocols(t *testing.T) {
 	for name, text := range samples() {
 		texts[name] = []byte(text)
 	}
+	own := slices.Sorted(maps.Keys(texts))
 	if dir := os.Getenv("POSTERN_CORPUS"); dir != "" {
 		addCorpus(t, dir, texts)
+		own = slices.Sorted(maps.Keys(texts))
+	} else if dir := "../../shared/corpus"; exists(dir) {
+		addCorpus(t, dir+"/mime", texts)
+		addCorpus(t, dir+"/mail", texts)
+	} else {
+		t.Log("without real messages: there is neither POSTERN_CORPUS nor ../shared/corpus")
 	}
-	var names []string
-	for name := range texts {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(texts))
 	p := newPairs(t)
 	var all sync.WaitGroup
 	for _, in := range inbounds {
-		all.Go(func() { p.send(in, names, texts) })
+		list := names
+		if in.name == "inject" { // a process for each
+			list = own
+		}
+		all.Go(func() { p.send(in, list, texts) })
 	}
 	all.Wait()
 	p.check()
 	if err := p.g.stop(); err != nil {
 		t.Error(err)
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // addCorpus adds the messages below a folder: all files that are no description

@@ -29,7 +29,7 @@ func samples() map[string]string {
 		b := "nest" + strconv.Itoa(i)
 		nested = "Content-Type: multipart/mixed; boundary=" + b + "\n\n--" + b + "\n" + nested + "\n--" + b + "--\n"
 	}
-	return map[string]string{
+	all := map[string]string{
 		"plain":                           head + date + "\nhello\n",
 		"no header":                       "\nonly a body\n",
 		"header only":                     head + "Content-Type: text/plain\n",
@@ -88,4 +88,10 @@ func samples() map[string]string {
 		"bare CR in the header":           head + "X: a\rb\n\nx\n",
 		"an end of data for some readers": mime + "Content-Type: application/octet-stream\nContent-Transfer-Encoding: binary\n\na\r.\rMAIL FROM:<m@evil.example>\n\x00.\nx\n",
 	}
+	// What some server takes for the end of data, in a body that may hold it.
+	for _, end := range []string{"\n.\n", "\n.\r", "\r.\n", "\r.\r", "\n.\r\n", "\r.\r\n", "\r\n.\n", "\r\n.\r", "\r\n\x00.\r\n", "\r\n.\x00\r\n", "\r\n.\r\r\n", "\r\r\n.\r\r\n", "\r\n.\r\n"} {
+		all["smuggling "+strconv.Quote(end)] = strings.ReplaceAll(mime+"Content-Type: application/octet-stream\nContent-Transfer-Encoding: binary\n", "\n", "\r\n") +
+			"\r\nfirst" + end + "MAIL FROM:<m@evil.example>\r\nRCPT TO:<x@plain.example>\r\nDATA\r\nSubject: smuggled\r\n\r\nsecond\r\n"
+	}
+	return all
 }
