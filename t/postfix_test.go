@@ -14,7 +14,7 @@ import (
 )
 
 // cmdPostfix runs a Postfix of the script's own, which listens at ${POSTFIX} and
-// relays to the sink; the script is left out where that can't be:
+// relays to the sink, but for what postfixMain and header_checks refuse; the script is left out where that can't be:
 //
 //	postfix start
 //	postfix stop
@@ -87,7 +87,10 @@ local_recipient_maps =
 alias_maps =
 alias_database =
 mynetworks = 127.0.0.0/8
-smtpd_recipient_restrictions = permit_mynetworks, reject
+smtpd_recipient_restrictions = check_recipient_access inline:{
+  {no@example.net = 550 5.1.1 Nobody of that name} {later@example.net = 450 4.2.1 Come back later}
+  {b@ask.example = OK} {ask.example = 550 5.1.1 Nobody of that name}}, permit_mynetworks, reject
+header_checks = regexp:%[1]s/header_checks
 smtp_dns_support_level = disabled
 relayhost = [%[2]s]:%[3]s
 smtp_line_length_limit = 0
@@ -130,6 +133,9 @@ func writePostfix(dir, listen, relay string) error {
 		return err
 	}
 	if err := os.Mkdir(filepath.Join(dir, "queue"), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "header_checks"), []byte("/^Subject: unwanted/ REJECT Not this\n"), 0o644); err != nil {
 		return err
 	}
 	main := fmt.Sprintf(postfixMain, dir, relayHost, relayPort)

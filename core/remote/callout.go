@@ -289,7 +289,8 @@ func (p *probe) run(ctx context.Context, way send.Way) message.Reply {
 		return err
 	})
 	if fail != nil {
-		return fail.reply
+		c.o.Log.Info("next hop not asked about a recipient", "next_hop", way.String(), "recipient", p.to.String(), "error", fail.reply)
+		return nameless(way.NextHop, fail.reply)
 	}
 	return reply
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
@@ -49,10 +50,28 @@ func (c *Client) servers(ctx context.Context, j *send.Job) ([]host, *nowhere) {
 		return nil, postpone("4.3.5", "No server can be asked by the way of %s", j.NextHop)
 	}
 	list, fail := c.hosts(ctx, j)
+	if fail != nil {
+		fail.reply = nameless(j.NextHop, fail.reply)
+	}
 	if fail == nil && slices.ContainsFunc(list, func(h host) bool { return h.addr.IsValid() && c.o.Own(h.addr) }) {
 		return nil, &nowhere{reply: errOurselves}
 	}
 	return list, fail
+}
+
+// nameless is what we say of a failure without the next hop's name, which may be
+// none of the client's business.
+func nameless(n send.NextHop, r message.Reply) message.Reply {
+	for _, name := range [...]string{n.Host, asciiDomain(n.Host), n.Path} {
+		if name == "" {
+			continue
+		}
+		if what, ok := strings.CutPrefix(r.Text, name+": "); ok {
+			r.Text = "The next hop: " + what
+		}
+		r.Text = strings.Replace(r.Text, "he next hop "+name, "he next hop", 1)
+	}
+	return r
 }
 
 // Offer implements intake.Passage.
@@ -125,7 +144,8 @@ func (p *passage) begin(ctx context.Context, m *queue.Message) (reply message.Re
 		return err
 	})
 	if fail != nil {
-		p.no = fail.reply
+		p.c.o.Log.Info("next hop not reached while a client waits", "id", m.ID, "next_hop", p.way.String(), "error", fail.reply)
+		p.no = nameless(p.way.NextHop, fail.reply)
 		return p.no
 	}
 	return reply
@@ -189,7 +209,7 @@ func (p *passage) Send(ctx context.Context, m *queue.Message, body message.Body,
 	}
 	sent := make([]intake.Sent, len(m.Recipients))
 	for _, o := range t.finish() {
-		sent[o.Recipient] = intake.Sent{Reply: o.Reply, Peer: o.Peer, TLS: o.TLS, Took: o.Duration}
+		sent[o.Recipient] = intake.Sent{Reply: nameless(p.way.NextHop, o.Reply), Peer: o.Peer, TLS: o.TLS, Took: o.Duration}
 		if o.Result == send.Deferred && !o.Reply.Temporary() {
 			sent[o.Recipient].Reply = message.NewReply(451, "4.3.0", "%s", o.Reply.Text)
 		}

@@ -3,6 +3,7 @@ package remote
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
@@ -443,5 +445,34 @@ func TestPassageLMTP(t *testing.T) {
 	sent := p.Send(t.Context(), envelopeTo(t, "a@example.net", "full@example.net"), message.Bytes("\r\n"), false)
 	if sent[0].Reply.String() != "250 2.0.0 a@example.net" || sent[1].Reply.Code != 452 {
 		t.Errorf("%+v", sent)
+	}
+}
+
+// TestNameless: a failure does not tell strangers where our next hop is.
+func TestNameless(t *testing.T) {
+	zone, err := dns.ParseZone("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(context.Context, netip.Addr, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	}
+	for host, want := range map[string]string{
+		"192.0.2.1":        "451 4.4.1 The next hop: connection refused",
+		"secret.example":   "451 4.4.4 The next hop has no address",
+		"geheim-ü.example": "451 4.4.4 The next hop has no address",
+	} {
+		c := New(Options{Dial: refused, Resolver: zone}, Settings{Hostname: "mx.here.example"})
+		w := talkerWay
+		w.Host = host
+		p, replies := offered(t, c, w, "a@example.net")
+		sent := p.Send(t.Context(), envelopeTo(t, "a@example.net"), message.Bytes("\r\n"), true)
+		probed := NewCallouts(c, CalloutSettings{}).Verify(t.Context(), w, address(t, "a@example.net"))
+		for _, r := range []message.Reply{replies[0], sent[0].Reply, probed.Reply} {
+			if r.String() != want {
+				t.Errorf("%s: %q", host, r)
+			}
+		}
+		_ = c.Close()
 	}
 }
