@@ -195,6 +195,18 @@ func (d *daemon) measure() {
 	}
 }
 
+// measureCallouts adds what next hops were asked about recipients to the metrics.
+func (d *daemon) measureCallouts() {
+	for name, f := range map[string]func(remote.CalloutCounts) int{
+		"entries":    func(n remote.CalloutCounts) int { return n.Entries },
+		"asked":      func(n remote.CalloutCounts) int { return n.Asked },
+		"remembered": func(n remote.CalloutCounts) int { return n.Remembered },
+		"late":       func(n remote.CalloutCounts) int { return n.Late },
+	} {
+		d.record.Gauge("postern_callout_"+name, "Recipient callouts: "+name+".", func() float64 { return float64(f(d.callouts.Counts())) })
+	}
+}
+
 // openPolicies makes the loader of policies; what it loaded is closed at the end.
 func (d *daemon) openPolicies(c *config.Config) error {
 	d.policies = newPolicyLoader(d.g, d.log, d.dns, d.store, func(domain string) bool { return d.intake.Ours(domain) })
@@ -226,6 +238,7 @@ func (d *daemon) build(c *config.Config) (err error) {
 	d.remote = remote.New(remote.Options{Resolver: d.dns, Own: d.own, Log: d.log}, remoteSet)
 	d.closers = append(d.closers, d.remote.Close)
 	d.callouts = remote.NewCallouts(d.remote, calloutSettings(c))
+	d.measureCallouts()
 	d.intake = intake.New(intake.Options{
 		Queue: d.queue, Record: d.record, Log: d.log, NextHop: d.remote, Verifier: d.callouts,
 		Accepted: func(m *queue.Message, body message.Body) { d.sender.Accepted(m, body) },

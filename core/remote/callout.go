@@ -61,6 +61,24 @@ type Callouts struct {
 	known   map[question]*list.Element
 	recent  *list.List // of *answer, the one used last in front
 	flights map[question]*flight
+	counts  CalloutCounts
+}
+
+// CalloutCounts is what callouts did since the start.
+type CalloutCounts struct {
+	Entries    int // answers remembered now
+	Asked      int // questions that a next hop was asked
+	Remembered int // answered from memory, or by another client's question
+	Late       int // given up while all turns were taken
+}
+
+// Counts tells what was done.
+func (v *Callouts) Counts() CalloutCounts {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := v.counts
+	n.Entries = v.recent.Len()
+	return n
 }
 
 // question is about one address at one next hop; with Local "" about all of the
@@ -124,10 +142,12 @@ func (v *Callouts) Verify(ctx context.Context, w intake.Way, to message.Address)
 	defer done()
 	v.mu.Lock()
 	if got, ok := v.recall(q); ok {
+		v.counts.Remembered++
 		v.mu.Unlock()
 		return got
 	}
 	if f := v.flights[q]; f != nil {
+		v.counts.Remembered++
 		v.mu.Unlock()
 		select {
 		case <-f.done:
@@ -145,7 +165,7 @@ func (v *Callouts) Verify(ctx context.Context, w intake.Way, to message.Address)
 		v.mu.Unlock()
 		close(f.done)
 	}()
-	if v.enter(ctx) {
+	if v.enter(ctx, q) {
 		f.reply = v.ask(ctx, q)
 		v.leave()
 	}
@@ -158,11 +178,13 @@ var (
 )
 
 // enter waits for a turn to ask.
-func (v *Callouts) enter(ctx context.Context) bool {
+func (v *Callouts) enter(ctx context.Context, q question) bool {
+	end, bounded := ctx.Deadline()
 	for {
 		v.mu.Lock()
-		if v.busy < v.set.Concurrency {
+		if v.busy < v.set.Concurrency && (!bounded || time.Now().Before(end)) {
 			v.busy++
+			v.counts.Asked++
 			v.mu.Unlock()
 			return true
 		}
@@ -171,6 +193,10 @@ func (v *Callouts) enter(ctx context.Context) bool {
 		select {
 		case <-turn:
 		case <-ctx.Done():
+			v.mu.Lock()
+			v.counts.Late++
+			v.mu.Unlock()
+			v.c.o.Log.Warn("no turn to ask a next hop about a recipient: all are taken", "next_hop", q.way.String(), "recipient", q.to.String())
 			return false
 		}
 	}

@@ -192,6 +192,9 @@ func TestCalloutTogether(t *testing.T) {
 		if took := time.Since(start); took > 31*time.Second {
 			t.Errorf("they waited %s", took)
 		}
+		if n := v.Counts(); n != (CalloutCounts{Entries: n.Entries, Asked: 15, Remembered: 53, Late: 2}) {
+			t.Errorf("%+v", n)
+		}
 		if len(v.flights) != 0 || v.busy != 0 {
 			t.Errorf("%d flights, %d busy", len(v.flights), v.busy)
 		}
