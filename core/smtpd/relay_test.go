@@ -1,157 +1,117 @@
 package smtpd
 
 import (
-	"context"
-	"slices"
+	"net/netip"
 	"strings"
-	"sync"
 	"testing"
-
-	"github.com/postern-mta/postern/core/intake"
-	"github.com/postern-mta/postern/core/message"
-	"github.com/postern-mta/postern/hooks"
 )
 
-// lane is a relay that keeps what it is asked.
-type lane struct {
-	refuse string // the local part that gets 550
-	mu     sync.Mutex
-	told   []string
-}
-
-func (l *lane) note(what string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.told = append(l.told, what)
-}
-
-func (l *lane) all() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.told)
-}
-
-func (l *lane) Offer(_ context.Context, r *hooks.Recipient) (message.Reply, string) {
-	l.note("offer " + r.Address.Local)
-	switch r.Address.Local {
-	case l.refuse:
-		return message.NewReply(550, "5.1.1", "the next hop says no"), "next-hop"
-	case "usual":
-		return message.Reply{}, ""
-	}
-	return message.NewReply(251, "2.1.5", "the next hop takes it"), ""
-}
-
-func (l *lane) Close() { l.note("close") }
-
-// relayed is a rig whose recipients are offered to one lane for each transaction.
-func relayed(t *testing.T) (*rig, *lane) {
-	r, l := newRig(t, Limits{}), &lane{refuse: "no"}
-	r.door.relays = func(_ *hooks.Transaction, each bool) relay {
-		if each {
-			l.note("each")
+// TestOpenRelay: the forms by which strangers have made servers relay (attack 5).
+// Those that are addresses of ours are kept for us as they are written; nothing
+// in a local part, and nothing in front of an address, is ever a way elsewhere.
+func TestOpenRelay(t *testing.T) {
+	const denied = "550 5.7.1 Relaying denied"
+	w := newWhole(t, Limits{})
+	for name, one := range map[string]struct{ rcpt, want, kept string }{
+		"plain":                            {"user@elsewhere.example", denied, ""},
+		"source route":                     {"@example.net:user@elsewhere.example", denied, ""},
+		"source route of several":          {"@example.net,@mx.example.net:user@elsewhere.example", denied, ""},
+		"source route to us":               {"@elsewhere.example:user@example.net", "250 2.1.5", "user@example.net"},
+		"percent hack":                     {"user%elsewhere.example@example.net", "250 2.1.5", "user%elsewhere.example@example.net"},
+		"percent hack twice":               {"user%elsewhere.example%example.net@elsewhere.example", denied, ""},
+		"percent in the domain":            {"user@example.net%elsewhere.example", "501 5.1.3", ""},
+		"quoted local part":                {`"user@elsewhere.example"@example.net`, "250 2.1.5", `"user@elsewhere.example"@example.net`},
+		"quoted local part, elsewhere":     {`"user@example.net"@elsewhere.example`, denied, ""},
+		`"a@b"@c`:                          {`"a@example.net"@c`, denied, ""},
+		"bang path":                        {"elsewhere.example!user@example.net", "250 2.1.5", "elsewhere.example!user@example.net"},
+		"bang path without a domain":       {"elsewhere.example!user", "501 5.1.3", ""},
+		"bang path elsewhere":              {"example.net!user@elsewhere.example", denied, ""},
+		"missing domain":                   {"user", "501 5.1.3", ""},
+		"missing local part":               {"@elsewhere.example", "501 5.1.3", ""},
+		"missing local part, ours":         {"@example.net", "501 5.1.3", ""},
+		"trailing dot":                     {"user@elsewhere.example.", "5", ""},
+		"trailing dot, ours":               {"user@example.net.elsewhere.example.", "5", ""},
+		"leading dot":                      {"user@.example.net", "501 5.1.3", ""},
+		"case":                             {"user@ELSEWHERE.Example", denied, ""},
+		"case, ours":                       {"User@EXAMPLE.Net", "250 2.1.5", "User@example.net"},
+		"our name in front of theirs":      {"user@example.net.elsewhere.example", denied, ""},
+		"our name behind theirs":           {"user@elsewhere-example.net", denied, ""},
+		"a name below ours":                {"user@sub.example.net", denied, ""},
+		"two @":                            {"user@elsewhere.example@example.net", "501 5.1.3", ""},
+		"two @, ours first":                {"user@example.net@elsewhere.example", "501 5.1.3", ""},
+		"two addresses":                    {"user@example.net,user@elsewhere.example", "501 5.1.3", ""},
+		"two paths":                        {"user@example.net><user@elsewhere.example", "501 5.1.3", ""},
+		"IP literal":                       {"user@[192.0.2.1]", denied, ""},
+		"IP literal of the loopback":       {"user@[127.0.0.1]", denied, ""},
+		"IPv6 literal":                     {"user@[IPv6:2001:db8::1]", denied, ""},
+		"general literal":                  {"user@[example.net]", "501 5.1.3", ""},
+		"a bare address":                   {"user@192.0.2.1", "5", ""},
+		"localhost":                        {"user@localhost", denied, ""},
+		"Unicode look-alike":               {"user@ехаmple.net", denied, ""},
+		"Unicode look-alike as an A-label": {"user@xn--mple-53da9d.net", denied, ""},
+		"full width, the same name":        {"user@ｅｘａｍｐｌｅ.net", "250 2.1.5", "user@example.net"},
+		"full width @":                     {"user＠elsewhere.example@example.net", "250 2.1.5", "user＠elsewhere.example@example.net"},
+		"full width dot":                   {"user@elsewhere．example", denied, ""},
+		"full width colon":                 {"@example.net：user@elsewhere.example", "501 5.1.3", ""},
+		"NUL":                              {"user@example.net\x00.elsewhere.example", "501", ""},
+		"a blank":                          {"user@example.net @elsewhere.example", "501 5.1.3", ""},
+		"a comment":                        {"user@elsewhere.example(@example.net)", "501 5.1.3", ""},
+		"a backslash":                      {`user\@elsewhere.example@example.net`, "501 5.1.3", ""},
+		"a colon in the local part":        {"elsewhere.example:user@example.net", "501 5.1.3", ""},
+	} {
+		for _, sender := range []string{"a@client.example", "", "user@example.net", "user@elsewhere.example"} {
+			t.Run(name+" from <"+sender+">", func(t *testing.T) {
+				c := w.dial()
+				defer c.nc.Close()
+				c.t = t
+				c.say("EHLO x", "250")
+				c.say("MAIL FROM:<"+sender+"> SMTPUTF8", "250")
+				c.say("RCPT TO:<"+one.rcpt+">", one.want)
+				if one.kept == "" {
+					c.say("DATA", "5")
+					return
+				}
+				c.say("DATA", "354")
+				c.send("Subject: x\r\n\r\n.\r\n")
+				c.want("250 2.0.0 Ok: queued")
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				if m := w.mails[len(w.mails)-1]; len(m.Recipients) != 1 || m.Recipients[0].Address.String() != one.kept || m.Recipients[0].Route != "" {
+					t.Errorf("kept for %+v", m.Recipients)
+				}
+			})
 		}
-		return l
-	}
-	return r, l
-}
-
-// TestRelayAnswers: the next hop's answers at RCPT are ours; it is asked about
-// whom we would take, once.
-func TestRelayAnswers(t *testing.T) {
-	r, l := relayed(t)
-	r.policy(hooks.Rcpt, func(tx *hooks.Transaction) hooks.Decision {
-		switch tx.Current.Address.Local {
-		case "ours":
-			return hooks.Decision{Verb: hooks.Reject}
-		case "drop":
-			return hooks.Decision{Verb: hooks.Discard}
-		}
-		return hooks.Decision{}
-	})
-	c := r.start().greeted()
-	c.say("MAIL FROM:<s@client.example.org>", "250 2.1.0")
-	c.say("RCPT TO:<ours@example.net>", "550 5.7.1 Refused by policy")
-	c.say("RCPT TO:<drop@example.net>", "250 2.1.5 Ok")
-	c.say("RCPT TO:<no@example.net>", "550 5.1.1 the next hop says no")
-	c.say("RCPT TO:<x@elsewhere.example>", "550 5.7.1")
-	c.say("RCPT TO:<a@example.net>", "251 2.1.5 the next hop takes it")
-	c.say("RCPT TO:<a@example.net>", "250 2.1.5 Ok")
-	c.say("RCPT TO:<usual@example.net>", "250 2.1.5 Ok")
-	c.say("DATA", "354")
-	c.say("hello\r\n.", "250 2.0.0")
-	if m := r.door.all()[0]; !slices.Equal(m.rcpts, []string{"a@example.net", "usual@example.net"}) {
-		t.Errorf("recipients %q", m.rcpts)
-	}
-	c.say("QUIT", "221")
-	c.closed()
-	if got := strings.Join(l.all(), ", "); got != "offer no, offer a, offer usual, close" {
-		t.Errorf("the next hop was told %s", got)
-	}
-	r.stop()
-	<-r.done
-	if !slices.Contains(r.story.refusals, "rcpt next-hop 550") {
-		t.Errorf("the story has %q", r.story.refusals)
 	}
 }
 
-// TestRelayEnds: whatever ends a transaction ends it at the next hop too, once.
-func TestRelayEnds(t *testing.T) {
-	for name, end := range map[string]func(c *client){
-		"RSET":       func(c *client) { c.say("RSET", "250") },
-		"EHLO":       func(c *client) { c.say("EHLO again.example", "250") },
-		"QUIT":       func(c *client) { c.say("QUIT", "221") },
-		"hangs up":   func(c *client) { _ = c.nc.Close() },
-		"in DATA":    func(c *client) { c.say("DATA", "354"); c.send("half"); _ = c.nc.Close() },
-		"message":    func(c *client) { c.say("DATA", "354"); c.say("x\r\n.", "250") },
-		"last chunk": func(c *client) { c.say("BDAT 3 LAST\r\nx", "250") },
-		"bad chunk":  func(c *client) { c.say("BDAT x", "501") },
+// TestOpenRelayByTrustOfStrangers: what a trusted peer may say counts for nothing
+// when a stranger says it (attack 5; checklist 16 and 17).
+func TestOpenRelayByTrustOfStrangers(t *testing.T) {
+	const foreign = from + "RCPT TO:<user@elsewhere.example>\n< 550 5.7.1" + bye
+	for name, dialogue := range map[string]string{
+		"XCLIENT ADDR":           hi + "XCLIENT ADDR=127.0.0.1\n< 550 5.7.0\n" + foreign,
+		"XCLIENT LOGIN":          hi + "XCLIENT LOGIN=root\n< 550 5.7.0\n" + foreign,
+		"XCLIENT before EHLO":    "< 220\nXCLIENT NAME=mx.example.net ADDR=127.0.0.1\n< 550 5.7.0\n" + "EHLO x\n< 250\n" + foreign,
+		"XCLIENT, pipelined":     "< 220\n>EHLO x\\r\\nXCLIENT ADDR=127.0.0.1\\r\\nEHLO x\\r\\n\n< 250\n< 550\n< 250\n" + foreign,
+		"XCLIENT malformed":      hi + "XCLIENT\n< 501\nXCLIENT =\n< 550\n" + foreign,
+		"XFORWARD ADDR":          hi + "XFORWARD ADDR=127.0.0.1 SOURCE=LOCAL\n< 550 5.7.0\n" + foreign,
+		"PROXY v1":               "< 220\nPROXY TCP4 127.0.0.1 127.0.0.1 25 25\n< 500 5.5.2\nEHLO x\n< 250\n" + foreign,
+		"PROXY v1 in front":      ">PROXY TCP4 127.0.0.1 127.0.0.1 25 25\\r\\nEHLO x\\r\\n\n< 220\n< 500 5.5.2\n< 250\n" + foreign,
+		"PROXY v1 after EHLO":    hi + "PROXY UNKNOWN\n< 500 5.5.2\n" + foreign,
+		"PROXY v1 cut":           "< 220\nPROXY TCP4 127.0.0.1\n< 500 5.5.2\nEHLO x\n< 250\n" + foreign,
+		"PROXY v2":               "< 220\n>\\r\\n\\r\\n\\0\\r\\nQUIT\\n\x21\x11\\0\x0c\x7f\\0\\0\x01\x7f\\0\\0\x01\\0\x19\\0\x19EHLO x\\r\\n\n< 500\n< 500\n< 501\n< 501\nEHLO x\n< 250\n" + foreign,
+		"EHLO with our name":     "< 220\nEHLO mx.example.net\n< 250\n" + foreign,
+		"EHLO with our address":  "< 220\nEHLO [127.0.0.1]\n< 250\n" + foreign,
+		"AUTH= of MAIL":          hi + "MAIL FROM:<s@client.example.org> AUTH=root@example.net\n< 555\n" + foreign,
+		"a sender of ours":       hi + "MAIL FROM:<root@example.net>\n< 250\nRCPT TO:<user@elsewhere.example>\n< 550 5.7.1" + bye,
+		"after a recipient ours": hi + from + to + "RCPT TO:<user@elsewhere.example>\n< 550 5.7.1" + bye,
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, l := relayed(t)
-			c := r.start().greeted()
-			c.say("MAIL FROM:<s@client.example.org>", "250")
-			c.say("RCPT TO:<a@example.net>", "251")
-			end(c)
-			_ = c.nc.Close()
-			r.stop()
-			<-r.done
-			if got := strings.Join(l.all(), ", "); got != "offer a, close" {
-				t.Errorf("the next hop was told %s", got)
-			}
+			r := newRig(t, Limits{})
+			r.listener.RelayFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+			r.listener.ProxyFrom = r.listener.RelayFrom
+			r.start()
+			play(t, r.dial(), strings.ReplaceAll(dialogue, "\r\n\n", "\r\n"))
 		})
-	}
-}
-
-// TestRelayEach: clients that take an answer for each recipient are known by it,
-// and a transaction that a policy throws away is offered to nobody.
-func TestRelayEach(t *testing.T) {
-	r, l := relayed(t)
-	r.door.answer = func(m *shelved) intake.Answer {
-		a := intake.Answer{Reply: message.NewReply(250, "2.0.0", "Ok"), Each: map[*hooks.Recipient]message.Reply{}}
-		for _, one := range m.tx.Recipients {
-			a.Each[one] = message.NewReply(250, "2.0.0", "hop took %s", one.Address.Local)
-		}
-		return a
-	}
-	r.policy(hooks.Mail, func(tx *hooks.Transaction) hooks.Decision {
-		if tx.Sender.Local == "drop" {
-			return hooks.Decision{Verb: hooks.Discard}
-		}
-		return hooks.Decision{}
-	})
-	c := r.start().greeted()
-	c.say("MAIL FROM:<s@client.example.org> PRDR", "250")
-	c.say("RCPT TO:<a@example.net>", "251")
-	c.say("DATA", "354")
-	c.say("x\r\n.", "353")
-	c.want("250 2.0.0 <a@example.net> hop took a")
-	c.want("250 2.0.0 Ok")
-	c.say("MAIL FROM:<drop@client.example.org>", "250")
-	c.say("RCPT TO:<a@example.net>", "250")
-	c.say("QUIT", "221")
-	c.closed()
-	if got := strings.Join(l.all(), ", "); got != "each, offer a, close" {
-		t.Errorf("the next hop was told %s", got)
 	}
 }
