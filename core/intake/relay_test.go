@@ -335,3 +335,34 @@ func TestRecipientAsked(t *testing.T) {
 		}
 	}
 }
+
+// FuzzNextHopReply: whatever a next hop says, what we make of it is a bounded
+// reply of ours, which neither ends nor adds to the conversation.
+func FuzzNextHopReply(f *testing.F) {
+	for _, text := range []string{"ok", "two\nlines", "a\r\n250 b", "\x00\x1b[31m", strings.Repeat("x\n", 5000), strings.Repeat("ü", 5000), ""} {
+		f.Add(250, 2, text)
+		f.Add(421, 4, text)
+		f.Add(550, 5, text)
+		f.Add(0, 0, text)
+	}
+	f.Fuzz(func(t *testing.T, code, class int, text string) {
+		in := message.Reply{Code: code, Enhanced: [3]int{class, 1, 1}, Text: text}
+		r := withID(plainReply(in), "0000000000000AB")
+		if r.Code == 421 || r.Code < 250 || r.Code > 599 || r.Code/100 == 3 || r.Enhanced[0] != r.Code/100 {
+			t.Fatalf("%+v became %+v", in, r)
+		}
+		wire := string(r.AppendUTF8(nil))
+		lines := strings.Split(strings.TrimSuffix(wire, "\r\n"), "\r\n")
+		if len(lines) > 3*maxReplyLines || len(wire) > 2*maxReplyText || !strings.HasSuffix(wire, "(0000000000000AB)\r\n") {
+			t.Fatalf("%d lines, %d bytes: %q", len(lines), len(wire), wire)
+		}
+		for i, line := range lines {
+			if !strings.HasPrefix(line, fmt.Sprint(r.Code)) || (line[3] == '-') != (i < len(lines)-1) || strings.ContainsAny(line, "\r\n\x00") {
+				t.Fatalf("line %d of %q", i, wire)
+			}
+		}
+		if q := quoted(in); len(q) > maxQuoted+len("…") || strings.ContainsAny(q, "\r\n\x00") {
+			t.Fatalf("quoted: %q", q)
+		}
+	})
+}

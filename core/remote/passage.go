@@ -22,9 +22,22 @@ type passage struct {
 	way send.Way
 
 	cn   *conn             // with a transaction open; nil: none
+	mail mailFacts         // what MAIL said in it
 	told []queue.Recipient // whom the host took in it
 	utf8 bool              // SMTPUTF8 was said in it
 	no   message.Reply     // what every recipient gets: no host answered, or MAIL was refused
+}
+
+// mailFacts is what MAIL says of a message before it is there.
+type mailFacts struct {
+	sender     message.Address
+	unicode    string
+	ret, envID string
+	binary     bool
+}
+
+func factsOf(m *queue.Message) mailFacts {
+	return mailFacts{m.Sender, m.Unicode, m.Ret, m.EnvID, m.Binary}
 }
 
 // Open implements intake.NextHop.
@@ -186,7 +199,7 @@ func (p *passage) open(ctx context.Context, cn *conn, j *send.Job) (message.Repl
 		p.no = reply
 		p.c.release(ctx, cn, true)
 	default:
-		p.cn, p.told, p.utf8 = cn, nil, f.utf8
+		p.cn, p.mail, p.told, p.utf8 = cn, factsOf(j.Message), nil, f.utf8
 		for _, i := range e.taken {
 			p.told = append(p.told, j.Message.Recipients[i])
 		}
@@ -201,7 +214,7 @@ func (p *passage) Send(ctx context.Context, m *queue.Message, body message.Body,
 	j := jobFor(p.way, m, body)
 	t := newTransaction(ctx, p.c, j)
 	t.whole = whole
-	if p.cn == nil || !slices.EqualFunc(p.told, m.Recipients, sameRcpt) {
+	if p.cn == nil || p.mail != factsOf(m) || !slices.EqualFunc(p.told, m.Recipients, sameRcpt) {
 		p.Close()
 		p.anew(ctx, t)
 	} else if err := p.resume(ctx, t); err != nil {

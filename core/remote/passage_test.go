@@ -293,6 +293,24 @@ func TestPassageAnew(t *testing.T) {
 	}
 }
 
+// TestPassageSender: a sender that a policy replaced behind MAIL is told anew.
+func TestPassageSender(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &talker{}
+		c := New(Options{Dial: k.dial}, Settings{Hostname: "mx.here.example"})
+		p, _ := offered(t, c, talkerWay, "a@example.net")
+		m := envelopeTo(t, "a@example.net")
+		m.Sender = address(t, "other@client.example")
+		if s := p.Send(t.Context(), m, message.Bytes("\r\n"), true); !s[0].Reply.Positive() {
+			t.Errorf("%+v", s)
+		}
+		if got := k.all(); k.verbs() != "MAIL RCPT RSET MAIL RCPT DATA" || !strings.HasPrefix(got[4], "MAIL FROM:<other@client.example>") {
+			t.Errorf("it said %q", got)
+		}
+		_ = c.Close()
+	})
+}
+
 // TestPassageGivenUp: the next hop forgets, and its connection serves the next.
 func TestPassageGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
