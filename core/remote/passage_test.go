@@ -208,7 +208,7 @@ func TestPassage(t *testing.T) {
 		{"refused at the dot", after(9, ".", "552 5.3.4 too much"), "250 250", "552 5.3.4 too much", usual, 1},
 		{"put off at the dot", after(9, ".", "451 4.3.0 scanner"), "250 250", "451 4.3.0 scanner", usual, 1},
 		{"hangs up behind the dot", after(9, ".", ""), "250 250", "451 4.4.2", usual, 1},
-		{"hangs behind the dot", after(9, ".", "hang"), "250 250", "451 4.4.2", usual, 1},
+		{"hangs behind the dot", after(9, ".", "hang"), "250 250", "451 4.4.2 The answer to the message did not come in time", usual, 1},
 		{"nonsense at RCPT", after(9, "RCPT", "hello"), "451 451", "", "MAIL RCPT", 1},
 		{"354 at RCPT", after(9, "RCPT", "354 go"), "451 451", "", "MAIL RCPT", 1},
 	} {
@@ -344,6 +344,13 @@ func TestPassageGivenUp(t *testing.T) {
 		time.AfterFunc(time.Second, cancel)
 		if r := c.Open(talkerWay).Offer(ctx, envelopeTo(t, "a@example.net")); r.Code != 451 || r.Status() != "4.3.2" {
 			t.Errorf("a stop: %v", r)
+		}
+		k.turn(after(9, ".", "hang"))
+		p, _ = offered(t, c, talkerWay, "a@example.net")
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if s := p.Send(ctx, envelopeTo(t, "a@example.net"), message.Bytes("\r\n"), true); s[0].Reply.Code != 451 || !strings.Contains(s[0].Reply.Text, "stopping") {
+			t.Errorf("a stop behind the dot: %+v", s)
 		}
 		_ = c.Close()
 	})

@@ -225,8 +225,15 @@ func (t *transaction) answered(cn *conn, i int, r message.Reply) {
 func (t *transaction) unknown(cn *conn, list []int, err error) {
 	t.c.o.Log.Warn("no answer to a message that was sent: it is tried again, and may arrive twice",
 		"id", t.job.Message.ID, "peer", cn.peer(), "recipients", len(list), "error", err)
-	r := message.NewReply(451, "4.4.2", "The connection was lost before the answer to the message: %s", plainError(err))
-	t.all(send.Deferred, r)
+	why := "The connection was lost before the answer to the message: " + plainError(err)
+	switch t.ctx.Err() {
+	case nil:
+	case context.DeadlineExceeded:
+		why = "The answer to the message did not come in time"
+	default:
+		why = "The mail system is stopping, and there was no answer to the message yet"
+	}
+	t.all(send.Deferred, message.NewReply(451, "4.4.2", "%s", why))
 }
 
 // reset ends a transaction in which no message was sent.
