@@ -46,7 +46,7 @@ type passage struct {
 // The domains are the protocols by which their mail goes out.
 var pairDomains = []string{"piped.example", "bdat.example", "lmtp.example", "plain.example", "box.example"}
 
-func newPairs(t *testing.T) *pairs {
+func newPairs(t *testing.T, mode string) *pairs {
 	t.Helper()
 	addrs, err := freePorts("127.0.0.1", 8)
 	if err != nil {
@@ -70,7 +70,7 @@ func newPairs(t *testing.T) *pairs {
 		if domain == "lmtp.example" {
 			scheme = "lmtp"
 		}
-		text += fmt.Sprintf("[[route]]\nto_domain = [%q]\nnext_hop = \"%s://%s\"\ntls = \"none\"\n", domain, scheme, p.hops[domain].addr)
+		text += fmt.Sprintf("[[route]]\nto_domain = [%q]\nnext_hop = \"%s://%s\"\ntls = \"none\"\nmode = %q\n", domain, scheme, p.hops[domain].addr, mode)
 	}
 	text += fmt.Sprintf("[[route]]\nto_domain = [\"box.example\"]\nnext_hop = \"local\"\n[[route]]\nto_domain = [\"*\"]\nnext_hop = \"smtp://%s\"\ntls = \"none\"\n", p.reports.addr)
 	if err := os.WriteFile(filepath.Join(dir, "postern.toml"), []byte(text), 0o600); err != nil {
@@ -337,7 +337,7 @@ func TestEveryPairOfProtocols(t *testing.T) {
 		t.Log("without real messages: there is neither POSTERN_CORPUS nor ../shared/corpus")
 	}
 	names := slices.Sorted(maps.Keys(texts))
-	p := newPairs(t)
+	p := newPairs(t, "queue")
 	var all sync.WaitGroup
 	for _, in := range inbounds {
 		list := names
