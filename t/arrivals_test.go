@@ -2,6 +2,7 @@ package t
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -170,13 +171,18 @@ func cmdMail(ts *testscript.TestScript, _ bool, args []string) {
 //	same [-2] FILE [N|RECIPIENT]
 func cmdSame(ts *testscript.TestScript, _ bool, args []string) {
 	s, args := which(ts, args)
-	want := []byte(ts.ReadFile(args[0]))
-	if !bytes.Contains(want, []byte("\r\n")) {
-		want = bytes.ReplaceAll(want, []byte("\n"), []byte("\r\n"))
-	}
-	if diff := behindTrace(pick(ts, s, strings.Join(args[1:], "")).Data, want); diff != "" {
+	if diff := behindTrace(pick(ts, s, strings.Join(args[1:], "")).Data, asSent(ts, args[0])); diff != "" {
 		ts.Fatalf("%s: %s", args[0], diff)
 	}
+}
+
+// asSent is a file as it goes over the wire.
+func asSent(ts *testscript.TestScript, name string) []byte {
+	text := []byte(ts.ReadFile(name))
+	if !bytes.Contains(text, []byte("\r\n")) {
+		text = bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
+	}
+	return text
 }
 
 var (
@@ -257,11 +263,16 @@ func selfSigned(host string) (pair tls.Certificate, cert, key []byte, err error)
 	if err != nil {
 		return pair, nil, nil, err
 	}
+	return signedBy(host, private)
+}
+
+// signedBy makes a certificate of the key's own.
+func signedBy(host string, private crypto.Signer) (pair tls.Certificate, cert, key []byte, err error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		return pair, nil, nil, err
 	}

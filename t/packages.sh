@@ -1,51 +1,116 @@
 #!/bin/sh
-# Installs the Debian packages that the end-to-end tests need. As root on a
-# Debian system it installs what is missing; elsewhere it says which tests are
-# left out, which under CI=true is a failure.
+# Installs what the end-to-end tests need: Debian packages, and in bin/peers
+# those that cannot stand beside each other on one system (mail servers exclude
+# each other). As root on a Debian system it installs what is
+# missing; elsewhere it says which tests are left out, which under CI=true is a
+# failure.
 set -u
+cd "$(dirname "$0")/.." || exit 1
+peers=bin/peers
+PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin"
+export DEBIAN_FRONTEND=noninteractive
 
-# command:package:what is tested with it
+# command or file:package:what is tested with it
 needs='
 swaks:swaks:swaks as a client
 postfix:postfix:Postfix as a next hop and as the peer of the benchmarks
 python3:python3:smtplib as a client
 spamd:spamd:the plugin spamassassin
+dovecot:dovecot-core:Dovecot as a next hop
+/usr/lib/dovecot/lmtp:dovecot-lmtpd:Dovecot as a next hop
+/usr/bin/python3:python3:aiosmtpd as a next hop
+/usr/lib/python3/dist-packages/aiosmtpd/__init__.py:python3-aiosmtpd:aiosmtpd as a next hop
+unshare:util-linux:Exim and OpenSMTPD as next hops
 '
 
-missing=''
-packages=''
-for need in $(printf '%s' "$needs" | sed 's/ /_/g'); do
-  command=${need%%:*}
-  rest=${need#*:}
-  package=${rest%%:*}
-  if ! PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin" command -v "$command" >/dev/null 2>&1; then
-    missing="$missing
-  $package: $(printf '%s' "${rest#*:}" | tr _ ' ')"
-    packages="$packages $package"
-  fi
-done
-if [ -z "$packages" ]; then
-  echo 'every package is there'
-  exit 0
-fi
+# Unpacked below bin/peers, each in a folder of its own:
+# folder:package:program in it:what is tested with it
+unpacked='
+exim:exim4-daemon-light:usr/sbin/exim4:Exim as a next hop
+opensmtpd:opensmtpd:usr/sbin/smtpd:OpenSMTPD as a next hop
+'
 
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-  echo "installing:$packages"
-  export DEBIAN_FRONTEND=noninteractive
+# The lines of a table, one word each.
+lines() { printf '%s' "$1" | sed 's/ /_/g'; }
+
+# Sets missing, for people, and packages, to install.
+look() {
+  missing='' packages=''
+  for need in $(lines "$needs"); do
+    what=${need%%:*} rest=${need#*:}
+    if [ ! -e "$what" ] && ! command -v "$what" >/dev/null 2>&1; then
+      missing="$missing
+  ${rest%%:*}: $(printf '%s' "${rest#*:}" | tr _ ' ')"
+      packages="$packages ${rest%%:*}"
+    fi
+  done
+}
+
+# Sets missing and absent, the lines of unpacked that are not there or lack a library.
+look_unpacked() {
+  absent=''
+  for need in $(lines "$unpacked"); do
+    name=${need%%:*} rest=${need#*:}
+    package=${rest%%:*} rest=${rest#*:}
+    program=$peers/$name/${rest%%:*}
+    if [ ! -x "$program" ] || ldd "$program" | grep -q 'not found'; then
+      missing="$missing
+  $package, unpacked in $peers/$name: $(printf '%s' "${rest#*:}" | tr _ ' ')"
+      absent="$absent $name:$package"
+    fi
+  done
+}
+
+# unpack FOLDER PACKAGE: the package's files, and its libraries on the system.
+unpack() {
+  dir=$peers/$1
+  rm -rf "$dir" && mkdir -p "$dir" || return 1
+  (cd "$dir" && apt-get download -qq -o APT::Sandbox::User=root "$2" >/dev/null) || return 1
+  libraries=$(dpkg-deb -f "$dir"/*.deb Depends | tr ',' '\n' | sed 's/^ *//; s/[ (|].*//' | grep '^lib')
+  dpkg-deb -x "$dir"/*.deb "$dir" || return 1
+  rm -f "$dir"/*.deb
+  # shellcheck disable=SC2086
+  apt-get install -y -qq --no-install-recommends $libraries >/dev/null
+}
+
+install_debian() {
   # Services must not start by themselves: the tests run instances of their own.
   policy=/usr/sbin/policy-rc.d
   ours=''
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 0755 "$policy" && ours=1
   fi
-  # shellcheck disable=SC2086
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages >/dev/null
-  status=$?
+  status=0
+  apt-get update -qq || status=1
+  if [ $status = 0 ] && [ -n "$packages" ]; then
+    echo "installing:$packages"
+    # shellcheck disable=SC2086
+    apt-get install -y -qq --no-install-recommends $packages >/dev/null || status=1
+  fi
+  if [ $status = 0 ]; then
+    for one in $absent; do
+      echo "unpacking: ${one#*:} in $peers/${one%%:*}"
+      unpack "${one%%:*}" "${one#*:}" || status=1
+    done
+  fi
   [ -z "$ours" ] || rm -f "$policy"
-  [ $status = 0 ] && exit 0
-  echo 'the installation failed' >&2
-fi
+  return $status
+}
 
+look_all() {
+  look
+  look_unpacked
+}
+
+look_all
+if [ -n "$packages$absent" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  install_debian || echo 'the installation failed' >&2
+fi
+look_all
+if [ -z "$missing" ]; then
+  echo 'every package is there'
+  exit 0
+fi
 echo "left out, since these packages are missing:$missing"
 if [ "${CI:-}" = true ]; then
   echo 'CI=true: leaving tests out is a failure' >&2

@@ -40,6 +40,7 @@ import (
 //	${CONSOLE}   its console      ${SINK}     the next hop (command sink)
 //	${SINK2}     another one      ${DNS}      a name server that serves the file zone
 //	${POSTFIX}   Postfix (command postfix)   ${BIN}   folder of the binaries
+//	${PEER}      a peer of another make      ${PEERSOCKET}   its unix socket
 //
 // and ${SMTPPORT} and so on for the ports alone.
 //
@@ -161,6 +162,12 @@ func params(dir, bin string) testscript.Params {
 			"certificate": cmdCertificate,
 			"blocks":      cmdBlocks,
 			"need":        cmdNeed,
+			"exim":        cmdExim,
+			"opensmtpd":   cmdOpenSMTPD,
+			"dovecot":     cmdDovecot,
+			"aiosmtpd":    cmdAiosmtpd,
+			"peerlog":     cmdPeerlog,
+			"kept":        cmdKept,
 			"status":      cmdStatus,
 		},
 	}
@@ -271,6 +278,7 @@ type world struct {
 	gateway *gateway
 	sinks   map[string]*sink // by the name of their variable
 	load    *load
+	peers   map[string]*peer // by their names
 }
 
 type worldKey struct{}
@@ -282,7 +290,7 @@ var nextHost atomic.Uint32
 
 // setUp gives the script its address, its ports and its name server.
 func setUp(e *testscript.Env, bin string) error {
-	w := &world{dir: e.WorkDir, sinks: map[string]*sink{}}
+	w := &world{dir: e.WorkDir, sinks: map[string]*sink{}, peers: map[string]*peer{}}
 	w.tb, _ = e.T().(testing.TB)
 	e.Values[worldKey{}] = w
 	for _, dir := range []string{e.WorkDir, filepath.Dir(e.WorkDir)} { // another account may be at work in it
@@ -300,11 +308,11 @@ func setUp(e *testscript.Env, bin string) error {
 	}
 	e.Setenv("TMPDIR", tmp)
 	e.Defer(func() { _ = os.RemoveAll(tmp) })
-	names := []string{"SMTP", "CONSOLE", "SINK", "SINK2", "DNS", "POSTFIX"}
+	names := []string{"SMTP", "CONSOLE", "SINK", "SINK2", "DNS", "POSTFIX", "PEER"}
 	vars := map[string]string{}
 	if os.Getenv(envOwnNetwork) != "" {
 		w.host = "127.0.0.1"
-		vars = map[string]string{"SMTP": "127.0.0.1:2525", "CONSOLE": "127.0.0.1:2580", "SINK": "127.0.0.1:2526", "SINK2": "127.0.0.1:2527", "DNS": "127.0.0.1:5353", "POSTFIX": "127.0.0.1:2528"}
+		vars = map[string]string{"SMTP": "127.0.0.1:2525", "CONSOLE": "127.0.0.1:2580", "SINK": "127.0.0.1:2526", "SINK2": "127.0.0.1:2527", "DNS": "127.0.0.1:5353", "POSTFIX": "127.0.0.1:2528", "PEER": "127.0.0.1:2529"}
 	} else {
 		n, pid := nextHost.Add(1), os.Getpid()
 		w.host = fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, 1+n%250)
@@ -321,6 +329,7 @@ func setUp(e *testscript.Env, bin string) error {
 	}
 	vars["HOST"] = w.host
 	vars["BIN"] = bin
+	vars["PEERSOCKET"] = filepath.Join(tmp, "peer")
 	for name, value := range vars {
 		e.Setenv(name, value)
 	}
