@@ -15,7 +15,7 @@ const maxAdded = 1000
 var errNoRecipient = errors.New("no such recipient")
 
 // apply makes the edits of one decision, all or none. They are tried on copies
-// of what they touch first.
+// of what they touch first. The Value of a footer becomes how it was added.
 func apply(at Stage, tx *Transaction, edits []Edit) error {
 	if len(edits) == 0 {
 		return nil
@@ -32,13 +32,23 @@ func apply(at Stage, tx *Transaction, edits []Edit) error {
 	conn := row.Scope == OfConnection && tx.ID == ""
 	session := Session{Marks: tx.Session.Marks.clone(), Notes: maps.Clone(tx.Session.Notes)}
 	current := tx.Current
-	for _, e := range edits {
+	for i, e := range edits {
 		if !row.AllowsEdit(e.Kind) {
 			return fmt.Errorf("edit %q is not possible at stage %s", e.Kind, at)
 		}
 		marks := &next.Marks
 		if conn {
 			marks = &session.Marks
+		}
+		if e.Kind == ReplaceBody || e.Kind == AddFooter {
+			done, err := editBody(&next, e)
+			if err != nil {
+				return fmt.Errorf("edit %q: %w", e.Kind, err)
+			}
+			if e.Kind == AddFooter {
+				edits[i].Value = done
+			}
+			continue
 		}
 		if err := applyOne(&next, &session, marks, e); err != nil {
 			return fmt.Errorf("edit %q: %w", e.Kind, err)
@@ -101,8 +111,6 @@ func applyOne(tx *Transaction, s *Session, marks *Marks, e Edit) error {
 		return editEnvelope(tx, e)
 	case SetRcptNote, AddRcptHeader, AppendRcptHeader, RemoveRcptHeader:
 		return editCopy(tx, e)
-	case ReplaceBody, AddFooter:
-		return editBody(tx, e)
 	case AddCapability, RemoveCapability:
 		return editCapabilities(tx, e)
 	case SetPlan:

@@ -273,13 +273,16 @@ func (c *Chain) call(ctx context.Context, l *link, at Stage, tx *Transaction) (d
 	if d.Verb == Reject && !d.Reply.IsZero() && !d.Reply.Permanent() || d.Verb == Defer && !d.Reply.IsZero() && !d.Reply.Temporary() {
 		return Decision{}, fmt.Errorf("%s with the code %d", d.Verb, d.Reply.Code)
 	}
+	if slices.ContainsFunc(d.Edits, func(e Edit) bool { return e.Kind == AddFooter }) {
+		d.Edits = slices.Clone(d.Edits) // apply tells in them how it was done
+	}
 	return d, nil
 }
 
 func (c *Chain) failed(l *link, at Stage, tx *Transaction, err error) Decision {
 	l.failures.Add(1)
 	c.log.Error("policy failed", "policy", l.Name, "stage", at.String(), "id", tx.Subject(), "on_failure", l.onFailure(), "error", err)
-	if l.FailOpen || at.Row().Observe || !at.Row().Allows(Defer) {
+	if l.FailOpen && !errors.Is(err, ErrBody) || at.Row().Observe || !at.Row().Allows(Defer) {
 		return Decision{}
 	}
 	return Decision{Verb: Defer, Reply: message.NewReply(451, "4.3.0", "Policy %s failed, please try again later", l.Name)}

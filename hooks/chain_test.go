@@ -58,6 +58,7 @@ func newTx(t *testing.T) *Transaction {
 		tx.Recipients = append(tx.Recipients, &Recipient{Address: a, Given: a})
 	}
 	tx.Header = message.ParseHeader([]byte("Subject: x\r\nReceived: y\r\n"))
+	tx.Body = message.Bytes("Subject: x\r\nReceived: y\r\n\r\nhello\r\n")
 	return tx
 }
 
@@ -157,6 +158,10 @@ func TestEveryEditAtEveryStage(t *testing.T) {
 				e.Value = "XNAME"
 			case SetPlan:
 				e.Name = "tls"
+			case ReplaceBody:
+				e.Name = "text/plain"
+			case AddFooter:
+				e.Any = map[string]any{"text": "bye"}
 			}
 			c := chainOf(Options{}, says("p", Decision{Edits: []Edit{e}}, row.Stage))
 			tx := newTx(t)

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"time"
@@ -96,8 +97,8 @@ const (
 	AddRcptHeader                        // prepends field Name with Value in Rcpt's copy alone
 	AppendRcptHeader                     // appends it there
 	RemoveRcptHeader                     // the N-th field Name from the top goes from Rcpt's copy; 0: all
-	ReplaceBody                          // Value is the new body; the header section stays
-	AddFooter                            // Any is a map of text, html (strings) and top (bool: in front)
+	ReplaceBody                          // Value is the new body: a text of type Name, such as text/plain; "": the content as it stands, for the fields that are there
+	AddFooter                            // Any is a map of text, html (strings) and top (bool: in front); Value tells how it was done
 	Pardon                               // refusals kept by deny_at of policy Value ("" all) go, for recipient Rcpt ("" everyone)
 	AddCapability                        // EHLO says Value: keyword and parameters
 	RemoveCapability                     // EHLO does not say keyword Value
@@ -147,6 +148,10 @@ func (e Edit) String() string {
 			return fmt.Sprintf("%s %s %d", e.Kind, e.Name, e.N)
 		}
 		return fmt.Sprintf("%s %s", e.Kind, e.Name)
+	case ReplaceBody:
+		return fmt.Sprintf("%s %s %d bytes", e.Kind, cmp.Or(e.Name, "as it stands"), len(e.Value))
+	case AddFooter:
+		return fmt.Sprintf("%s %s", e.Kind, cmp.Or(e.Value, "asked for"))
 	case AddScore:
 		return fmt.Sprintf("%s %s %+g %s", e.Kind, e.Name, e.Number, e.Value)
 	case SetNote, SetConnNote, SetResult:

@@ -85,17 +85,6 @@ func editCopy(tx *Transaction, e Edit) error {
 	return nil
 }
 
-// editBody keeps what is to become of the body, for the one that writes it.
-func editBody(tx *Transaction, e Edit) error {
-	if e.Kind == AddFooter {
-		if _, ok := e.Any.(map[string]any); !ok {
-			return errors.New("a footer is a table of text, html and top")
-		}
-	}
-	tx.BodyEdits = append(slices.Clip(tx.BodyEdits), e)
-	return nil
-}
-
 // editCapabilities changes what the answer to EHLO says. A keyword is letters,
 // digits and hyphens (RFC 5321 section 4.1.1.1).
 func editCapabilities(tx *Transaction, e Edit) error {

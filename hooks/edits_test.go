@@ -40,8 +40,6 @@ func TestEnvelopeEdits(t *testing.T) {
 		{Route, Edit{Kind: SetPlan, Name: "speed", Value: "high"}, "none of tls, source and retry", nil},
 		{DSN, Edit{Kind: SetNotice, Value: "boss@example.net"}, "", func(tx *Transaction) bool { return tx.Notice.To.String() == "boss@example.net" }},
 		{DSN, Edit{Kind: SetNotice, Value: ""}, "null path", nil},
-		{Message, Edit{Kind: AddFooter, Any: map[string]any{"text": "x"}}, "", func(tx *Transaction) bool { return len(tx.BodyEdits) == 1 }},
-		{Message, Edit{Kind: AddFooter, Any: "x"}, "a footer is a table", nil},
 	} {
 		tx := newTx(t)
 		tx.Capabilities = []string{"PIPELINING", "SIZE 5"}

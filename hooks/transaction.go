@@ -240,7 +240,10 @@ type Transaction struct {
 	Priority int
 	Received string // replaces the text of our Received field, "" otherwise
 
-	BodyEdits []Edit // ReplaceBody and AddFooter, in order
+	// Content is 0 until a policy changes the body. Then Body is the whole message
+	// as it was changed so far, and its content begins there.
+	Content   int64
+	bodyEdits int
 
 	Capabilities []string // at helo: what EHLO will say, keyword and parameters
 	Login        *Login   // at auth

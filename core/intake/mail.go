@@ -53,6 +53,7 @@ type Mail struct {
 	headLen  int    // its length, once complete
 	fields   bool   // it begins with a field
 	complete bool
+	changed  message.Body // the message as policies left it, from the end of their stages on
 
 	refusal *hooks.Decision // remembered; the rest is dropped
 	kept    *hooks.Decision // quarantine or hold: taken, but not to be sent on
@@ -129,6 +130,9 @@ func (m *Mail) headerDone(n int) {
 		return
 	}
 	m.tx.Header = message.ParseHeader(m.head)
+	if m.tx.Said("SMTPUTF8") && bytes.ContainsFunc(m.head, func(r rune) bool { return r >= 0x80 }) {
+		m.tx.Header.AllowUTF8()
+	}
 	if m.tx.Header.Count("Received") > m.set.Hops {
 		m.refuse(hooks.Headers, errHops)
 		return
@@ -223,7 +227,7 @@ func (m *Mail) End(ctx context.Context) Answer {
 		m.tx.Size = m.draft.Size()
 		m.tx.Body = m.draft.Body()
 		_ = m.judge(hooks.Message) || m.score() || m.judge(hooks.Queue)
-		m.tx.Body = nil
+		m.changed, m.tx.Body = m.tx.Body, nil
 	}
 	if d := m.refusal; d != nil && d.Verb == hooks.Discard {
 		return Answer{Reply: m.in.discarded(m.tx, *d)}
@@ -296,6 +300,9 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 		m.failed("notes", err)
 		return m.answer()
 	}
+	if !m.rewritten() {
+		return m.answer()
+	}
 	q := m.envelope(now)
 	q.Place, q.Reason, q.Facts = place, why, facts
 	head, from := m.stamp(now)
@@ -320,6 +327,22 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 	}
 	m.chain.Tell(hooks.Queued, tx)
 	return Answer{Reply: reply, Queued: true}
+}
+
+// rewritten puts the body that policies made in the place of the received one,
+// before anything is accepted: where that fails, the message is deferred and never
+// goes on as it was.
+func (m *Mail) rewritten() (ok bool) {
+	if m.tx.Content == 0 {
+		return true
+	}
+	body := &message.Rope{}
+	body.Add(m.changed, m.tx.Content, m.changed.Size()-m.tx.Content)
+	if err := m.draft.Replace(body); err != nil {
+		m.failed("the changed body", err)
+		return false
+	}
+	return true
 }
 
 // envelope is what the queue keeps of the transaction.
@@ -374,6 +397,9 @@ func (m *Mail) stamp(now time.Time) (head []byte, from int64) {
 		m.completeHeader(now)
 	}
 	head = hop.Received()
+	if tx.Content > 0 {
+		return append(head, tx.Header.Section()...), 0
+	}
 	if !tx.Header.Edited() {
 		return head, 0
 	}

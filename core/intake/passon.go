@@ -36,6 +36,9 @@ func (m *Mail) passOn(place queue.Place) (answer Answer, ended bool) {
 
 // relayed is the answer of the next hop.
 func (m *Mail) relayed(way Way) Answer {
+	if !m.rewritten() {
+		return m.answer()
+	}
 	now := time.Now()
 	q := m.envelope(now)
 	head, from := m.stamp(now)

@@ -187,7 +187,7 @@ func checkFooter(t testing.TB, b []byte, m *MIME, f Footer) {
 	if content.Size() > 4*int64(len(b))+8192 {
 		t.Fatalf("a message of %d bytes became one of %d", len(b), content.Size())
 	}
-	out := append(h.section(), readBody(t, content)...)
+	out := append(h.Section(), readBody(t, content)...)
 	after, err := ParseMIME(Bytes(out))
 	if err != nil {
 		t.Fatal(err)

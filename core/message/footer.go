@@ -40,7 +40,7 @@ func (f Footer) Add(h *Header, body Body, start int64) (content Body, done strin
 	if f, err = f.complete(); err != nil {
 		return nil, "", err
 	}
-	head := h.section()
+	head := h.Section()
 	whole := Edited{Head: head, Rest: body, From: start}
 	m, err := ParseMIME(whole)
 	if err != nil {
@@ -57,8 +57,8 @@ func (f Footer) Add(h *Header, body Body, start int64) (content Body, done strin
 	return content, done, nil
 }
 
-// section is the header section with the empty line behind it.
-func (h *Header) section() []byte {
+// Section is Bytes with the empty line behind it.
+func (h *Header) Section() []byte {
 	b := h.Bytes()
 	if len(b) > 0 && b[len(b)-1] != '\n' {
 		b = append(b, '\r', '\n')
@@ -271,13 +271,13 @@ func (e *footerEdit) wrap(start int64) Body {
 	delim := "--" + boundary
 	if e.Top {
 		r.AddBytes(fmt.Appendf(nil, "%s\r\n%s%s\r\n", delim, e.part(), delim))
-		r.AddBytes(inner.section())
+		r.AddBytes(inner.Section())
 		r.Add(e.whole, start, e.whole.Size()-start)
 		r.AddBytes([]byte("\r\n" + delim + "--\r\n"))
 		return r
 	}
 	r.AddBytes([]byte(delim + "\r\n"))
-	r.AddBytes(inner.section())
+	r.AddBytes(inner.Section())
 	r.Add(e.whole, start, e.whole.Size()-start)
 	r.AddBytes(fmt.Appendf(nil, "\r\n%s\r\n%s%s--\r\n", delim, e.part(), delim))
 	return r

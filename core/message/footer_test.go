@@ -35,7 +35,7 @@ func footed(t testing.TB, f Footer, in string) (out, done string) {
 			t.Fatalf("byte %d is %q %v, not %q", i, one, err, all[i])
 		}
 	}
-	return string(h.section()) + string(all), done
+	return string(h.Section()) + string(all), done
 }
 
 func readBody(t testing.TB, b Body) []byte {
@@ -176,8 +176,8 @@ func TestReplaceText(t *testing.T) {
 	} {
 		h := ParseHeader([]byte(crlf(c.head)))
 		got, err := ReplaceText(h, c.text, c.kind)
-		if err != nil || string(h.section())+string(got) != crlf(c.want) {
-			t.Errorf("%q %v, want %q", string(h.section())+string(got), err, crlf(c.want))
+		if err != nil || string(h.Section())+string(got) != crlf(c.want) {
+			t.Errorf("%q %v, want %q", string(h.Section())+string(got), err, crlf(c.want))
 		}
 	}
 	for _, c := range [][2]string{{"a\x00", ""}, {strings.Repeat("x", 1000), ""}, {"x", "image/png"}, {"x", "text/a b"}} {

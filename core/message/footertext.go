@@ -244,7 +244,7 @@ func (e *footerEdit) write(p *Part, text []byte, encoding string, upgrade bool) 
 		if change(h) != nil {
 			return false, nil
 		}
-		e.splices = append(e.splices, splice{p.Start, p.From, h.section()})
+		e.splices = append(e.splices, splice{p.Start, p.From, h.Section()})
 	}
 	e.splices = append(e.splices, splice{p.From, p.End, text})
 	return true, nil

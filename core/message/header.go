@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"strings"
+	"unicode/utf8"
 )
 
 // What an edit of a header may not hold.
@@ -58,7 +59,12 @@ func (f Field) Decoded() string {
 type Header struct {
 	fields []Field
 	edited bool
+	utf8   bool // see AllowUTF8
 }
+
+// AllowUTF8 lets fields that are added hold UTF-8 as it is (RFC 6532) instead of
+// encoded words: for a message whose header section needs SMTPUTF8 anyway.
+func (h *Header) AllowUTF8() { h.utf8 = true }
 
 // HeaderLen is the length of the header section at the start of b: the offset
 // of the empty line that ends it (0 where the message starts with one). Where
@@ -193,7 +199,7 @@ func (h *Header) Clone() *Header {
 	if h == nil {
 		return &Header{}
 	}
-	return &Header{fields: append([]Field(nil), h.fields...), edited: h.edited}
+	return &Header{fields: append([]Field(nil), h.fields...), edited: h.edited, utf8: h.utf8}
 }
 
 // Bytes is the header section as it is now, without the empty line.
@@ -214,7 +220,7 @@ func (h *Header) Bytes() []byte {
 
 // Prepend puts a field on top. The value is UTF-8; it is encoded and folded.
 func (h *Header) Prepend(name, value string) error {
-	f, err := newField(name, value)
+	f, err := h.newField(name, value)
 	if err == nil {
 		h.fields = append([]Field{f}, h.fields...)
 		h.edited = true
@@ -224,7 +230,7 @@ func (h *Header) Prepend(name, value string) error {
 
 // Append puts a field at the end of the section.
 func (h *Header) Append(name, value string) error {
-	f, err := newField(name, value)
+	f, err := h.newField(name, value)
 	if err != nil {
 		return err
 	}
@@ -240,7 +246,7 @@ func (h *Header) Append(name, value string) error {
 // Replace puts value into the first field of that name and removes the others;
 // where there is none, it appends one.
 func (h *Header) Replace(name, value string) error {
-	f, err := newField(name, value)
+	f, err := h.newField(name, value)
 	if err != nil {
 		return err
 	}
@@ -285,11 +291,11 @@ func (h *Header) removeFrom(start int, name string, n int) int {
 // CheckField tells why name and value can't be those of a header field: ErrFieldName,
 // ErrFieldValue or ErrFieldLong, nil where they can.
 func CheckField(name, value string) error {
-	_, err := newField(name, value)
+	_, err := (*Header)(nil).newField(name, value)
 	return err
 }
 
-func newField(name, value string) (Field, error) {
+func (h *Header) newField(name, value string) (Field, error) {
 	if !validName(name) || len(name) > maxFieldName {
 		return Field{}, ErrFieldName
 	}
@@ -298,6 +304,9 @@ func newField(name, value string) (Field, error) {
 	}
 	if len(value) > maxFieldValue {
 		return Field{}, ErrFieldLong
+	}
+	if h != nil && h.utf8 {
+		return Field{Name: name, Raw: fold(name, strings.ToValidUTF8(value, "\uFFFD"))}, nil
 	}
 	return Field{Name: name, Raw: fold(name, encodeWords(strings.ToValidUTF8(value, "\uFFFD"), len(name)+2))}, nil
 }
@@ -324,6 +333,9 @@ func fold(name, value string) []byte {
 		}
 		for line+len(word) > hard {
 			cut := hard - line
+			for cut > 1 && !utf8.RuneStart(word[cut]) {
+				cut--
+			}
 			b = append(append(b, word[:cut]...), "\r\n "...)
 			word, line = word[cut:], 1
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"sync"
 
 	"github.com/postern-mta/postern/core/message"
@@ -139,6 +140,42 @@ func (d *Draft) Body() message.Body {
 		d.err = d.flush()
 	}
 	return &view{d.source, min(d.source.inside, d.written), d.written}
+}
+
+// Replace makes the bytes of b the draft's, in the place of what was written. b
+// may be made of Body's. After an error Commit will fail with it.
+func (d *Draft) Replace(b message.Body) error {
+	if d.source == nil {
+		return errors.New("queue: replace in a draft that has ended")
+	}
+	old := d.Body() // what waits is in the file now
+	if d.err != nil {
+		return d.err
+	}
+	old.(message.Retainer).Retain()
+	defer old.(message.Retainer).Release()
+	if d.file != nil {
+		// Its bytes stay readable; the name is wanted for the new ones. Neither is
+		// ours before Commit.
+		d.q.unlink(d.id)
+	}
+	d.end()
+	d.source, d.file, d.size, d.waiting, d.written, d.sum = newSource(&d.q.memory), nil, 0, 0, 0, 0
+	buf := take(&d.q.memory.spools, spoolSize)
+	defer d.q.memory.spools.Put(buf)
+	for at, size := int64(0), b.Size(); at < size; {
+		n, err := b.ReadAt((*buf)[:min(size-at, int64(len(*buf)))], at)
+		if n == 0 && err == nil || err != nil && (!errors.Is(err, io.EOF) || at+int64(n) < size) {
+			d.err = fmt.Errorf("queue: read the new body: %w", errors.Join(err, io.ErrUnexpectedEOF))
+			return d.err
+		}
+		if _, err := d.Write((*buf)[:n]); err != nil {
+			d.err = err
+			return err
+		}
+		at += int64(n)
+	}
+	return nil
 }
 
 // Abort throws the message away. It may be called at any time and repeatedly;

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -433,6 +434,54 @@ func TestRetainedBodyOutlivesTheDraft(t *testing.T) {
 		release()
 	}
 }
+
+// A draft's bytes can be replaced by others that are made of them, in memory and
+// in files, and what is committed is those.
+func TestReplaceInADraft(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, dir, queue.Options{InlineLimit: 20_000})
+	for i, size := range []int{100, 19_900, 300 << 10} {
+		for j, extra := range []int{0, 200, 40_000} {
+			name := id(10*i + j)
+			d := q.Begin(name)
+			if err := write(t, d, text(size)); err != nil {
+				t.Fatal(err)
+			}
+			want := append(bytes.Repeat([]byte("+"), extra), text(size)[size/2:]...)
+			r := &message.Rope{}
+			r.AddBytes(want[:extra])
+			r.Add(d.Body(), int64(size/2), int64(size))
+			if err := d.Replace(r); err != nil {
+				t.Fatal(err)
+			}
+			b, err := d.Commit(t.Context(), envelope(name, 1), []byte("HEAD\r\n"), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append([]byte("HEAD\r\n"), want...)
+			if got := read(t, b); !bytes.Equal(got, want) {
+				t.Errorf("%d bytes and %d more: %d bytes arrived", size, extra, len(got))
+			}
+			b.(message.Retainer).Release()
+		}
+	}
+	d := q.Begin(id(99))
+	if err := write(t, d, text(100)); err != nil {
+		t.Fatal(err)
+	}
+	if d.Replace(brokenBody{}) == nil {
+		t.Error("a body that can't be read was taken")
+	}
+	if _, err := d.Commit(t.Context(), envelope(id(99), 1), nil, 0); err == nil {
+		t.Error("a draft without its new body was committed")
+	}
+}
+
+// brokenBody ends before its size.
+type brokenBody struct{}
+
+func (brokenBody) Size() int64                       { return 100 }
+func (brokenBody) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
 
 func TestManyAtOnce(t *testing.T) {
 	dir := t.TempDir()

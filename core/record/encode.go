@@ -85,6 +85,9 @@ func putRun(b []byte, run *hooks.StageRun) []byte {
 
 // editText bounds what an edit is printed from: a value may be a whole tree.
 func editText(e hooks.Edit) string {
+	if e.Kind == hooks.ReplaceBody || e.Kind == hooks.AddFooter {
+		return clip(e.String(), maxText)
+	}
 	e.Name, e.Value = clip(e.Name, maxText), clip(e.Value, maxText)
 	if e.Any == nil {
 		return e.String()

@@ -25,11 +25,11 @@ type classes struct {
 	addressClass, ipClass, regexClass          *lua.LTable
 	rcptClass, notesClass, planClass, rcptList *lua.LTable
 	textLib                                    *lua.LTable
-	tcpClass                                   *lua.LTable
+	tcpClass, partClass                        *lua.LTable
 	same, text                                 *lua.LFunction
 
-	tx, conn, headers, body, capabilities *lua.LUserData
-	txNotes, connNotes, current           *lua.LUserData
+	tx, conn, headers, body, mime, capabilities *lua.LUserData
+	txNotes, connNotes, current                 *lua.LUserData
 }
 
 // call is what one call is about, and what it changed so far: a handler sees its
@@ -46,6 +46,7 @@ type call struct {
 	current                   *rcpt
 	plan                      *lua.LUserData
 
+	mime      *mimeCall       // found on first use
 	header    *message.Header // with own edits, nil before the first
 	notes     map[string]any  // own edits; a nil value is a note taken away
 	connNotes map[string]any
@@ -154,8 +155,12 @@ func (st *state) newSingles() {
 		"prepend": st.headerPrepend, "append": st.headerAppend, "replace": st.headerReplace, "remove": st.headerRemove,
 	}, st.missing("tx.headers", "headers")))
 	st.body = st.object(bodyObject{}, st.single(map[string]lua.LGFunction{
-		"read": st.bodyRead, "contains": st.bodyContains, "match": st.bodyMatch, "replace": st.method("tx.body:replace"), "footer": st.method("tx.body:footer"),
+		"read": st.bodyRead, "contains": st.bodyContains, "match": st.bodyMatch, "replace": st.bodyReplace, "footer": st.bodyFooter,
 	}, st.bodyField))
+	st.mime = st.object(mimeObject{}, st.single(map[string]lua.LGFunction{
+		"parts": st.mimeParts, "attachments": st.mimeAttachments, "urls": st.mimeURLs, "text": st.mimeAllText,
+	}, st.mimeField))
+	st.partClass = st.newClass(st.L.NewFunction(st.partField))
 	st.capabilities = st.object(laterName("conn.capabilities"), st.later)
 	st.txNotes = st.object(&notes{}, st.notesClass)
 	st.connNotes = st.object(&notes{conn: true}, st.notesClass)

@@ -5,7 +5,7 @@ import "github.com/postern-mta/postern/hooks"
 // objectSections are what handlers see.
 func objectSections() []section {
 	return []section{
-		txSection(), headersSection(), bodySection(), recipientsSection(), rcptSection(), connSection(), notesSection(),
+		txSection(), headersSection(), bodySection(), mimeSection(), partSection(), recipientsSection(), rcptSection(), connSection(), notesSection(),
 		planSection(), refusalSection(), tlsSection(), totalsSection(), replySection(),
 		addressSection(), ipSection(), netsSection(), domainsSection(), fileSection(), regexSection(), decisionMembers(), errorSection(),
 	}
@@ -20,6 +20,7 @@ func txSection() section {
 		def("size", "integer", "Bytes of the message as received; before it, what SIZE= said.", "tx.size > 100 --> true"),
 		def("headers", "headers", "The header section.", "tx.headers:get(\"X-Two\") --> \"1\"").at(hooks.Headers, hooks.Message, hooks.Queue),
 		def("body", "body", "The message's content.", "tx.body.size == tx.size --> true").at(hooks.Message, hooks.Queue),
+		def("mime", "mime", "The message's parts.", "tx.mime.root.type --> \"text/plain\"").at(hooks.Message, hooks.Queue),
 		def("conn", "conn", "The connection.", "tx.conn.ip --> 192.0.2.1"),
 		def("notes", "notes", "Values of your own, which travel with the queued message.", "tx.notes.seen = 1\ntx.notes.seen --> 1"),
 		def("total", "number", "The points so far; final at stage queue.", "tx:score(\"words\", 1.5) tx:score(\"size\", 1)\ntx.total --> 2.5"),
@@ -59,6 +60,8 @@ func bodySection() section {
 			def("size", "integer", "Bytes.", "tx.body.size > 0 --> true"),
 			def(":read", "(from?: integer, n?: integer): string?, error?", "n bytes (at most 1 MiB) from a position, the first being 1; nil behind the end.", "tx.body:read(1, 4) --> \"From\""),
 			def(":contains", "(text: string, ...: string): boolean?, error?", "Whether one of the texts is in the message, byte for byte.", "tx.body:contains(\"Hello world\") --> true"),
+			def(":replace", "(text: string, type?: string)", "Makes the message that text, UTF-8 of type text/plain where nothing is said, and gives it the MIME fields that it needs. Type \"raw\": the text is the content as it stands, for the fields that are there. Others see the change when the handler has returned; where it can't be made the message is deferred, whatever on_failure says.", "tx.body:replace(\"The file was taken out.\")").edits(hooks.ReplaceBody),
+			def(":footer", "(footer: table)", "Adds { text =, html =, top = true } at the end, or the top, of the text that a reader shows: in each text of a multipart/alternative, in the part's own charset and encoding, as a part of its own where the text can't hold it. Signed and encrypted mail is left alone; the story tells how it was done.", "tx.body:footer{ text = \"Example Ltd\", html = \"<p>Example Ltd</p>\" }").edits(hooks.AddFooter),
 			def(":match", "(regex: someregex): ...", "The groups of the first match, or all of it; nil where there is none.", "tx.body:match(\"order ([0-9]+)\") --> \"4711\""),
 		},
 	}

@@ -290,8 +290,8 @@ func TestReferenceOfObjects(t *testing.T) {
 		"tx": {st.tx.Metatable.(*lua.LTable), "txField"}, "conn": {st.conn.Metatable.(*lua.LTable), "connField"},
 		"headers": {st.headers.Metatable.(*lua.LTable), ""}, "body": {st.body.Metatable.(*lua.LTable), "bodyField"},
 		"recipients": {st.rcptList, ""}, "rcpt": {st.rcptClass, "rcptField"}, "plan": {st.planClass, "planField"},
-		"connection": {st.tcpClass, ""},
-		"address":    {st.addressClass, "addressField"}, "ip": {st.ipClass, "ipField"}, "regex": {st.regexClass, ""}, "setting": {st.kind, ""},
+		"connection": {st.tcpClass, ""}, "mime": {st.mime.Metatable.(*lua.LTable), "mimeField"}, "part": {st.partClass, "partField"},
+		"address": {st.addressClass, "addressField"}, "ip": {st.ipClass, "ipField"}, "regex": {st.regexClass, ""}, "setting": {st.kind, ""},
 	} {
 		real := slices.Clone(cases[object.field])
 		delete(cases, object.field)

@@ -62,7 +62,9 @@ func (st *state) txField(L *lua.LState) int {
 		if c.received != nil {
 			v = lua.LString(*c.received)
 		}
-	case "mime", "dsn":
+	case "mime":
+		v = st.mime
+	case "dsn":
 		notYet(L, "tx."+key)
 	default:
 		return unknown(L, "tx", key, members("tx")...)

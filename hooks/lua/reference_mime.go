@@ -1,0 +1,50 @@
+package lua
+
+import "github.com/postern-mta/postern/hooks"
+
+func mimeSection() section {
+	return section{
+		name: "tx.mime", class: "mime", doc: "The parts of the message, found on first use in one bounded pass, as it came or as the policies before left it. Content stays where it is until it is asked for.",
+		stages: []hooks.Stage{hooks.Message, hooks.Queue}, at: hooks.Message,
+		items: []member{
+			def("root", "part", "The message itself as a part.", "tx.mime.root.type --> \"text/plain\""),
+			def("count", "integer", "Number of parts, multiparts included.", "tx.mime.count --> 1"),
+			def("truncated", "string?", "The bound that was met, beyond which nothing was looked at: \"depth\" (32), \"parts\" (1000) or \"header\" (64 KiB a part, 1 MiB in all); nil is the rule.", "if tx.mime.truncated then return reject(\"5.6.0\", \"Too complex\") end"),
+			def("faulty", "boolean", "Whether the structure is broken or ambiguous anywhere, so that readers may differ about what it holds.", "tx.mime.faulty --> false"),
+			def(":parts", "(): function", "Walks all parts in their order, a multipart before what it holds.", "for part in tx.mime:parts() do assert(part.type == \"text/plain\") end"),
+			def(":attachments", "(): part[]", "The parts that a reader offers as files: said to be attachments, with a file name, or no text.", "#tx.mime:attachments() --> 0"),
+			def(":urls", "(): table[]?, boolean|error?", "The addresses in text parts, decoded, each once: a list of { url, host, part, defanged }, host in A-labels; and whether there are more than the 1000 it holds.", "for _, u in ipairs(tx.mime:urls()) do assert(u.host ~= \"evil.example\") end"),
+			def(":text", "(max?: integer): string?, boolean|error?", "What a reader sees of all text parts as one text of at most max bytes (1 MiB; up to 4 MiB), and whether it was cut.", "tx.mime:text():find(\"order\", 1, true) --> 14, 18"),
+		},
+	}
+}
+
+func partSection() section {
+	return section{
+		name: "part", class: "part", doc: "A part of the message. It belongs to the call that found it.",
+		stages: []hooks.Stage{hooks.Message, hooks.Queue}, at: hooks.Message,
+		items: []member{
+			def("type", "string", "The media type in lower case.", "tx.mime.root.type --> \"text/plain\""),
+			def("name", "string?", "The likeliest file name, decoded.", "tx.mime.root.name --> nil"),
+			def("names", "string[]", "Every file name that a reader may show.", "tx.mime.root.names --> {}"),
+			def("extension", "string?", "What stands behind the name's last dot, in lower case; trailing dots, blanks and invisible characters don't count.", "if tx.mime.root.extension == \"exe\" then return reject(\"5.7.1\", \"No programs\") end"),
+			def("size", "integer", "Bytes of the decoded content.", "tx.mime.root.size --> 25"),
+			def("attachment", "boolean", "Whether a reader offers it as a file.", "tx.mime.root.attachment --> false"),
+			def("multipart", "boolean", "Whether it is a multipart.", "tx.mime.root.multipart --> false"),
+			def("disposition", "string?", "\"attachment\", \"inline\" or another; nil where none is said.", "tx.mime.root.disposition --> nil"),
+			def("charset", "string?", "The label of its charset in lower case.", "tx.mime.root.charset --> nil"),
+			def("encoding", "string?", "Its transfer encoding in lower case.", "tx.mime.root.encoding --> nil"),
+			def("params", "table<string, string>", "The parameters of Content-Type, decoded.", "tx.mime.root.params.boundary --> nil"),
+			def("id", "string?", "Its Content-ID without brackets.", "tx.mime.root.id --> nil"),
+			def("description", "string?", "Its Content-Description, decoded.", "tx.mime.root.description --> nil"),
+			def("path", "string", "Its place: \"1\" is the message, \"1.2\" its second part.", "tx.mime.root.path --> \"1\""),
+			def("depth", "integer", "How deep it is nested.", "tx.mime.root.depth --> 0"),
+			def("fault", "string?", "The first thing that is wrong with it.", "tx.mime.root.fault --> nil"),
+			def(":text", "(max?: integer): string?, boolean|error?", "The content of a text part as UTF-8, HTML as it is: at most max bytes (1 MiB; up to 4 MiB), and whether it was cut.", "tx.mime.root:text(5) --> \"Hello\", true"),
+			def(":plain", "(max?: integer): string?, boolean|error?", "The text that a reader sees: HTML without its tags.", "tx.mime.root:plain(11) --> \"Hello world\", true"),
+			def(":bytes", "(max?: integer): string?, boolean|error?", "The decoded content as it is.", "tx.mime.root:bytes(5) --> \"Hello\", true"),
+			def(":hash", "(kind?: string): string?, error?", "The digest of the decoded content in hexadecimal: sha256, sha1 or md5.", "#tx.mime.root:hash(\"sha256\") --> 64"),
+			def(":header", "(name: string): string?, error?", "The decoded text of the first field of that name in the part's own header section, or nil.", "tx.mime.root:header(\"X-Two\") --> \"1\""),
+		},
+	}
+}
