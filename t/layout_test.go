@@ -21,6 +21,7 @@ const module = "github.com/postern-mta/postern/"
 var allowed = map[string][]string{
 	"core/message":      nil,
 	"core/dns":          nil,
+	"core/geoip":        nil,
 	"hooks":             {"core/message"},
 	"core/queue":        {"core/message"},
 	"core/queue/pebble": {"core/queue"},
@@ -46,14 +47,15 @@ var allowed = map[string][]string{
 
 // only says where alone a third-party module may be imported, tests aside.
 var only = map[string][]string{
-	"github.com/yuin/gopher-lua":          {"hooks/lua"},
-	"github.com/hashicorp/go-plugin":      {"hooks/plugin", "hooks/sdk"},
-	"github.com/cockroachdb/pebble":       {"core/queue/pebble", "core/store", "core/record"},
-	"golang.org/x/crypto":                 {"core/auth", "core/remote"},
-	"github.com/BurntSushi/toml":          {"core/config"},
-	"github.com/prometheus/client_golang": {"core/record", "core/console"},
-	"github.com/spf13/cobra":              {"cmd/postern"},
-	"github.com/miekg/dns":                {"core/dns"},
+	"github.com/yuin/gopher-lua":           {"hooks/lua"},
+	"github.com/hashicorp/go-plugin":       {"hooks/plugin", "hooks/sdk"},
+	"github.com/cockroachdb/pebble":        {"core/queue/pebble", "core/store", "core/record"},
+	"golang.org/x/crypto":                  {"core/auth", "core/remote"},
+	"github.com/BurntSushi/toml":           {"core/config"},
+	"github.com/prometheus/client_golang":  {"core/record", "core/console"},
+	"github.com/spf13/cobra":               {"cmd/postern"},
+	"github.com/miekg/dns":                 {"core/dns"},
+	"github.com/oschwald/maxminddb-golang": {"core/geoip"},
 }
 
 type listed struct {

@@ -210,6 +210,7 @@ func (d *daemon) measureCallouts() {
 // openPolicies makes the loader of policies; what it loaded is closed at the end.
 func (d *daemon) openPolicies(c *config.Config) error {
 	d.policies = newPolicyLoader(d.g, d.log, d.dns, d.store, func(domain string) bool { return d.intake.Ours(domain) })
+	d.policies.library.Metrics = d.record
 	d.closers = append(d.closers, func() error {
 		if chain := d.chain.Load(); chain != nil {
 			chain.Retire()

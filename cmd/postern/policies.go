@@ -13,6 +13,7 @@ import (
 
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/geoip"
 	"github.com/postern-mta/postern/core/store"
 	"github.com/postern-mta/postern/hooks"
 	"github.com/postern-mta/postern/hooks/lua"
@@ -27,6 +28,31 @@ type policyLoader struct {
 	library lua.Library
 	pool    *lua.Pool
 	plugins []string // folders beside the binary
+	places  *geoip.DB
+}
+
+// outside opens what scripts ask beside the DNS and the store: databases of
+// addresses, and the authorities of certificates.
+func (p *policyLoader) outside(c *config.Config) config.Problems {
+	settings, err := remoteSettings(c)
+	if err != nil {
+		var found config.Problems
+		if errors.As(err, &found) {
+			return found
+		}
+		return config.Problems{c.Problem("tls.ca", err.Error())}
+	}
+	p.library.Roots = settings.Roots
+	if p.library.Places = nil; len(c.GeoIP.Databases) == 0 {
+		p.places = nil
+		return nil
+	}
+	places, err := geoip.Open(c.GeoIP.Databases, p.places)
+	if err != nil {
+		return config.Problems{c.Problem("geoip.databases", err.Error()+"; write the path of a readable database (mmdb)")}
+	}
+	p.places, p.library.Places = places, places
+	return nil
 }
 
 func newPolicyLoader(_ *global, log *slog.Logger, r dns.Resolver, s store.Store, ours func(string) bool) *policyLoader {
@@ -130,7 +156,7 @@ func (p *policyLoader) names(c *config.Config) []string {
 // running, and the chain is nil.
 func (p *policyLoader) chain(c *config.Config, o hooks.Options, last ...hooks.Handler) (*hooks.Chain, config.Problems) {
 	var entries []hooks.Entry
-	var problems config.Problems
+	problems := p.outside(c)
 	names := map[string]int{}
 	for i := range c.Policies {
 		e, found := p.load(c, &c.Policies[i])

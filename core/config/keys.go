@@ -26,6 +26,7 @@ func schema() section[Config] {
 		{"delivery", table(deliveryKeys(), func(c *Config) *Delivery { return &c.Delivery }), nil, ""},
 		{"policy", tables(policyKeys(), func(c *Config) *[]Policy { return &c.Policies }), nil, ""},
 		{"score", table(scoreKeys(), func(c *Config) *Score { return &c.Score }), nil, ""},
+		{"geoip", table(geoipKeys(), func(c *Config) *GeoIP { return &c.GeoIP }), nil, ""},
 		{"store", table(storeKeys(), func(c *Config) *Store { return &c.Store }), nil, ""},
 		{"quarantine", table(quarantineKeys(), func(c *Config) *Quarantine { return &c.Quarantine }), nil, ""},
 		{"recorder", table(recorderKeys(), func(c *Config) *Recorder { return &c.Recorder }), nil, ""},
@@ -268,6 +269,15 @@ func scoreKeys() section[Score] {
 			{"quarantine", to(optional(number()), func(s *Score) **float64 { return &s.Quarantine }), nil, "points from which it is quarantined"},
 			{"reject", to(optional(number()), func(s *Score) **float64 { return &s.Reject }), nil, "points from which it is refused"},
 			{"rule", later[Score](), nil, "points for combinations of results"},
+		},
+	}
+}
+
+func geoipKeys() section[GeoIP] {
+	return section[GeoIP]{
+		name: "geoip", doc: "What policies can learn of an IP address.",
+		rows: []row[GeoIP]{
+			{"databases", to(listOf(path(), `"GeoLite2-Country.mmdb"`), func(g *GeoIP) *[]string { return &g.Databases }), []any{}, "files in the form of MaxMind (mmdb) that the Lua library geoip asks; a reload reads those that changed"},
 		},
 	}
 }

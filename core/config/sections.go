@@ -29,6 +29,7 @@ type Config struct {
 	Delivery   Delivery
 	Policies   []Policy
 	Score      Score
+	GeoIP      GeoIP
 	Store      Store
 	Quarantine Quarantine
 	Recorder   Recorder
@@ -250,6 +251,11 @@ type Score struct {
 	Tag        *float64
 	Quarantine *float64
 	Reject     *float64
+}
+
+// GeoIP is the [geoip] section.
+type GeoIP struct {
+	Databases []string // mmdb files, absolute
 }
 
 // Store is the [store] section.

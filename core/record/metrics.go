@@ -41,6 +41,8 @@ type metrics struct {
 
 	dropped, written prometheus.Counter
 
+	scripts scripts
+
 	mu    sync.Mutex
 	cells atomic.Pointer[map[cellKey]*cell] // replaced, never changed
 	sets  map[string]struct{}               // label sets of refusals and connections
@@ -66,7 +68,8 @@ var outcomes = [...]string{"delivered", "deferred", "bounced"}
 func newMetrics(r *Recorder) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), sets: map[string]struct{}{}}
 	m.cells.Store(&map[cellKey]*cell{})
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.scripts.names = map[string]*scriptMetric{}
+	m.registry.MustRegister(&m.scripts, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.metrics = m
 	r.Gauge("postern_connections", "Connections that are open now.", func() float64 { return float64(r.connections.Load()) })
 	m.connections = m.counters("postern_connections_total", "Connections accepted, by listener.", "listener")

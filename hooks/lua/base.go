@@ -17,7 +17,7 @@ var absent = [...]string{
 }
 
 // laterLibraries are names of the design that this version has not got yet.
-var laterLibraries = [...]string{"arc", "base64", "dkim", "dmarc", "geoip", "hash", "lookup", "metric", "mime", "spf", "time"}
+var laterLibraries = [...]string{"arc", "dkim", "dmarc", "lookup", "mime", "spf"}
 
 // open fills the globals.
 func (st *state) open() {
@@ -54,6 +54,11 @@ func (st *state) open() {
 	st.openJSON(g)
 	st.openHTTP(g)
 	st.openTCP(g)
+	st.openHash(g)
+	st.openBase64(g)
+	st.openTime(g)
+	st.openMetric(g)
+	st.openGeoIP(g)
 	st.guardLibraries(g)
 	for _, name := range laterLibraries {
 		g.RawSetString(name, st.object(laterName(name), st.later))

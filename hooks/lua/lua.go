@@ -47,6 +47,10 @@ type Library struct {
 	// Roots are the authorities that certificates of http and tcp must come from;
 	// nil: the system's.
 	Roots *x509.CertPool
+	// Metrics takes what scripts count; nil: nobody does.
+	Metrics Metrics
+	// Places answers geoip; nil: there is no database.
+	Places Places
 }
 
 // DefaultLuaTime is how long one call may compute, look-ups not counted.

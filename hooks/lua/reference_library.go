@@ -2,7 +2,7 @@ package lua
 
 // librarySections are Postern's own libraries and what they give.
 func librarySections() []section {
-	return []section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), httpLibrary(), responseSection(), tcpLibrary(), connectionSection(), regexLibrary(), jsonLibrary(), logLibrary()}
+	return []section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), httpLibrary(), responseSection(), tcpLibrary(), connectionSection(), regexLibrary(), jsonLibrary(), base64Library(), hashLibrary(), timeLibrary(), dateSection(), geoipLibrary(), metricLibrary(), logLibrary()}
 }
 
 // libraryGlobals are the names of all libraries.
@@ -20,6 +20,11 @@ func libraryGlobals() section {
 		lib("tcp", "tcplib", "Connections to services that speak in lines."),
 		lib("regex", "regexlib", "RE2 expressions."),
 		lib("json", "jsonlib", "JSON."),
+		lib("base64", "base64lib", "Base64."),
+		lib("hash", "hashlib", "Hash functions."),
+		lib("time", "timelib", "Dates."),
+		lib("geoip", "geoiplib", "What is known of an IP address."),
+		lib("metric", "metriclib", "Metrics of your own."),
 		lib("log", "loglib", "Lines in the log."),
 		def("parallel", "(lookups: any[][]): any[], error[]", "Runs look-ups (dns, store, http, lookup) beside each other, at most 64, 16 at a time. Each is a table of the function and its arguments. Gives the values in their order, and a table that has the error where a value is nil.",
 			"local found, errs = parallel { { dns.a, \"mx.example.org\" }, { dns.a, \"slow.example\" } }\nfound[1] --> { 192.0.2.1 }\nerrs[2].kind --> \"temporary\""),
@@ -142,5 +147,62 @@ func logLibrary() section {
 		one("info", "A line of level info.", "log.info(\"known client\")"),
 		one("warn", "A line of level warn.", "log.warn(\"%d listings\", 3)"),
 		one("error", "A line of level error.", "log.error(\"the list %s is broken\", \"bl.example\")"),
+	}}
+}
+
+func base64Library() section {
+	return section{name: "base64", class: "base64lib", doc: "Base64.", items: []member{
+		def("encode", "(text: string, form?: \"url\"): string", "The text as base64; the form \"url\" has - and _ and no padding.", "base64.encode(\"hello?>\") --> \"aGVsbG8/Pg==\"\nbase64.encode(\"hello?>\", \"url\") --> \"aGVsbG8_Pg\""),
+		def("decode", "(text: string): string?, error?", "The text of base64 of either form; white space is left out.", "base64.decode(\"aGVs\\r\\nbG8=\") --> \"hello\"\nbase64.decode(\"*\") --> nil, { kind = \"bad\" }"),
+	}}
+}
+
+func hashLibrary() section {
+	const form = "form?: \"hex\"|\"base64\"|\"raw\""
+	one := func(name, doc, sum string) member {
+		return def(name, "(text: string, "+form+"): string", doc, "hash."+name+"(\"abc\")"+sum)
+	}
+	return section{name: "hash", class: "hashlib", doc: "Hash functions, in hexadecimal unless asked otherwise.", items: []member{
+		one("md5", "MD5, for old formats.", " --> \"900150983cd24fb0d6963f7d28e17f72\""),
+		one("sha1", "SHA-1, for old formats.", " --> \"a9993e364706816aba3e25717850c26c9cd0d89d\""),
+		one("sha256", "SHA-256.", ":sub(1, 16) --> \"ba7816bf8f01cfea\""),
+		one("sha512", "SHA-512.", ":sub(1, 16) --> \"ddaf35a193617aba\""),
+		def("hmac", "(algorithm: \"md5\"|\"sha1\"|\"sha256\"|\"sha512\", key: string, text: string, "+form+"): string", "A keyed hash (RFC 2104).", "hash.hmac(\"sha1\", \"key\", \"text\", \"base64\") --> \"Np4pWetJRQM4shJ0j3fY3tdIR7s=\""),
+		def("equal", "(a: string, b: string): boolean", "Compares in a time that does not tell where texts differ.", "hash.equal(\"abc\", \"abd\") --> false"),
+	}}
+}
+
+func timeLibrary() section {
+	return section{name: "time", class: "timelib", doc: "Dates. Times are seconds since 1970, as of now(); a zone is \"UTC\" (the default), \"local\" or a name such as \"Europe/Berlin\".", items: []member{
+		def("format", "(time: number, layout?: string, zone?: string): string?, error?", "The date as a text: \"rfc5322\" (the default), \"rfc3339\", or a layout with %Y %m %d %H %M %S %a %A %b %B %j %u %z %Z %F %T %I %p %y %e %s %%.", "time.format(now()) --> \"Sun, 22 Nov 2026 12:00:00 +0000\"\ntime.format(0, \"rfc3339\") --> \"1970-01-01T00:00:00Z\"\ntime.format(now(), \"%a %H:%M\", \"Asia/Tokyo\") --> \"Sun 21:00\""),
+		def("parse", "(text: string): number?, error?", "The time of a date as in mail (RFC 5322) or of RFC 3339.", "time.parse(\"Sun, 22 Nov 2026 13:00:00 +0100\") == now() --> true\ntime.parse(\"1970-01-02T00:00:00Z\") --> 86400\ntime.parse(\"soon\") --> nil, { kind = \"bad\" }"),
+		def("date", "(time: number, zone?: string): date?, error?", "The parts of a date.", "time.date(now()).hour --> 12"),
+	}}
+}
+
+func dateSection() section {
+	one := func(name, kind, doc, shown string) member {
+		return def(name, kind, doc, "time.date(now())."+name+" --> "+shown)
+	}
+	return section{name: "date", class: "date", plain: true, doc: "The parts of a date.", items: []member{
+		one("year", "integer", "The year.", "2026"), one("month", "integer", "1 to 12.", "11"), one("day", "integer", "1 to 31.", "22"),
+		one("hour", "integer", "0 to 23.", "12"), one("min", "integer", "0 to 59.", "0"), one("sec", "integer", "0 to 59.", "0"),
+		one("weekday", "integer", "1 for Monday to 7 for Sunday.", "7"), one("yearday", "integer", "1 to 366.", "326"),
+		one("zone", "string", "The zone's short name.", "\"UTC\""), one("offset", "integer", "Seconds east of UTC.", "0"),
+	}}
+}
+
+func geoipLibrary() section {
+	return section{name: "geoip", class: "geoiplib", doc: "What is known of an IP address, from the databases of [geoip].", items: []member{
+		def("country", "(ip: someip): string?, error?", "The ISO code of the country that the address is used in.", "geoip.country(conn.ip) --> \"DE\"\ngeoip.country(\"203.0.113.1\") --> nil, { kind = \"none\" }"),
+		def("asn", "(ip: someip): integer?, string|error?", "Number and name of the network's operator.", "geoip.asn(conn.ip) --> 64496, \"Example\""),
+		def("lookup", "(ip: someip): table?, error?", "All that the databases say, in their own form.", "geoip.lookup(conn.ip).country.iso_code --> \"DE\""),
+	}}
+}
+
+func metricLibrary() section {
+	return section{name: "metric", class: "metriclib", doc: "Metrics of your own, beside those of the gateway, with the policy's name as a label. At most 5 labels, whose values should be few: beyond 2000 sets they are \"other\".", items: []member{
+		def("counter", "(name: string, labels?: table<string, string|number|boolean>, n?: number): boolean?, error?", "Adds n (1) to postern_script_NAME_total.", "metric.counter(\"listed\", { list = \"bl.example\" }) --> true"),
+		def("histogram", "(name: string, value: number, labels?: table<string, string|number|boolean>): boolean?, error?", "Adds a value to postern_script_NAME.", "metric.histogram(\"answer_seconds\", 0.25) --> true"),
 	}}
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,13 +83,23 @@ func exampleOptions(t testing.TB) Options {
 	o, _ := testOptions(t)
 	zone := o.Library.DNS.(*dns.Zone)
 	zone.A["six.example.org"] = []string{"2001:db8::1"}
-	o.Library.Dial = exampleNetwork(t)
+	o.Library.Dial, o.Library.Places = exampleNetwork(t), examplePlaces{}
 	o.Modules = append(o.Modules, fstest.MapFS{"words.lua": {Data: []byte(`return { text = "No casino here" }`)}})
 	o.Dir = t.TempDir()
 	if err := os.WriteFile(filepath.Join(o.Dir, "words"), []byte("# ours\ncasino\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return o
+}
+
+// examplePlaces knows one network.
+type examplePlaces struct{}
+
+func (examplePlaces) Lookup(addr netip.Addr) (map[string]any, error) {
+	if !netip.MustParsePrefix("192.0.2.0/24").Contains(addr) {
+		return nil, nil
+	}
+	return map[string]any{"country": map[string]any{"iso_code": "DE"}, "autonomous_system_number": 64496.0, "autonomous_system_organization": "Example"}, nil
 }
 
 // exampleNetwork is a web server and an spamd; everything else refuses.
@@ -395,6 +406,7 @@ func TestReferenceOfPlainTables(t *testing.T) {
 		"refusal": {hooks.Deny, "refusal"}, "tls": {hooks.Rcpt, "tx.conn.tls"}, "totals": {hooks.Rcpt, "tx.conn.totals"}, "reply": {hooks.Deferred, "try.reply"},
 		"mx": {hooks.Rcpt, `dns.mx("example.org")[1]`}, "listing": {hooks.Rcpt, `dns.dnsbl("127.0.0.2", "bl.example")[1]`}, "error": {hooks.Rcpt, `select(2, dns.a("nothing.example"))`},
 		"response":  {hooks.Rcpt, `http.get("http://api.example.net/words")`},
+		"date":      {hooks.Rcpt, `time.date(now())`},
 		"filevalue": {hooks.Rcpt, "p.f"},
 	}
 	for _, c := range Classes() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -46,7 +47,8 @@ type state struct {
 
 	classes
 	call  call
-	conns []*tcpConn // that the call has open
+	conns []*tcpConn                // that the call has open
+	zones map[string]*time.Location // that were used before
 }
 
 // upvalue is a captured local as it was after load; each call begins with it.
