@@ -9,7 +9,7 @@ import (
 )
 
 func (st *state) openAddr(g *lua.LTable) {
-	g.RawSetString("addr", st.library(map[string]lua.LGFunction{"parse": st.addrParse, "subaddress": st.addrSubaddress, "ours": st.addrOurs}))
+	g.RawSetString("addr", st.library(map[string]lua.LGFunction{"parse": st.addrParse, "subaddress": st.addrSubaddress, "ours": st.addrOurs, "verp": st.addrVERP, "unverp": st.addrUnVERP}))
 }
 
 // addrParse is addr.parse(text): an address with user, domain and null.
@@ -65,6 +65,52 @@ func (st *state) addrSubaddress(L *lua.LState) int {
 	L.Push(st.newAddress(a))
 	L.Push(lua.LString(detail))
 	return 2
+}
+
+// addrVERP is addr.verp(sender, recipient, separator): the sender of a copy that
+// tells for whom it was, list-user=example.org@example.net.
+func (st *state) addrVERP(L *lua.LState) int {
+	sender, wrong := st.addrArgument(L, 1)
+	if wrong != "" {
+		return fail(L, "bad", wrong)
+	}
+	to, wrong := st.addrArgument(L, 2)
+	if wrong != "" {
+		return fail(L, "bad", wrong)
+	}
+	if sender.IsNull() || to.IsNull() {
+		return fail(L, "bad", "an empty address can't be part of another one")
+	}
+	sender.Local += L.OptString(3, "-") + to.Local + "=" + to.Domain
+	if _, err := message.ParseAddress(sender.String()); err != nil {
+		return fail(L, "bad", quote(sender.String())+": "+err.Error())
+	}
+	L.Push(st.newAddress(sender))
+	return 1
+}
+
+// addrUnVERP is addr.unverp(address, sender, separator): for whom the copy was
+// whose bounce came to the address.
+func (st *state) addrUnVERP(L *lua.LState) int {
+	a, wrong := st.addrArgument(L, 1)
+	if wrong != "" {
+		return fail(L, "bad", wrong)
+	}
+	sender, wrong := st.addrArgument(L, 2)
+	if wrong != "" {
+		return fail(L, "bad", wrong)
+	}
+	rest, ok := strings.CutPrefix(a.Local, sender.Local+L.OptString(3, "-"))
+	i := strings.LastIndexByte(rest, '=')
+	if !ok || i < 1 || !strings.EqualFold(a.Domain, sender.Domain) {
+		return fail(L, "none", quote(a.String())+" is no such address of "+sender.String())
+	}
+	to, err := message.ParseAddress(rest[:i] + "@" + rest[i+1:])
+	if err != nil {
+		return fail(L, "bad", quote(rest)+": "+err.Error())
+	}
+	L.Push(st.newAddress(to))
+	return 1
 }
 
 // addrOurs is addr.ours(domain): whether the domain, or that of an address, is

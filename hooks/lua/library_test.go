@@ -124,3 +124,23 @@ fails("an ip is expected", geoip.country, 5)
 		t.Error(err)
 	}
 }
+
+func TestVERP(t *testing.T) {
+	o, _ := testOptions(t)
+	if err := handle(t, o, `
+for _, who in ipairs { "user@example.org", "a-b=c@sub.example.org", "x+y@example.org" } do
+  for _, sep in ipairs { "-", "+", "=" } do
+    local made = addr.verp("the-list@example.net", who, sep)
+    eq(made.domain, "example.net") eq(tostring(addr.unverp(made, "the-list@example.net", sep)), who)
+    eq(tostring(addr.unverp(addr.parse(tostring(made)), "the-list@EXAMPLE.net", sep)), who)
+  end
+end
+for _, a in ipairs { "list@example.net", "list-@example.net", "list-x@example.net", "list-=x@example.net", "list-a=b@example.org", "other-a=b@example.net" } do
+  local to, err = addr.unverp(a, "list@example.net") eq(to, nil, a) eq(err.kind, "none")
+end
+local to, err = addr.unverp("list-a=..@example.net", "list@example.net") eq(to, nil) eq(err.kind, "bad")
+local made, err = addr.verp("", "a@b.example") eq(made, nil) eq(err.kind, "bad")
+`); err != nil {
+		t.Error(err)
+	}
+}

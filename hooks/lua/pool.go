@@ -19,8 +19,8 @@ var errClosed = errors.New("the policy's generation is over")
 
 // Pool bounds the Lua states of all policies that share it. A policy's states
 // grow in number while calls wait in look-ups; no policy holds more than a
-// quarter of all, and where calls that wait hold three quarters, a policy that
-// has one of them gets no further state. Who gets none waits for one. It is safe
+// quarter of all, and where policies that wait have three quarters in use, one of
+// them that has a state in use gets no further one than those it has idle. Who gets none waits for one. It is safe
 // for concurrent use.
 type Pool struct {
 	limit, share int
@@ -28,6 +28,7 @@ type Pool struct {
 	mu     sync.Mutex
 	live   int // states there are
 	asleep int // of them, in look-ups
+	held   int // of them, in use by policies that are known to wait
 	users  []*Policy
 	queue  []*waiter
 }
@@ -58,7 +59,9 @@ type pooled struct {
 	idle   []*state
 	since  []time.Time // when each of them became idle
 	live   int
+	used   int // of them, not idle
 	asleep int
+	waits  bool // a call of it was in a look-up before
 	closed bool
 }
 
@@ -81,12 +84,14 @@ func (pool *Pool) acquire(ctx context.Context, p *Policy) (*state, error) {
 	if n := len(p.idle); n > 0 {
 		st := p.idle[n-1]
 		p.idle, p.since = p.idle[:n-1], p.since[:n-1]
+		pool.use(p, 1)
 		pool.mu.Unlock()
 		return st, nil
 	}
 	if pool.room(p) {
 		pool.live++
 		p.live++
+		pool.use(p, 1)
 		pool.mu.Unlock()
 		return pool.grow(ctx, p)
 	}
@@ -128,10 +133,18 @@ func (pool *Pool) grow(ctx context.Context, p *Policy) (*state, error) {
 	return st, err
 }
 
+// use counts states of the policy that begin or end to be in use.
+func (pool *Pool) use(p *Policy, n int) {
+	p.used += n
+	if p.waits {
+		pool.held += n
+	}
+}
+
 // room tells whether the policy may have one more state, and makes room by
 // taking an idle one from another policy where that helps.
 func (pool *Pool) room(p *Policy) bool {
-	if p.live >= pool.share || p.asleep > 0 && pool.asleep >= pool.limit-pool.limit/4 {
+	if p.live >= pool.share || p.waits && p.used > 0 && pool.held >= pool.limit-pool.limit/4 {
 		return false
 	}
 	if pool.live < pool.limit {
@@ -158,17 +171,20 @@ func (pool *Pool) shrink(p *Policy) {
 func (pool *Pool) release(p *Policy, st *state) {
 	pool.mu.Lock()
 	defer pool.mu.Unlock()
-	if st != nil {
-		if p.closed {
-			st.L.Close()
-		} else if w := pool.next(func(w *waiter) bool { return w.p == p }); w != nil {
+	if st != nil && !p.closed {
+		if w := pool.next(func(w *waiter) bool { return w.p == p }); w != nil {
 			w.ready <- st
 			return
-		} else {
-			p.idle, p.since = append(p.idle, st), append(p.since, time.Now())
 		}
 	}
-	if st == nil || p.closed {
+	pool.use(p, -1)
+	switch {
+	case st != nil && !p.closed:
+		p.idle, p.since = append(p.idle, st), append(p.since, time.Now())
+	case st != nil:
+		st.L.Close()
+		fallthrough
+	default:
 		p.live--
 		pool.live--
 	}
@@ -190,6 +206,7 @@ func (pool *Pool) serve() {
 		}
 		pool.live++
 		w.p.live++
+		pool.use(w.p, 1)
 		w.ready <- nil
 	}
 }
@@ -211,8 +228,9 @@ func (pool *Pool) waiting(p *Policy, n int) {
 	defer pool.mu.Unlock()
 	p.asleep += n
 	pool.asleep += n
-	if n < 0 && len(pool.queue) > 0 {
-		pool.serve()
+	if !p.waits {
+		p.waits = true
+		pool.held += p.used
 	}
 }
 

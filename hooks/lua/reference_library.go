@@ -72,6 +72,8 @@ func addrLibrary() section {
 	return section{name: "addr", class: "addrlib", doc: "Mail addresses.", items: []member{
 		def("parse", "(text: someaddress): address?, error?", "The address of a text, with or without angle brackets.", "addr.parse(\"<User@Example.ORG>\") --> User@example.org\naddr.parse(\"a b\") --> nil, { kind = \"bad\" }"),
 		def("subaddress", "(address: someaddress, separator?: string): address?, string|error?", "The address without what stands behind the separator (\"+\"), and that part or nil.", "addr.subaddress(\"user+list@example.net\") --> user@example.net, \"list\""),
+		def("verp", "(sender: someaddress, recipient: someaddress, separator?: string): address?, error?", "A sender that tells for whom the copy was, so that its bounce does too.", "addr.verp(\"list@example.net\", rcpt) --> list-b=example.net@example.net"),
+		def("unverp", "(address: someaddress, sender: someaddress, separator?: string): address?, error?", "For whom the copy was, of an address that verp made.", "addr.unverp(\"list-user=example.org@example.net\", \"list@example.net\") --> user@example.org\naddr.unverp(\"other@example.net\", \"list@example.net\") --> nil, { kind = \"none\" }"),
 		def("ours", "(domain: someaddress): boolean", "Whether the domain, or that of an address, is one of ours.", "addr.ours(\"example.net\") --> true"),
 	}}
 }
