@@ -75,15 +75,18 @@ type Row struct {
 	Stage   Stage
 	Name    string
 	Scope   Scope
-	When    string        // when exactly it runs
-	Verbs   []Verb        // what a handler may answer; Pass is always legal
-	Observe bool          // the answer is ignored; runs beside the mail path
-	Each    bool          // a handler may answer for each recipient by itself: Decision.Each
-	Default string        // what happens where nobody decides
-	Reject  message.Reply // a refusal that names no reply of its own
-	Defer   message.Reply // a deferral that names no reply of its own
-	Fields  string        // what is set in the transaction, beyond earlier stages
-	Edits   []EditKind    // legal edits
+	When    string // when exactly it runs
+	Verbs   []Verb // what a handler may answer; Pass is always legal
+	Observe bool   // the answer is ignored; runs beside the mail path
+	// Unserved stages are in the vocabulary, and this version asks nobody there: a
+	// policy that wants to be asked is refused when it is loaded.
+	Unserved bool
+	Each     bool          // a handler may answer for each recipient by itself: Decision.Each
+	Default  string        // what happens where nobody decides
+	Reject   message.Reply // a refusal that names no reply of its own
+	Defer    message.Reply // a deferral that names no reply of its own
+	Fields   string        // what is set in the transaction, beyond earlier stages
+	Edits    []EditKind    // legal edits
 }
 
 var (
@@ -95,8 +98,8 @@ var (
 	unknown  = message.Reply{Code: 502, Enhanced: [3]int{5, 5, 1}, Text: "Command refused by policy"}
 	later1   = message.Reply{Code: 451, Enhanced: [3]int{4, 7, 1}, Text: "Deferred by policy, please try again later"}
 
-	connEdits = []EditKind{SetConnNote, AddScore, AddTag, SetResult, SkipPolicy, Pardon}
-	rcptEdits = []EditKind{SetRcptNote, AddRcptHeader, AppendRcptHeader, RemoveRcptHeader, SetNotify}
+	connEdits = []EditKind{SetConnNote, AddScore, AddTag, SetResult, SkipPolicy}
+	rcptEdits = []EditKind{SetRcptNote, SetNotify}
 	txEdits   = slices.Concat([]EditKind{SetNote, SetSender, AddHeader, AppendHeader, ReplaceHeader, RemoveHeader, AddRecipient, RemoveRecipient, ReplaceRecipient, SetRoute, SetPriority, SetReturn}, rcptEdits, connEdits)
 	bodyEdits = slices.Concat([]EditKind{ReplaceBody, AddFooter}, txEdits)
 	tellEdits = []EditKind{SetNote, SetConnNote}
@@ -108,9 +111,9 @@ var (
 // table is the single source of what each stage allows.
 var table = [stageEnd]Row{
 	Connect:    {Stage: Connect, Name: "connect", Scope: OfConnection, When: "TCP accepted, before the greeting", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused4, Defer: later1, Fields: "conn: id, ip, port, local_ip, local_port, host, listener, protocol, relaying", Edits: connEdits},
-	Helo:       {Stage: Helo, Name: "helo", Scope: OfConnection, When: "HELO or EHLO, before its reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused, Defer: later, Fields: "conn.helo, conn.capabilities", Edits: append([]EditKind{AddCapability, RemoveCapability}, connEdits...)},
+	Helo:       {Stage: Helo, Name: "helo", Scope: OfConnection, When: "HELO or EHLO, before its reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused, Defer: later, Fields: "conn.helo", Edits: connEdits},
 	TLS:        {Stage: TLS, Name: "tls", Scope: OfConnection, When: "after a TLS handshake", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused, Defer: later, Fields: "conn.tls", Edits: connEdits},
-	Auth:       {Stage: Auth, Name: "auth", Scope: OfConnection, When: "credentials offered, before the reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the configured back-ends, else 535", Reject: badLogin, Defer: noLogin, Fields: "login: mechanism, user, password", Edits: connEdits},
+	Auth:       {Stage: Auth, Name: "auth", Unserved: true, Scope: OfConnection, When: "credentials offered, before the reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the configured back-ends, else 535", Reject: badLogin, Defer: noLogin, Fields: "login: mechanism, user, password", Edits: connEdits},
 	Mail:       {Stage: Mail, Name: "mail", Scope: OfTransaction, When: "MAIL FROM with its parameters", Verbs: intake, Default: "accept", Reject: refused, Defer: later, Fields: "tx: id, sender, params", Edits: txEdits},
 	Rcpt:       {Stage: Rcpt, Name: "rcpt", Scope: OfRecipient, When: "each RCPT TO", Verbs: intake, Default: "the recipient rule", Reject: refused, Defer: later, Fields: "rcpt", Edits: txEdits},
 	Data:       {Stage: Data, Name: "data", Scope: OfTransaction, When: "DATA or the first BDAT, before 354", Verbs: intake, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx.recipients", Edits: txEdits},
@@ -118,18 +121,18 @@ var table = [stageEnd]Row{
 	Message:    {Stage: Message, Name: "message", Scope: OfTransaction, When: "whole message received, before the final reply", Verbs: late, Each: true, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx: body, size", Edits: bodyEdits},
 	Queue:      {Stage: Queue, Name: "queue", Scope: OfTransaction, When: "about to be made durable", Verbs: append([]Verb{Hold}, late...), Each: true, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx.total is final, tx.received", Edits: append([]EditKind{SetReceived}, bodyEdits...)},
 	Queued:     {Stage: Queued, Name: "queued", Scope: OfMessage, When: "durable, 250 sent", Observe: true, Default: "nothing", Reject: refused4, Defer: later1, Fields: "tx", Edits: tellEdits},
-	Command:    {Stage: Command, Name: "command", Scope: OfConnection, When: "VRFY, HELP, NOOP, RSET, QUIT, EXPN, ETRN and unrecognised commands, before the reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the command's own answer; an unrecognised one: 500", Reject: unknown, Defer: later, Fields: "line: verb, argument", Edits: connEdits},
+	Command:    {Stage: Command, Name: "command", Unserved: true, Scope: OfConnection, When: "VRFY, HELP, NOOP, RSET, QUIT, EXPN, ETRN and unrecognised commands, before the reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the command's own answer; an unrecognised one: 500", Reject: unknown, Defer: later, Fields: "line: verb, argument", Edits: connEdits},
 	Deny:       {Stage: Deny, Name: "deny", Scope: OfConnection, When: "any negative reply is about to be sent", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the refusal stays", Reject: refused, Defer: later, Fields: "refusal: stage, policy, code, enhanced, text", Edits: connEdits},
 	Disconnect: {Stage: Disconnect, Name: "disconnect", Scope: OfConnection, When: "connection over", Observe: true, Default: "nothing", Reject: refused, Defer: later, Fields: "conn.totals"},
-	Route:      {Stage: Route, Name: "route", Scope: OfRecipient, When: "before the first attempt and after each deferral", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "the routes of the configuration", Reject: refused, Defer: later, Fields: "rcpt, plan: next_hop, tls, source, retry", Edits: append([]EditKind{SetPlan}, sendEdits...)},
+	Route:      {Stage: Route, Name: "route", Scope: OfRecipient, When: "before the first attempt and after each deferral", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "the routes of the configuration", Reject: refused, Defer: later, Fields: "rcpt, plan: next_hop, tls", Edits: sendEdits},
 	Attempt:    {Stage: Attempt, Name: "attempt", Scope: OfDelivery, When: "about to open or reuse a connection to a next hop", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "accept", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, age", Edits: sendEdits},
 	Delivered:  {Stage: Delivered, Name: "delivered", Scope: OfRecipient, When: "a recipient's next hop took the message", Observe: true, Default: "nothing", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, peer, reply, age", Edits: tellEdits},
 	Deferred:   {Stage: Deferred, Name: "deferred", Scope: OfRecipient, When: "an attempt failed for now (may override: retry at, give up, hold, reroute)", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "the retry plan", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, peer, reply, age", Edits: sendEdits},
 	Bounced:    {Stage: Bounced, Name: "bounced", Scope: OfRecipient, When: "an attempt failed for good (may override: retry at, hold, reroute)", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "a bounce", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, peer, reply, age", Edits: sendEdits},
-	DSN:        {Stage: DSN, Name: "dsn", Scope: OfMessage, When: "a bounce, delay or success notice is about to be queued (may suppress, redirect, edit)", Verbs: []Verb{Accept, Discard}, Default: "the notice is queued", Reject: refused, Defer: later, Fields: "notice: kind, recipients, to; tx.headers are the notice's", Edits: []EditKind{SetNotice, SetNote, AddTag, AddHeader, AppendHeader, ReplaceHeader, RemoveHeader}},
-	Tick:       {Stage: Tick, Name: "tick", Scope: OfPolicy, When: "on the policy's own interval, `every`", Observe: true, Default: "nothing", Reject: refused, Defer: later},
-	Load:       {Stage: Load, Name: "load", Scope: OfPolicy, When: "the policy's generation starts", Observe: true, Default: "nothing", Reject: refused, Defer: later},
-	Unload:     {Stage: Unload, Name: "unload", Scope: OfPolicy, When: "the policy's generation is over", Observe: true, Default: "nothing", Reject: refused, Defer: later},
+	DSN:        {Stage: DSN, Name: "dsn", Unserved: true, Scope: OfMessage, When: "a bounce, delay or success notice is about to be queued (may suppress, redirect, edit)", Verbs: []Verb{Accept, Discard}, Default: "the notice is queued", Reject: refused, Defer: later, Fields: "notice: kind, recipients, to; tx.headers are the notice's", Edits: []EditKind{SetNotice, SetNote, AddTag, AddHeader, AppendHeader, ReplaceHeader, RemoveHeader}},
+	Tick:       {Stage: Tick, Name: "tick", Unserved: true, Scope: OfPolicy, When: "on the policy's own interval, `every`", Observe: true, Default: "nothing", Reject: refused, Defer: later},
+	Load:       {Stage: Load, Name: "load", Unserved: true, Scope: OfPolicy, When: "the policy's generation starts", Observe: true, Default: "nothing", Reject: refused, Defer: later},
+	Unload:     {Stage: Unload, Name: "unload", Unserved: true, Scope: OfPolicy, When: "the policy's generation is over", Observe: true, Default: "nothing", Reject: refused, Defer: later},
 }
 
 // Stages lists the table in order.
@@ -189,6 +192,9 @@ func WriteTable(w io.Writer) error {
 			verbs = append(verbs, "`"+v.String()+"`")
 		}
 		reject, postpone := r.Reject.String(), r.Defer.String()
+		if r.Unserved {
+			r.When += " (not asked in this version)"
+		}
 		if r.Observe {
 			verbs, reject, postpone = []string{"observes only"}, "", ""
 		}

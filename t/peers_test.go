@@ -80,7 +80,7 @@ func (p *peer) folders(ts *testscript.TestScript, uid int, mode fs.FileMode, nam
 	}
 }
 
-// pair writes a certificate for peer.example, by RSA: OpenSMTPD knows no other key.
+// pair writes a certificate for peer.example, by RSA, which every one of them takes.
 func (p *peer) pair(ts *testscript.TestScript, uid int) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	ts.Check(err)

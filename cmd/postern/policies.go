@@ -209,6 +209,11 @@ func (p *policyLoader) load(c *config.Config, pol *config.Policy) (*hooks.Entry,
 	if problems.Err() != nil {
 		return nil, problems
 	}
+	for _, at := range e.Handler.Stages() {
+		if at.Row().Unserved {
+			problems = append(problems, pol.Problem("use", fmt.Sprintf("stage %q is not available in this version; take the handler of that name out of the policy", at)))
+		}
+	}
 	return e, problems
 }
 
