@@ -48,7 +48,8 @@ var pairDomains = []string{"piped.example", "bdat.example", "lmtp.example", "pla
 
 func newPairs(t *testing.T, mode string) *pairs {
 	t.Helper()
-	addrs, err := freePorts("127.0.0.1", 8)
+	host := fmt.Sprintf("127.%d.%d.253", 64+os.Getpid()>>8&63, os.Getpid()&255) // where nobody else listens
+	addrs, err := freePorts(host, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
