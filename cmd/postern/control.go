@@ -15,6 +15,7 @@ import (
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/core/send"
 	"github.com/postern-mta/postern/hooks/plugin"
 )
 
@@ -50,19 +51,28 @@ func (d *daemon) openControl(c *config.Config) (err error) {
 		},
 		Destination: func(m *queue.Message, recipient int) string { return destination(d.config.Load(), m, recipient) },
 		Reload:      func(context.Context) error { return d.reload() },
-		Acts: map[string]func(context.Context, string) error{
-			"retry":              func(_ context.Context, id string) error { return d.retry(id) },
-			"hold":               d.hold,
-			"release":            d.release,
-			"delete":             d.remove,
-			"quarantine-release": d.releaseQuarantined,
-			"quarantine-delete":  d.deleteQuarantined,
+		Acts: map[string]console.Act{
+			"retry":              func(_ context.Context, id string, _ *console.Order) error { return d.retry(id) },
+			"hold":               plain(d.hold),
+			"release":            plain(d.release),
+			"delete":             plain(d.remove),
+			"bounce":             d.giveUp,
+			"reroute":            d.reroute,
+			"quarantine-release": plain(d.releaseQuarantined),
+			"quarantine-delete":  plain(d.deleteQuarantined),
 		},
+		NextHop:   func(s string) error { _, err := send.ParseNextHop(s); return err },
+		Import:    d.importMessage,
 		Inject:    d.inject,
 		TakeDrops: d.takeDrops,
 		Plugins:   d.plugins,
 	})
 	return nil
+}
+
+// plain is an act that no order has more to say of.
+func plain(do func(context.Context, string) error) console.Act {
+	return func(ctx context.Context, id string, _ *console.Order) error { return do(ctx, id) }
 }
 
 var errStopping = errors.New("the daemon is stopping")

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
 	"github.com/postern-mta/postern/core/console"
+	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/core/send"
 )
 
 // This file is what operators order to be done to one queued message.
@@ -61,6 +66,77 @@ func (d *daemon) hold(ctx context.Context, id string) error {
 		d.record.Operated(id, "held", operator, "")
 	}
 	return err
+}
+
+// giveUp gives one message up: its senders hear of it as of any failure.
+func (d *daemon) giveUp(ctx context.Context, id string, o *console.Order) error {
+	text := cmp.Or(o.Text, "Returned by the postmaster")
+	// RFC 3463 section 3.8: 7.1, delivery not authorised; 5.0.0 would say nothing.
+	if err := d.sender.GiveUp(ctx, id, message.NewReply(550, "5.7.1", "%s", text)); err != nil {
+		return err
+	}
+	d.record.Operated(id, "returned", operator, text)
+	return nil
+}
+
+// reroute has the recipients of one message that are not final go to another
+// next hop, or by the configured routes again, and tries it at once.
+func (d *daemon) reroute(ctx context.Context, id string, o *console.Order) error {
+	giveBack, err := d.sender.Withdraw(ctx, id)
+	if err != nil {
+		return err
+	}
+	err = d.change(ctx, id, func(m *queue.Message) error {
+		if m.Done() {
+			return send.ErrSettled
+		}
+		for i := range m.Recipients {
+			if r := &m.Recipients[i]; !r.State.Final() {
+				r.Route = o.To
+			}
+		}
+		return nil
+	})
+	giveBack()
+	if err != nil {
+		return err
+	}
+	d.record.Operated(id, "rerouted", operator, "to "+cmp.Or(o.To, "the configured routes"))
+	d.sender.RetryNow(id) // one that is held is passed over
+	return nil
+}
+
+// errThere refuses an import that would replace a message.
+var errThere = errors.New("a message of that id is in the queue already")
+
+// importMessage puts a message into the queue as it was exported. It is durable
+// on nil. Policies are not asked again: they judged it where it came in.
+func (d *daemon) importMessage(ctx context.Context, m *queue.Message, body io.Reader) error {
+	d.placing.Lock()
+	defer d.placing.Unlock()
+	switch _, err := d.queue.Load(m.ID); {
+	case err == nil:
+		return errThere
+	case !errors.Is(err, queue.ErrNotFound):
+		return err
+	}
+	draft := d.queue.Begin(m.ID)
+	defer draft.Abort()
+	if _, err := io.Copy(draft, body); err != nil {
+		return fmt.Errorf("reading the message: %w", err)
+	}
+	stored, err := draft.Commit(ctx, m, nil, 0)
+	if err != nil {
+		return err
+	}
+	if r, ok := stored.(message.Retainer); ok {
+		r.Release()
+	}
+	d.record.Operated(m.ID, "imported", operator, "")
+	if at, ok := m.Next(); ok {
+		d.sender.Noticed(at)
+	}
+	return nil
 }
 
 // placeOf says where a message is, also one whose recipients are all settled.

@@ -13,9 +13,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/console"
@@ -28,10 +28,10 @@ func queueCommand(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "queue",
 		Short: "Look at the queue and give it orders",
-		Long: `list, show and summary look at the queue, with the daemon down too. retry, hold,
-release and delete choose messages by ids, by filters, or --all; they show what
-they would touch and ask, unless --yes says so. Mail in quarantine has commands of
-its own: postern quarantine.
+		Long: `list, show, summary, export and fsck look at the queue, with the daemon down too.
+retry, hold, release, reroute, bounce and delete choose messages by ids, by filters,
+or --all; they show what they would touch and ask, unless --yes says so. Mail in
+quarantine has commands of its own: postern quarantine.
 
 Exit status: 0 done, 1 nothing matched or unknown id, 2 wrong use (also: no
 terminal to ask on and no --yes), 3 the daemon is down.`,
@@ -41,6 +41,33 @@ terminal to ask on and no --yes), 3 the daemon is down.`,
 		orderCommand(g, act{name: "retry", word: "retry", short: "Try messages now, whatever their schedule says", done: "tried"}),
 		orderCommand(g, act{name: "hold", word: "hold", short: "Keep messages from being tried until they are released", done: "held"}),
 		orderCommand(g, act{name: "release", word: "release", short: "Try messages again that are held", done: "released"}),
+		orderCommand(g, act{
+			name: "reroute", word: "reroute", short: "Send messages to another next hop, now", done: "rerouted",
+			flags: func(c *cobra.Command, o *console.Order) func() error {
+				back := false
+				c.Flags().StringVar(&o.To, "to", "", "the next `HOP`, as in a [[route]]: smtp://192.0.2.1:25, lmtp:///PATH, mx …")
+				c.Flags().BoolVar(&back, "configured", false, "the configured routes again")
+				return func() error {
+					if (o.To != "") == back {
+						return errors.New("say where to: --to with a next hop, or --configured")
+					}
+					return nil
+				}
+			},
+		}),
+		orderCommand(g, act{
+			name: "bounce", word: "bounce", short: "Give messages up; their senders get a bounce", done: "bounced",
+			flags: func(c *cobra.Command, o *console.Order) func() error {
+				c.Flags().StringVar(&o.Text, "text", "", "what the sender is told, a `LINE` (default: Returned by the postmaster)")
+				return func() error {
+					if strings.ContainsFunc(o.Text, unicode.IsControl) {
+						return errors.New("--text: write one line")
+					}
+					return nil
+				}
+			},
+		}),
+		queueExport(g), queueImport(g), queueCheck(g),
 		orderCommand(g, act{name: "delete", word: "delete", short: "Delete messages; nobody is told", done: "deleted"}),
 	)
 	return c
@@ -58,6 +85,7 @@ func (f *filterFlags) add(c *cobra.Command) {
 	fl.StringVar(&f.Sender, "sender", "", "of this `ADDRESS`; @domain: of anybody there; <>: the null sender")
 	fl.StringVar(&f.Recipient, "rcpt", "", "to this `ADDRESS`; @domain: to anybody there")
 	fl.StringVar(&f.Domain, "domain", "", "to a recipient at this `DOMAIN`; *.domain: below it")
+	fl.StringVar(&f.Route, "route", "", "that goes to this `DESTINATION`, as summary calls it")
 	fl.StringVar(&f.older, "older", "", "arrived longer ago than this `DURATION`, such as 2h or 3d")
 	fl.StringVar(&f.size, "size", "", "at least this `SIZE`, such as 10MiB")
 	fl.StringVar(&f.Reason, "reason", "", "whose last reply holds this `TEXT`")
@@ -243,7 +271,9 @@ func (v *view) messages(f console.Filter) iter.Seq2[*queue.Message, error] {
 	if v.queue == nil {
 		return func(func(*queue.Message, error) bool) {}
 	}
-	return v.queue.All(f.Matches)
+	return v.queue.All(f.Matches, func(m *queue.Message) bool {
+		return f.GoesTo(m, func(m *queue.Message, r int) string { return destination(v.config, m, r) })
+	})
 }
 
 func (v *view) rows(f console.Filter) iter.Seq2[console.Row, error] {
@@ -313,126 +343,6 @@ func unknown(id string, err error) error {
 		return exitError{exitNo, fmt.Errorf("%s: no such message in the queue", id)}
 	}
 	return err
-}
-
-// act is something that is done to messages.
-type act struct {
-	name        string // on the control socket
-	word        string // of the command
-	short       string
-	done        string // its participle
-	quarantined bool   // to those in quarantine alone
-}
-
-// orderCommand is a command that changes messages.
-func orderCommand(g *global, a act) *cobra.Command {
-	var f filterFlags
-	var yes, dry, asJSON bool
-	c := &cobra.Command{
-		Use:   a.word + " ID... | filters | --all",
-		Short: a.short,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			filter, err := f.filter(args)
-			if err != nil {
-				return err
-			}
-			if err := filter.Check(); err != nil {
-				return usageError{err}
-			}
-			filter.Quarantined = filter.Quarantined || a.quarantined
-			return order(cmd.Context(), g, a, console.Order{Filter: filter, DryRun: dry}, yes, asJSON)
-		},
-	}
-	f.add(c)
-	all := "every message"
-	if a.quarantined {
-		all += " in quarantine"
-	} else {
-		f.addPlaces(c)
-	}
-	fl := c.Flags()
-	fl.BoolVar(&f.All, "all", false, all)
-	fl.BoolVarP(&yes, "yes", "y", false, "do not ask")
-	fl.BoolVarP(&dry, "dry-run", "n", false, "only tell what would be done")
-	fl.BoolVar(&asJSON, "json", false, "print a JSON object a message")
-	return c
-}
-
-func order(ctx context.Context, g *global, a act, o console.Order, yes, asJSON bool) error {
-	c, err := g.settled()
-	if err != nil {
-		return err
-	}
-	client, err := dial(c)
-	if err != nil {
-		return offline(err)
-	}
-	defer client.Close()
-	if !yes && !o.DryRun {
-		if err := ask(ctx, g, client, a, o); err != nil {
-			return err
-		}
-	}
-	n, missing := 0, 0
-	enc := json.NewEncoder(g.std.out)
-	for d, err := range client.QueueAct(ctx, a.name, o) {
-		if err != nil {
-			return offline(err)
-		}
-		if asJSON {
-			if err := enc.Encode(d); err != nil {
-				return err
-			}
-		}
-		switch {
-		case d.Problem != "":
-			missing++
-			fmt.Fprintf(g.std.err, "postern: %s: %s\n", d.ID, d.Problem)
-		default:
-			n++
-			if o.DryRun && !asJSON {
-				fmt.Fprintf(g.std.out, "%s  <%s>  %s\n", d.ID, printable(d.Sender), count(d.Recipients, "recipient"))
-			}
-		}
-	}
-	done := a.done
-	if o.DryRun {
-		done = "would be " + done
-	}
-	if !asJSON {
-		fmt.Fprintf(g.std.out, "%s %s\n", count(n, "message"), done)
-	}
-	if n == 0 || missing > 0 {
-		return exitError{status: exitNo}
-	}
-	return nil
-}
-
-// ask shows how many messages an order would touch and asks for a yes.
-func ask(ctx context.Context, g *global, client *console.Client, a act, o console.Order) error {
-	in, ok := g.std.in.(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return usageError{errors.New("there is no terminal to ask on: say --yes, or --dry-run to see what would be done")}
-	}
-	o.DryRun = true
-	n := 0
-	for d, err := range client.QueueAct(ctx, a.name, o) {
-		if err != nil {
-			return offline(err)
-		}
-		if d.Problem == "" {
-			n++
-		}
-	}
-	if n == 0 {
-		return exitError{exitNo, errors.New("nothing matches")}
-	}
-	fmt.Fprintf(g.std.err, "%s %s? [y/N] ", a.word, count(n, "message"))
-	line, err := bufio.NewReader(in).ReadString('\n')
-	if answer := strings.ToLower(strings.TrimSpace(line)); err != nil || answer != "y" && answer != "yes" {
-		return exitError{exitNo, errors.New("nothing was done")}
-	}
-	return nil
 }
 
 // factsOf is what routes want to know of a queued message.

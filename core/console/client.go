@@ -177,6 +177,23 @@ func (c *Client) QueueAct(ctx context.Context, act string, o Order) iter.Seq2[Do
 	return list[Done](ctx, c, "/queue/act/"+url.PathEscape(act), o)
 }
 
+// QueueImport puts a message into the queue as it was exported. The error is a
+// *Refusal where the daemon does not take it.
+func (c *Client) QueueImport(ctx context.Context, d Detail, body io.Reader) error {
+	line, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	_, err = call[struct{}](ctx, c, http.MethodPost, "/queue/import", nil, io.MultiReader(bytes.NewReader(append(line, '\n')), body))
+	return err
+}
+
+// QueueCheck has the queue checked, see queue.Check, and tells how it goes; the
+// last Inspection has Result set.
+func (c *Client) QueueCheck(ctx context.Context) iter.Seq2[Inspection, error] {
+	return list[Inspection](ctx, c, "/queue/fsck", struct{}{})
+}
+
 // Why asks for the stories that the query names, see record.Recorder.Why.
 func (c *Client) Why(ctx context.Context, query string) ([]record.Story, error) {
 	return call[[]record.Story](ctx, c, http.MethodGet, "/why", url.Values{"q": {query}}, nil)

@@ -61,9 +61,13 @@ type Options struct {
 	// Reload loads the configuration anew. The error's text is shown as it is and
 	// may have many lines.
 	Reload func(ctx context.Context) error
-	// Acts is what can be done to a queued message, by name, such as retry or delete. An
-	// error that wraps queue.ErrNotFound means that it is gone.
-	Acts map[string]func(ctx context.Context, id string) error
+	// Acts is what can be done to a queued message, by name, such as retry or delete.
+	Acts map[string]Act
+	// NextHop tells what is wrong with a next hop that an order names; nil: nothing
+	// is checked.
+	NextHop func(s string) error
+	// Import puts a message into the queue as it was exported; nil: not possible.
+	Import func(ctx context.Context, m *queue.Message, body io.Reader) error
 	// Inject takes a message in. It reads body to its end, or refuses.
 	Inject func(ctx context.Context, sender message.Address, recipients []message.Address, body io.Reader) message.Reply
 	// TakeDrops looks into the drop directory for mail that was injected while no

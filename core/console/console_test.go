@@ -67,9 +67,9 @@ func newRig(t *testing.T) *rig {
 		},
 		Ready:  func() error { return g.ready },
 		Reload: func(context.Context) error { return g.reload },
-		Acts: map[string]func(context.Context, string) error{
-			"delete": g.q.Remove,
-			"retry":  func(context.Context, string) error { return errors.New("not today") },
+		Acts: map[string]Act{
+			"delete": func(ctx context.Context, id string, _ *Order) error { return g.q.Remove(ctx, id) },
+			"retry":  func(context.Context, string, *Order) error { return errors.New("not today") },
 		},
 		Inject: func(_ context.Context, sender message.Address, to []message.Address, body io.Reader) message.Reply {
 			if sender.Local == "refused" {

@@ -36,8 +36,14 @@ type Answer struct {
 // Order asks for something to be done to queued messages.
 type Order struct {
 	Filter
-	DryRun bool `json:"dry_run,omitempty"` // only tell what would be done
+	DryRun bool   `json:"dry_run,omitempty"` // only tell what would be done
+	To     string `json:"to,omitempty"`      // of reroute: the next hop; "" the configured routes
+	Text   string `json:"text,omitempty"`    // of bounce: what senders are told
 }
+
+// Act does something to one queued message. An error that wraps queue.ErrNotFound
+// means that it is gone.
+type Act func(ctx context.Context, id string, o *Order) error
 
 // Done is a message that an Order reached, or would reach.
 type Done struct {
@@ -64,6 +70,8 @@ func (s *Server) Control() http.Handler {
 	mux.HandleFunc("GET /queue/show", s.queueShow)
 	mux.HandleFunc("GET /queue/body", s.queueBody)
 	mux.HandleFunc("POST /queue/act/{act}", s.queueAct)
+	mux.HandleFunc("POST /queue/import", s.queueImport)
+	mux.HandleFunc("POST /queue/fsck", s.queueCheck)
 	mux.HandleFunc("GET /why", s.why)
 	mux.HandleFunc("POST /inject", s.inject)
 	mux.HandleFunc("GET /plugins", s.plugins)
@@ -134,8 +142,9 @@ func order[T any](w http.ResponseWriter, r *http.Request) (v T, err error) {
 // missing gets those that are not there, or not in quarantine where that is asked
 // for.
 func (s *Server) chosen(f *Filter, missing func(Done)) iter.Seq2[*queue.Message, error] {
+	goes := func(m *queue.Message) bool { return f.GoesTo(m, s.destination) }
 	if len(f.IDs) == 0 {
-		return s.o.Queue.All(f.Matches)
+		return s.o.Queue.All(f.Matches, goes)
 	}
 	return func(yield func(*queue.Message, error) bool) {
 		for _, id := range f.IDs {
@@ -148,7 +157,7 @@ func (s *Server) chosen(f *Filter, missing func(Done)) iter.Seq2[*queue.Message,
 				missing(Done{ID: id, Sender: m.Sender.String(), Recipients: len(m.Recipients), Problem: ErrNotQuarantined.Error()})
 				continue
 			}
-			if (err != nil || f.Matches(m)) && !yield(m, err) {
+			if (err != nil || f.Matches(m) && goes(m)) && !yield(m, err) {
 				return
 			}
 		}
@@ -212,6 +221,9 @@ func (s *Server) queueAct(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = o.Check()
 	}
+	if err == nil && o.To != "" && s.o.NextHop != nil {
+		err = s.o.NextHop(o.To)
+	}
 	if err != nil {
 		s.fail(w, http.StatusBadRequest, err)
 		return
@@ -224,7 +236,7 @@ func (s *Server) queueAct(w http.ResponseWriter, r *http.Request) {
 		}
 		done := Done{ID: m.ID, Sender: m.Sender.String(), Recipients: len(m.Recipients)}
 		if !o.DryRun {
-			if err := act(r.Context(), m.ID); err != nil {
+			if err := act(r.Context(), m.ID, &o); err != nil {
 				done.Problem, done.Unknown = err.Error(), errors.Is(err, queue.ErrNotFound)
 			}
 		}
@@ -295,7 +307,7 @@ func (s *Server) inject(w http.ResponseWriter, r *http.Request) {
 
 // envelope reads and checks the first line of an inject request.
 func envelope(b *bufio.Reader) (sender message.Address, recipients []message.Address, err error) {
-	line, err := firstLine(b)
+	line, err := firstLine(b, maxOrder)
 	if err != nil {
 		return sender, nil, fmt.Errorf("reading the envelope: %w", err)
 	}
@@ -322,13 +334,13 @@ func envelope(b *bufio.Reader) (sender message.Address, recipients []message.Add
 	return sender, recipients, nil
 }
 
-// firstLine reads up to a line feed, at most maxOrder bytes.
-func firstLine(b *bufio.Reader) ([]byte, error) {
+// firstLine reads up to a line feed, at most limit bytes.
+func firstLine(b *bufio.Reader, limit int) ([]byte, error) {
 	var line []byte
 	for {
 		part, err := b.ReadSlice('\n')
 		line = append(line, part...)
-		if len(line) > maxOrder {
+		if len(line) > limit {
 			return nil, errors.New("it is too long")
 		}
 		if err == nil {

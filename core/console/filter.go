@@ -19,6 +19,7 @@ type Filter struct {
 	Domain      string    `json:"domain,omitempty"`    // of such a recipient; "*.example.net" any below
 	Before      time.Time `json:"before,omitzero"`     // arrived before
 	MinSize     int64     `json:"min_size,omitempty"`  // bytes
+	Route       string    `json:"route,omitempty"`     // where such a recipient goes, as the summary calls it; see GoesTo
 	Reason      string    `json:"reason,omitempty"`    // part of a recipient's last reply, or of why it is held; without case
 	Held        bool      `json:"held,omitempty"`
 	Quarantined bool      `json:"quarantined,omitempty"`
@@ -58,7 +59,21 @@ func (f *Filter) Check() error {
 
 // narrows tells whether anything but ids is set.
 func (f *Filter) narrows() bool {
-	return f.Sender != "" || f.Recipient != "" || f.Domain != "" || !f.Before.IsZero() || f.MinSize > 0 || f.Reason != "" || f.Held || f.Quarantined
+	return f.Sender != "" || f.Recipient != "" || f.Domain != "" || f.Route != "" || !f.Before.IsZero() || f.MinSize > 0 || f.Reason != "" || f.Held || f.Quarantined
+}
+
+// GoesTo tells whether the message fits Route, which Matches does not look at:
+// one of its recipients that are not final goes there, as destination says.
+func (f *Filter) GoesTo(m *queue.Message, destination func(m *queue.Message, recipient int) string) bool {
+	if f.Route == "" {
+		return true
+	}
+	for i := range m.Recipients {
+		if !m.Recipients[i].State.Final() && strings.EqualFold(destination(m, i), f.Route) {
+			return true
+		}
+	}
+	return false
 }
 
 // Matches tells whether the message is one of those meant.

@@ -32,12 +32,20 @@ type RowRecipient struct {
 	Tried     time.Time `json:"tried,omitzero"`
 	Peer      string    `json:"peer,omitempty"`
 	Route     string    `json:"route,omitempty"`
+	Original  string    `json:"original,omitempty"` // DSN ORCPT, or what a policy replaced
+	Notify    string    `json:"notify,omitempty"`   // DSN NOTIFY
+	Unicode   string    `json:"unicode,omitempty"`  // the domain with its U-labels
+	Relayed   bool      `json:"relayed,omitempty"`  // delivered to a host that tells no sender of success
+	Owed      bool      `json:"owed,omitempty"`     // final, and the sender is still to be told
 }
 
 // Detail is one message with all that the queue knows: `postern queue show --json`.
 type Detail struct {
 	Row
 	EightBit bool            `json:"eight_bit,omitempty"`
+	Binary   bool            `json:"binary,omitempty"`
+	SMTPUTF8 bool            `json:"smtputf8,omitempty"`
+	Unicode  string          `json:"unicode,omitempty"` // the sender's domain with its U-labels
 	Ret      string          `json:"ret,omitempty"`
 	EnvID    string          `json:"envid,omitempty"`
 	Notified bool            `json:"notified,omitempty"` // the delay notice was sent
@@ -57,6 +65,7 @@ func RowOf(m *queue.Message) Row {
 		r := &m.Recipients[i]
 		one := RowRecipient{
 			Address: r.Address.String(), State: r.State.String(), Attempts: r.Attempts, Held: r.Held, Tried: r.Tried, Peer: r.Peer, Route: r.Route,
+			Original: r.Original, Notify: r.Notify, Unicode: r.Unicode, Relayed: r.Relayed, Owed: r.State.Final() && !r.Next.IsZero(),
 		}
 		if !r.Last.IsZero() {
 			one.LastReply = r.Last.String()
@@ -71,7 +80,10 @@ func RowOf(m *queue.Message) Row {
 
 // DetailOf is the message with all that the queue knows.
 func DetailOf(m *queue.Message) Detail {
-	d := Detail{Row: RowOf(m), EightBit: m.EightBit, Ret: m.Ret, EnvID: m.EnvID, Notified: m.Notified}
+	d := Detail{
+		Row: RowOf(m), EightBit: m.EightBit, Binary: m.Binary, SMTPUTF8: m.SMTPUTF8, Unicode: m.Unicode,
+		Ret: m.Ret, EnvID: m.EnvID, Notified: m.Notified,
+	}
 	if json.Valid(m.Facts) {
 		d.Facts = m.Facts
 	}

@@ -30,6 +30,9 @@ import (
 //	left          info   id age
 //	released      info   id by reason?: what an operator or a rule did to a queued message
 //	held          info   the same: told from a verdict by "by"
+//	rerouted      info   the same
+//	returned      info   the same: given up by an operator; its bounce has lines of its own
+//	imported      info   the same
 //	deleted       info   the same
 //	expired       info   the same
 //

@@ -76,8 +76,8 @@ func (r *Recorder) Left(id string, age time.Duration) {
 }
 
 // Operated tells what was done to queued message id beside its delivery: event is
-// released, held, deleted or expired, by "operator" or "quarantine". The last two
-// end the message. In its story it is a line of stage queued.
+// released, held, rerouted, imported, returned, deleted or expired, by "operator" or
+// "quarantine". The last two end the message. In its story it is a line of stage queued.
 func (r *Recorder) Operated(id, event, by, why string) {
 	if r.logs(slog.LevelInfo) {
 		r.emit(slog.LevelInfo, event, optional([]slog.Attr{slog.String("id", id), slog.String("by", by)}, "reason", why)...)
@@ -87,10 +87,12 @@ func (r *Recorder) Operated(id, event, by, why string) {
 	}
 	verb, now := hooks.Discard, time.Now()
 	switch event {
-	case "released":
+	case "released", "rerouted", "imported":
 		verb = hooks.Accept
 	case "held":
 		verb = hooks.Hold
+	case "returned":
+		verb = hooks.Reject
 	}
 	if why != "" {
 		event += ": " + why

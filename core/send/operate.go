@@ -2,7 +2,12 @@ package send
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
+
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/queue"
 )
 
 // RetryNow has messages tried at once, whatever their schedule says and even
@@ -75,4 +80,62 @@ func (s *Sender) giveBack(id string) {
 	delete(s.messages, id)
 	s.more, s.rewind = true, true
 	s.kick()
+}
+
+// ErrSettled says that a message has no recipient left to give up.
+var ErrSettled = errors.New("every recipient is delivered or failed already")
+
+// GiveUp has every recipient fail that is not final, with reply, as if its next
+// hop had refused it for good: who is to hear of it gets a bounce. Attempts under
+// way end first. A message that is held is given up, too; one in quarantine is
+// left alone.
+func (s *Sender) GiveUp(ctx context.Context, id string, reply message.Reply) error {
+	release, err := s.Withdraw(ctx, id)
+	if err != nil {
+		return err
+	}
+	c, now, tells, arrived := s.conf.Load(), time.Now(), false, time.Time{}
+	var refused error
+	err = s.o.Queue.Update(ctx, id, func(m *queue.Message) error {
+		switch {
+		case m.Place == queue.Quarantined:
+			refused = errors.New("the message is in quarantine")
+		case m.Done():
+			refused = ErrSettled
+		}
+		if refused != nil {
+			return refused
+		}
+		m.Place, m.Reason = queue.Active, ""
+		for i := range m.Recipients {
+			if r := &m.Recipients[i]; !r.State.Final() {
+				s.apply(m, &verdict{rcpt: i, state: queue.Failed, untried: true, reply: reply}, c, now)
+				r.Held = false
+			}
+		}
+		tells, arrived = owed(m), m.Arrived
+		return nil
+	})
+	switch {
+	case refused != nil:
+		err = refused
+	case err == nil && !tells:
+		if err = s.o.Queue.Remove(context.WithoutCancel(ctx), id); err == nil && s.o.Record != nil {
+			s.o.Record.Left(id, now.Sub(arrived))
+		}
+	}
+	release()
+	if err == nil && tells {
+		s.RetryNow(id)
+	}
+	return err
+}
+
+// Noticed tells of a message that came into the queue by another way than Accept:
+// it is tried when it is due.
+func (s *Sender) Noticed(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rewind = s.rewind || !at.After(time.Now())
+	s.dueAt(at)
 }
