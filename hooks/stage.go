@@ -111,7 +111,7 @@ var (
 // table is the single source of what each stage allows.
 var table = [stageEnd]Row{
 	Connect:    {Stage: Connect, Name: "connect", Scope: OfConnection, When: "TCP accepted, before the greeting", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused4, Defer: later1, Fields: "conn: id, ip, port, local_ip, local_port, host, listener, protocol, relaying", Edits: connEdits},
-	Helo:       {Stage: Helo, Name: "helo", Scope: OfConnection, When: "HELO or EHLO, before its reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused, Defer: later, Fields: "conn.helo", Edits: connEdits},
+	Helo:       {Stage: Helo, Name: "helo", Scope: OfConnection, When: "HELO or EHLO, before its reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused, Defer: later, Fields: "conn: helo, capabilities", Edits: append([]EditKind{AddCapability, RemoveCapability}, connEdits...)},
 	TLS:        {Stage: TLS, Name: "tls", Scope: OfConnection, When: "after a TLS handshake", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused, Defer: later, Fields: "conn.tls", Edits: connEdits},
 	Auth:       {Stage: Auth, Name: "auth", Unserved: true, Scope: OfConnection, When: "credentials offered, before the reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the configured back-ends, else 535", Reject: badLogin, Defer: noLogin, Fields: "login: mechanism, user, password", Edits: connEdits},
 	Mail:       {Stage: Mail, Name: "mail", Scope: OfTransaction, When: "MAIL FROM with its parameters", Verbs: intake, Default: "accept", Reject: refused, Defer: later, Fields: "tx: id, sender, params", Edits: txEdits},

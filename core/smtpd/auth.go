@@ -13,36 +13,37 @@ import (
 
 // Replies of AUTH, and of MAIL where one must have logged in.
 var (
-	okAuth          = message.NewReply(235, "2.7.0", "Authentication succeeded")
-	errNoAuth       = message.NewReply(502, "5.5.1", "AUTH is not offered here")
-	errAuthTwice    = message.NewReply(503, "5.5.1", "You have authenticated already")
-	errAuthClear    = message.NewReply(538, "5.7.11", "Encryption is required for AUTH: say STARTTLS first")
-	errMechanism    = message.NewReply(504, "5.5.4", "That mechanism is not offered; see the reply to EHLO")
-	errAuthBase64   = message.NewReply(501, "5.5.2", "That is not base64 (RFC 4648)")
-	errAuthCancel   = message.NewReply(501, "5.7.0", "Authentication cancelled")
-	errAuthLong     = message.NewReply(500, "5.5.6", "The line is too long for any mechanism here")
-	errAuthSteps    = message.NewReply(501, "5.5.2", "That mechanism has no such step")
-	errMustAuth     = message.NewReply(530, "5.7.0", "Authentication required: this server takes mail from its users only")
-	errSenderUser   = message.NewReply(553, "5.7.1", "You may not send under that address")
-	errAuthSyntax   = message.NewReply(501, "5.5.4", "AUTH takes an address in xtext, or <>")
-	errAuthNotKnown = message.NewReply(555, "5.5.4", "The parameter AUTH of MAIL is not supported")
+	okAuth        = message.NewReply(235, "2.7.0", "Authentication succeeded")
+	errNoAuth     = message.NewReply(502, "5.5.1", "AUTH is not offered here")
+	errAuthTwice  = message.NewReply(503, "5.5.1", "You have authenticated already")
+	errAuthClear  = message.NewReply(538, "5.7.11", "Encryption is required for AUTH: say STARTTLS first")
+	errMechanism  = message.NewReply(504, "5.5.4", "That mechanism is not offered; see the reply to EHLO")
+	errAuthBase64 = message.NewReply(501, "5.5.2", "That is not base64 (RFC 4648)")
+	errAuthCancel = message.NewReply(501, "5.7.0", "Authentication cancelled")
+	errAuthLong   = message.NewReply(500, "5.5.6", "The line is too long for any mechanism here")
+	errAuthSteps  = message.NewReply(501, "5.5.2", "That mechanism has no such step")
+	errMustAuth   = message.NewReply(530, "5.7.0", "Authentication required: this server takes mail from its users only")
+	errSenderUser = message.NewReply(553, "5.7.1", "You may not send under that address")
+	errAuthSyntax = message.NewReply(501, "5.5.4", "AUTH takes an address in xtext, or <>")
 )
 
 // maxAuthSteps bounds the challenges of one exchange: SCRAM needs three.
 const maxAuthSteps = 4
 
-// offersAuth tells whether AUTH is there for this client once TLS is.
-func (c *conn) offersAuth() bool {
-	return c.server.auth != nil && len(c.server.auth.Offers(c.peer.Listener.Auth)) > 0
+// mechanisms are those of AUTH that this client may use once TLS is there.
+func (c *conn) mechanisms() []string {
+	if c.server.auth == nil || c.lacks("AUTH") {
+		return nil
+	}
+	list := c.server.auth.Offers(c.peer.Listener.Auth)
+	if len(c.without) == 0 {
+		return list
+	}
+	return slices.DeleteFunc(list, func(name string) bool { return c.lacks("AUTH " + name) })
 }
 
-// authLine is what EHLO's reply says of AUTH: nothing in the clear.
-func (c *conn) authLine() string {
-	if c.s.TLS == nil || !c.offersAuth() {
-		return ""
-	}
-	return "\nAUTH " + strings.Join(c.server.auth.Offers(c.peer.Listener.Auth), " ")
-}
+// offersAuth tells whether AUTH is there for this client once TLS is.
+func (c *conn) offersAuth() bool { return len(c.mechanisms()) > 0 }
 
 // authenticate: RFC 4954 section 4.
 func authenticate(c *conn, arg string) {
@@ -62,7 +63,7 @@ func authenticate(c *conn, arg string) {
 		return
 	}
 	name = strings.ToUpper(name)
-	if !slices.Contains(c.server.auth.Offers(c.peer.Listener.Auth), name) {
+	if !slices.Contains(c.mechanisms(), name) {
 		c.refuse(hooks.Helo, errMechanism)
 		return
 	}
@@ -167,9 +168,6 @@ func (c *conn) senderRefused(sender message.Address) *message.Reply {
 // authParam: RFC 4954 section 5. What a client says that has not authenticated
 // counts as <>.
 func authParam(c *conn, _ *hooks.Transaction, value *string) *message.Reply {
-	if !c.offersAuth() {
-		return &errAuthNotKnown
-	}
 	if *value != "<>" {
 		s, ok := message.DecodeXtext(*value)
 		if !ok {

@@ -88,6 +88,8 @@ func (c *conn) refusesChunk() func() {
 	switch {
 	case c.banned != nil:
 		return c.turnAway
+	case c.lacks("CHUNKING"):
+		return func() { c.refuseCounted(c.stage(), errNoChunking, counts) }
 	case c.state() == chunking:
 		return nil
 	case c.tx == nil:

@@ -36,6 +36,7 @@ type conn struct {
 
 	met     beginning
 	greeted [2]hooks.Marks // before and after stage helo ran last
+	without []string       // what stage helo took away: keywords, and "AUTH mechanism"
 
 	said      bool // HELO or EHLO was accepted
 	errors    int  // negative replies that count

@@ -24,21 +24,22 @@ var (
 type parameter struct {
 	key   string
 	of    string // the verb it belongs to
+	ext   string // the extension that brings it
 	check func(c *conn, tx *hooks.Transaction, value *string) *message.Reply
 }
 
 // parameters are those that are supported; an unknown one is 555.
 func parameters() []parameter {
 	return []parameter{
-		{"SIZE", "MAIL", sizeParam},
-		{"BODY", "MAIL", bodyParam},
-		{"SMTPUTF8", "MAIL", flagParam},
-		{"PRDR", "MAIL", prdrParam},
-		{"RET", "MAIL", retParam},
-		{"ENVID", "MAIL", envidParam},
-		{"NOTIFY", "RCPT", notifyParam},
-		{"ORCPT", "RCPT", orcptParam},
-		{"AUTH", "MAIL", authParam},
+		{"SIZE", "MAIL", "SIZE", sizeParam},
+		{"BODY", "MAIL", "", bodyParam},
+		{"SMTPUTF8", "MAIL", "SMTPUTF8", flagParam},
+		{"PRDR", "MAIL", "PRDR", prdrParam},
+		{"RET", "MAIL", "DSN", retParam},
+		{"ENVID", "MAIL", "DSN", envidParam},
+		{"NOTIFY", "RCPT", "DSN", notifyParam},
+		{"ORCPT", "RCPT", "DSN", orcptParam},
+		{"AUTH", "MAIL", "AUTH", authParam},
 	}
 }
 
@@ -78,12 +79,19 @@ func unsupported(key, verb string) message.Reply {
 }
 
 // bodyParam: RFC 6152 section 3, RFC 3030 section 3.
-func bodyParam(_ *conn, _ *hooks.Transaction, value *string) *message.Reply {
+func bodyParam(c *conn, _ *hooks.Transaction, value *string) *message.Reply {
 	*value = strings.ToUpper(*value)
-	if *value != "7BIT" && *value != "8BITMIME" && *value != "BINARYMIME" {
-		return &errBodySyntax
+	switch *value {
+	case "7BIT":
+		return nil
+	case "8BITMIME", "BINARYMIME":
+		if c.lacks(*value) {
+			r := unsupported("BODY="+*value, "MAIL")
+			return &r
+		}
+		return nil
 	}
-	return nil
+	return &errBodySyntax
 }
 
 func digits(s string) bool {
@@ -104,7 +112,7 @@ func (c *conn) readParams(verb, s string, tx *hooks.Transaction) ([]hooks.Param,
 	for i := range list {
 		p := &list[i]
 		row := c.server.params[verb+" "+p.Key]
-		if row == nil {
+		if row == nil || !c.supports(row) {
 			r := unsupported(p.Key, verb)
 			return nil, &r
 		}
@@ -118,6 +126,17 @@ func (c *conn) readParams(verb, s string, tx *hooks.Transaction) ([]hooks.Param,
 		}
 	}
 	return list, nil
+}
+
+// supports tells whether a parameter is there for this client.
+func (c *conn) supports(p *parameter) bool {
+	switch p.key {
+	case "BODY": // either of two brings it
+		return !c.lacks("8BITMIME") || !c.lacks("BINARYMIME")
+	case "AUTH":
+		return c.offersAuth()
+	}
+	return !c.lacks(p.ext)
 }
 
 // parseParams splits what stands behind a path (RFC 5321 section 4.1.2:

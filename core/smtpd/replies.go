@@ -30,6 +30,9 @@ var faultReplies = [...]message.Reply{
 
 // send puts a reply behind those that wait to be sent.
 func (c *conn) send(r message.Reply) {
+	if c.lacks("ENHANCEDSTATUSCODES") {
+		r.Enhanced = [3]int{} // RFC 2034 section 4 has them where they are offered
+	}
 	if c.utf8 {
 		c.out = r.AppendUTF8(c.out)
 	} else {

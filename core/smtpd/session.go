@@ -1,7 +1,6 @@
 package smtpd
 
 import (
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -82,7 +81,7 @@ func (c *conn) hello(name string, extended bool) {
 	c.s.Helo, c.s.Extended, c.said = name, extended, false
 	c.s.Retract(&c.greeted[0], &c.greeted[1]) // scores don't grow with each EHLO
 	c.greeted[0] = c.s.Marks
-	d := c.chain.Run(c.work, hooks.Helo, &c.whole)
+	d, offers := c.askHelo()
 	c.greeted[1] = c.s.Marks
 	if d.Verb.Refuses() {
 		c.story(outcome{d.Reply, d.By})
@@ -92,9 +91,24 @@ func (c *conn) hello(name string, extended bool) {
 	c.said = true
 	r := message.Reply{Code: 250, Text: c.server.hostname}
 	if extended {
-		r.Text += c.capabilities()
+		r.Text += "\n" + strings.Join(offers, "\n")
 	}
 	c.send(r)
+}
+
+// askHelo asks stage helo, and settles which extensions the client is offered from
+// here on; HELO may take some away too, for commands that need no EHLO.
+func (c *conn) askHelo() (hooks.Decision, []string) {
+	c.without = nil
+	offers := c.capabilities()
+	if !c.chain.Has(hooks.Helo) {
+		return hooks.Decision{}, offers
+	}
+	c.whole.Capabilities = offers
+	d := c.chain.Run(c.work, hooks.Helo, &c.whole)
+	said := c.whole.Capabilities
+	c.whole.Capabilities = nil
+	return d, c.settleOffers(offers, said)
 }
 
 func isHelo(s string) bool {
@@ -104,32 +118,6 @@ func isHelo(s string) bool {
 		}
 	}
 	return s != "" && s[0] != ' ' && len(s) <= maxHelo
-}
-
-// capabilities is what EHLO's reply lists, a line each.
-func (c *conn) capabilities() string {
-	var b strings.Builder
-	b.WriteString("\nPIPELINING\nSIZE")
-	if limit := c.server.door.Limits(); limit > 0 {
-		b.WriteByte(' ')
-		b.WriteString(strconv.FormatInt(limit, 10))
-	}
-	b.WriteString("\n8BITMIME\nSMTPUTF8\nCHUNKING\nBINARYMIME\nDSN\nENHANCEDSTATUSCODES\nLIMITS RCPTMAX=")
-	b.WriteString(strconv.Itoa(c.limits.Recipients))
-	if c.limits.Messages > 0 {
-		b.WriteString(" MAILMAX=" + strconv.Itoa(c.limits.Messages))
-	}
-	if !c.lmtp() {
-		b.WriteString("\nPRDR")
-	}
-	if c.s.TLS == nil && c.offersTLS() {
-		b.WriteString("\nSTARTTLS")
-	}
-	b.WriteString(c.authLine())
-	if c.peer.MayXclient() {
-		b.WriteString("\nXCLIENT " + strings.Join(xclientNames[:], " ") + "\nXFORWARD " + strings.Join(xforwardNames[:], " "))
-	}
-	return b.String()
 }
 
 // rset: RFC 5321 section 4.1.1.5.
@@ -153,7 +141,7 @@ func vrfy(c *conn, arg string) {
 	case !utf8.ValidString(arg):
 		c.refuse(c.stage(), errVrfySyntax)
 		return
-	case !strings.EqualFold(param, "SMTPUTF8") || isASCII(what):
+	case !strings.EqualFold(param, "SMTPUTF8") || isASCII(what) || c.lacks("SMTPUTF8"):
 		c.refuse(c.stage(), errNotASCII)
 		return
 	}

@@ -19,7 +19,7 @@ var (
 
 // offersTLS tells whether STARTTLS is there for this client.
 func (c *conn) offersTLS() bool {
-	return c.peer.Listener.StartTLS && c.server.tls != nil && c.server.tls() != nil
+	return c.peer.Listener.StartTLS && !c.lacks("STARTTLS") && c.server.tls != nil && c.server.tls() != nil
 }
 
 // startTLS: RFC 3207. What came in clear behind the command is dropped, and of
@@ -34,7 +34,7 @@ func startTLS(c *conn, _ string) {
 		return
 	}
 	c.reset()
-	c.said, c.s.Helo, c.s.Extended = false, "", false
+	c.said, c.s.Helo, c.s.Extended, c.without = false, "", false, nil
 	// RFC 3207 section 4.2: nor what policies made of it.
 	c.s.Marks, c.s.Notes = c.met.marks, c.met.notes
 	c.greeted = [2]hooks.Marks{c.s.Marks, c.s.Marks}

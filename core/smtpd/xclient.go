@@ -24,7 +24,7 @@ var (
 // one, a proxy or a test. The session starts anew: stage connect runs again,
 // then 220, then EHLO is due.
 func xclient(c *conn, arg string) {
-	if !c.peer.MayXclient() {
+	if !c.mayXclient() {
 		c.refuse(hooks.Connect, errNoXclient)
 		return
 	}
@@ -34,7 +34,7 @@ func xclient(c *conn, arg string) {
 		return
 	}
 	c.reset()
-	c.said, c.storied, c.errors = false, false, 0
+	c.said, c.storied, c.errors, c.without = false, false, 0, nil
 	c.whole = hooks.Transaction{Session: c.s}
 	if err := c.peer.Xclient(c.work, facts); err != nil {
 		c.deniedByRules(err)
@@ -42,6 +42,9 @@ func xclient(c *conn, arg string) {
 	}
 	c.meet()
 }
+
+// mayXclient tells whether XCLIENT is there for this client.
+func (c *conn) mayXclient() bool { return c.peer.MayXclient() && !c.lacks("XCLIENT") }
 
 // deniedByRules refuses the new client as the gate refuses one.
 func (c *conn) deniedByRules(err error) {

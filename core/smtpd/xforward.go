@@ -23,7 +23,7 @@ var (
 // log and the story of the next transaction. Several commands add up. No right
 // and no policy depends on it: that is XCLIENT's work.
 func xforward(c *conn, arg string) {
-	if !c.peer.MayXclient() {
+	if !c.peer.MayXclient() || c.lacks("XFORWARD") {
 		c.refuse(c.stage(), errNoXforward)
 		return
 	}

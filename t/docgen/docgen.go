@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 
 	"github.com/postern-mta/postern/core/config"
-	"github.com/postern-mta/postern/hooks"
 	"github.com/postern-mta/postern/hooks/lua"
 )
 
@@ -86,7 +85,7 @@ func main() {
 		dir = os.Args[1]
 	}
 	for _, err := range []error{
-		write(filepath.Join(dir, "stages.md"), stagesHead, hooks.WriteTable),
+		write(filepath.Join(dir, "stages.md"), stagesHead, writeStages),
 		write(filepath.Join(dir, "config.md"), configHead, config.WriteReference),
 		write(filepath.Join(dir, "lua-reference.md"), luaHead, lua.WriteReference),
 	} {
