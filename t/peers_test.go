@@ -80,13 +80,15 @@ func (p *peer) folders(ts *testscript.TestScript, uid int, mode fs.FileMode, nam
 	}
 }
 
-// pair writes a certificate for peer.example, by RSA, which every one of them takes.
+// pair writes a certificate for peer.example and the script's address, by RSA,
+// which every one of them takes, and sets PEERCERT to its file.
 func (p *peer) pair(ts *testscript.TestScript, uid int) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	ts.Check(err)
-	_, cert, key, err := signedBy("peer.example", private)
+	_, cert, key, err := signedBy(private, "peer.example", ts.Getenv("HOST"))
 	ts.Check(err)
 	p.file(ts, "cert.pem", string(cert), 0o644)
+	ts.Setenv("PEERCERT", filepath.Join(p.dir, "cert.pem"))
 	p.file(ts, "key.pem", string(key), 0o600)
 	ts.Check(os.Chown(filepath.Join(p.dir, "key.pem"), uid, uid))
 }
@@ -172,7 +174,12 @@ type bind struct{ ours, system string }
 // apart is a command with mounts and process ids of its own: the binds are seen by
 // it alone, and what it leaves behind ends with it.
 func apart(ts *testscript.TestScript, binds []bind, program string, args ...string) *exec.Cmd {
-	unshare := []string{"--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=KILL"}
+	return bound(ts, []string{"--pid", "--fork", "--kill-child=KILL"}, binds, program, args...)
+}
+
+// bound is a command that sees the binds, with more options of unshare.
+func bound(ts *testscript.TestScript, options []string, binds []bind, program string, args ...string) *exec.Cmd {
+	unshare := append([]string{"--mount", "--propagation", "private"}, options...)
 	if out, err := exec.Command("unshare", append(unshare, "true")...).CombinedOutput(); err != nil {
 		tb := worldOf(ts).tb
 		missing(tb.Skip, tb.Fatal, fmt.Sprintf("a mount namespace (%v: %s)", err, out))

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -49,11 +50,13 @@ type conn struct {
 	tls  string // as outcomes name it, "" in the clear
 	sent int    // transactions so far
 
+	roots *x509.CertPool // see Client.roots
+
 	timer *time.Timer
 }
 
 func (cn *conn) lmtp() bool   { return cn.way.scheme == send.SchemeLMTP }
-func (cn *conn) key() poolKey { return poolKey{cn.host, cn.way} }
+func (cn *conn) key() poolKey { return poolKey{cn.host, cn.way, cn.roots} }
 func (cn *conn) close()       { _ = cn.wire.Close() }
 func (cn *conn) peer() string { return cn.host.String() }
 
@@ -93,7 +96,7 @@ func (c *Client) open(ctx context.Context, h host, w way, secure bool) (cn *conn
 			_ = nc.Close()
 		}
 	}()
-	cn = &conn{host: h, way: w, wire: newWire(nc)}
+	cn = &conn{host: h, way: w, roots: c.roots(w), wire: newWire(nc)}
 	if w.scheme == send.SchemeSMTPS {
 		if err := c.handshake(ctx, cn); err != nil {
 			return nil, err

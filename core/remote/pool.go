@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"crypto/x509"
 	"sync"
 	"time"
 )
@@ -14,8 +15,9 @@ const (
 
 // poolKey is what an idle connection is good for.
 type poolKey struct {
-	host host
-	way  way
+	host  host
+	way   way
+	roots *x509.CertPool // those that its certificate was verified against
 }
 
 // pool keeps sessions for the next message to the same host. The zero value with

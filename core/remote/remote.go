@@ -143,12 +143,25 @@ func New(o Options, s Settings) *Client {
 	return c
 }
 
-// Reconfigure replaces the settings; open connections keep the name they gave.
+// Reconfigure replaces the settings; open connections keep the name they gave, and
+// those that authorities vouched for which are no longer asked are not used again.
 func (c *Client) Reconfigure(s Settings) {
 	if s.Helo == "" {
 		s.Helo = s.Hostname
 	}
+	if old := c.set.Load(); old != nil && old.Roots.Equal(s.Roots) {
+		s.Roots = old.Roots // sessions that these vouched for are still good
+	}
 	c.set.Store(&s)
+}
+
+// roots are the authorities that a host's certificate is verified against, nil
+// for the system's and where none is looked at.
+func (c *Client) roots(w way) *x509.CertPool {
+	if w.tls != "verify" {
+		return nil
+	}
+	return c.set.Load().Roots
 }
 
 // Close ends the idle connections. No Deliver may be under way.
@@ -233,7 +246,7 @@ func (c *Client) reach(ctx context.Context, j *send.Job, hosts []host, try func(
 // dead, over a new one.
 func (c *Client) visit(ctx context.Context, h host, w way, try func(*conn) error) error {
 	for range maxStale {
-		cn := c.pool.take(poolKey{h, w})
+		cn := c.pool.take(poolKey{h, w, c.roots(w)})
 		if cn == nil {
 			break
 		}

@@ -57,7 +57,7 @@ func (c *Client) handshake(ctx context.Context, cn *conn) error {
 	conf := &tls.Config{ServerName: cn.host.tlsName(), InsecureSkipVerify: !verify, MinVersion: tls.VersionTLS12}
 	switch {
 	case verify:
-		conf.RootCAs = c.set.Load().Roots
+		conf.RootCAs = cn.roots
 	case cn.way.required():
 		conf.ClientSessionCache = c.sessions
 	default:

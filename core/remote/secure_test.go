@@ -165,6 +165,34 @@ func TestVerifiedExchanger(t *testing.T) {
 	}
 }
 
+// A session that was verified is not used again once other authorities are asked.
+func TestVerifiedSessions(t *testing.T) {
+	roots, issue := authority(t)
+	others, _ := authority(t)
+	s := newSink(t, func(s *sink) { s.tls = issue(time.Now().Add(time.Hour), "127.0.0.1") })
+	c := newClient(t, nil)
+	for _, step := range []struct {
+		roots    *x509.CertPool
+		want     string
+		sessions int
+	}{
+		{roots, "250 2.0.0", 1},
+		{roots.Clone(), "250 2.0.0", 1}, // a reload that changes nothing
+		{others, "451 4.7.5", 2},
+	} {
+		c.Reconfigure(Settings{Hostname: "mx.here.example", Roots: step.roots})
+		j := jobTo(t, s, "\r\nx\r\n")
+		j.TLS = "verify"
+		o := outcomes(t, j, c.Deliver(t.Context(), j))[0]
+		if !strings.HasPrefix(o.Reply.String(), step.want) {
+			t.Errorf("%+v, want %s", o, step.want)
+		}
+		if n := strings.Count(strings.Join(s.said(), "\n"), "STARTTLS"); n != step.sessions {
+			t.Errorf("%d sessions, want %d", n, step.sessions)
+		}
+	}
+}
+
 // Mail leaves from the source address of its route, to hosts of that family.
 func TestSource(t *testing.T) {
 	s := newSink(t, nil)
