@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -248,29 +249,36 @@ func modified(e os.DirEntry) time.Time {
 	return st.ModTime()
 }
 
-// cmdCertificate makes cert.pem and key.pem for a host name:
+// cmdCertificate makes cert.pem and key.pem for host names and addresses:
 //
-//	certificate HOST
+//	certificate HOST...
 func cmdCertificate(ts *testscript.TestScript, _ bool, args []string) {
-	_, cert, key, err := selfSigned(args[0])
+	_, cert, key, err := selfSigned(args...)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs("cert.pem"), cert, 0o644))
 	ts.Check(os.WriteFile(ts.MkAbs("key.pem"), key, 0o600))
 }
 
-func selfSigned(host string) (pair tls.Certificate, cert, key []byte, err error) {
+func selfSigned(hosts ...string) (pair tls.Certificate, cert, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return pair, nil, nil, err
 	}
-	return signedBy(host, private)
+	return signedBy(private, hosts...)
 }
 
 // signedBy makes a certificate of the key's own.
-func signedBy(host string, private crypto.Signer) (pair tls.Certificate, cert, key []byte, err error) {
+func signedBy(private crypto.Signer, hosts ...string) (pair tls.Certificate, cert, key []byte, err error) {
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: hosts[0]},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the end-to-end tests need: Debian packages, and in bin/peers
 # those that cannot stand beside each other on one system (mail servers exclude
-# each other). As root on a Debian system it installs what is
+# each other) and nodemailer, which npm installs. As root on a Debian system it installs what is
 # missing; elsewhere it says which tests are left out, which under CI=true is a
 # failure.
 set -u
@@ -20,7 +20,10 @@ dovecot:dovecot-core:Dovecot as a next hop
 /usr/lib/dovecot/lmtp:dovecot-lmtpd:Dovecot as a next hop
 /usr/bin/python3:python3:aiosmtpd as a next hop
 /usr/lib/python3/dist-packages/aiosmtpd/__init__.py:python3-aiosmtpd:aiosmtpd as a next hop
-unshare:util-linux:Exim and OpenSMTPD as next hops
+unshare:util-linux:Exim and OpenSMTPD as next hops, nullmailer as a client
+/usr/share/perl5/IO/Socket/SSL.pm:libio-socket-ssl-perl:Net::SMTP as a client with TLS
+/usr/share/perl5/Authen/SASL.pm:libauthen-sasl-perl:Net::SMTP as a client that logs in
+node:nodejs:nodemailer as a client
 '
 
 # Unpacked below bin/peers, each in a folder of its own:
@@ -28,7 +31,11 @@ unshare:util-linux:Exim and OpenSMTPD as next hops
 unpacked='
 exim:exim4-daemon-light:usr/sbin/exim4:Exim as a next hop
 opensmtpd:opensmtpd:usr/sbin/smtpd:OpenSMTPD as a next hop
+nullmailer:nullmailer:usr/sbin/nullmailer-send:nullmailer as a client
 '
+
+# nodemailer, by npm, in the version whose hash t/testdata/nodemailer has.
+nodemailer=$peers/nodemailer/node_modules/nodemailer/package.json
 
 # The lines of a table, one word each.
 lines() { printf '%s' "$1" | sed 's/ /_/g'; }
@@ -73,6 +80,29 @@ unpack() {
   apt-get install -y -qq --no-install-recommends $libraries >/dev/null
 }
 
+# Sets no_nodemailer where that version of it is not there.
+look_nodemailer() {
+  no_nodemailer=''
+  version=$(sed -n 's/.*"nodemailer": "\([0-9.]*\)".*/\1/p' t/testdata/nodemailer/package.json)
+  if ! grep -q "\"version\": \"$version\"" "$nodemailer" 2>/dev/null; then
+    no_nodemailer=1
+    missing="$missing
+  nodemailer $version, by npm, in $peers/nodemailer: nodemailer as a client"
+  fi
+}
+
+# Installs nodemailer; Debian's npm is a package of its own beside nodejs.
+install_nodemailer() {
+  if ! command -v npm >/dev/null 2>&1; then
+    echo 'installing: npm'
+    apt-get install -y -qq --no-install-recommends npm >/dev/null || return 1
+  fi
+  echo "installing: nodemailer in $peers/nodemailer"
+  dir=$peers/nodemailer
+  rm -rf "$dir" && mkdir -p "$dir" && cp t/testdata/nodemailer/package*.json "$dir" || return 1
+  npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+}
+
 install_debian() {
   # Services must not start by themselves: the tests run instances of their own.
   policy=/usr/sbin/policy-rc.d
@@ -93,6 +123,9 @@ install_debian() {
       unpack "${one%%:*}" "${one#*:}" || status=1
     done
   fi
+  if [ $status = 0 ] && [ -n "$no_nodemailer" ]; then
+    install_nodemailer || status=1
+  fi
   [ -z "$ours" ] || rm -f "$policy"
   return $status
 }
@@ -100,10 +133,11 @@ install_debian() {
 look_all() {
   look
   look_unpacked
+  look_nodemailer
 }
 
 look_all
-if [ -n "$packages$absent" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+if [ -n "$packages$absent$no_nodemailer" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   install_debian || echo 'the installation failed' >&2
 fi
 look_all

@@ -41,6 +41,7 @@ import (
 //	${SINK2}     another one      ${DNS}      a name server that serves the file zone
 //	${POSTFIX}   Postfix (command postfix)   ${BIN}   folder of the binaries
 //	${PEER}      a peer of another make      ${PEERSOCKET}   its unix socket
+//	${SMTPS}     where the gateway listens too, where its configuration says so
 //
 // and ${SMTPPORT} and so on for the ports alone.
 //
@@ -166,6 +167,7 @@ func params(dir, bin string) testscript.Params {
 			"opensmtpd":   cmdOpenSMTPD,
 			"dovecot":     cmdDovecot,
 			"aiosmtpd":    cmdAiosmtpd,
+			"nullmailer":  cmdNullmailer,
 			"peerlog":     cmdPeerlog,
 			"kept":        cmdKept,
 			"status":      cmdStatus,
@@ -260,11 +262,21 @@ func condition(cond string) (bool, error) {
 	return false, fmt.Errorf("unknown condition %q", cond)
 }
 
-// cmdNeed leaves the script out where one of the programs is missing.
+// cmdNeed leaves the script out where one of the programs, a Perl module (A::B) or
+// nodemailer is missing.
 func cmdNeed(ts *testscript.TestScript, _ bool, args []string) {
 	tb := worldOf(ts).tb
 	for _, program := range args {
-		if _, err := lookPath(ts, program); err != nil {
+		var err error
+		switch {
+		case strings.Contains(program, "::"):
+			err = exec.Command("perl", "-M"+program, "-e", "1").Run()
+		case program == "nodemailer":
+			_, err = os.Stat(filepath.Join(repository(), "bin/peers/nodemailer/node_modules/nodemailer"))
+		default:
+			_, err = lookPath(ts, program)
+		}
+		if err != nil {
 			missing(tb.Skip, tb.Fatal, program)
 		}
 	}
@@ -308,11 +320,11 @@ func setUp(e *testscript.Env, bin string) error {
 	}
 	e.Setenv("TMPDIR", tmp)
 	e.Defer(func() { _ = os.RemoveAll(tmp) })
-	names := []string{"SMTP", "CONSOLE", "SINK", "SINK2", "DNS", "POSTFIX", "PEER"}
+	names := []string{"SMTP", "SMTPS", "CONSOLE", "SINK", "SINK2", "DNS", "POSTFIX", "PEER"}
 	vars := map[string]string{}
 	if os.Getenv(envOwnNetwork) != "" {
 		w.host = "127.0.0.1"
-		vars = map[string]string{"SMTP": "127.0.0.1:2525", "CONSOLE": "127.0.0.1:2580", "SINK": "127.0.0.1:2526", "SINK2": "127.0.0.1:2527", "DNS": "127.0.0.1:5353", "POSTFIX": "127.0.0.1:2528", "PEER": "127.0.0.1:2529"}
+		vars = map[string]string{"SMTP": "127.0.0.1:2525", "SMTPS": "127.0.0.1:2530", "CONSOLE": "127.0.0.1:2580", "SINK": "127.0.0.1:2526", "SINK2": "127.0.0.1:2527", "DNS": "127.0.0.1:5353", "POSTFIX": "127.0.0.1:2528", "PEER": "127.0.0.1:2529"}
 	} else {
 		n, pid := nextHost.Add(1), os.Getpid()
 		w.host = fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, 1+n%250)
