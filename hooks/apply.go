@@ -31,7 +31,7 @@ func apply(at Stage, tx *Transaction, edits []Edit) error {
 	// What stage deny finds about a message is that message's alone.
 	conn := row.Scope == OfConnection && tx.ID == ""
 	session := Session{Marks: tx.Session.Marks.clone(), Notes: maps.Clone(tx.Session.Notes)}
-	current := tx.Current
+	next.origin = map[*Recipient]*Recipient{}
 	for i, e := range edits {
 		if !row.AllowsEdit(e.Kind) {
 			return fmt.Errorf("edit %q is not possible at stage %s", e.Kind, at)
@@ -57,15 +57,12 @@ func apply(at Stage, tx *Transaction, edits []Edit) error {
 	if len(next.Recipients) > len(tx.Recipients)+maxAdded {
 		return fmt.Errorf("more than %d recipients added", maxAdded)
 	}
-	if current != nil && next.Current != current {
-		*current = *next.Current
-		for i, r := range next.Recipients {
-			if r == next.Current {
-				next.Recipients[i] = current
-			}
-		}
-		next.Current = current
+	// Who holds a recipient goes on holding it.
+	for i, r := range next.Recipients {
+		next.Recipients[i] = next.settled(r)
 	}
+	next.Current = next.settled(next.Current)
+	next.origin = nil
 	*tx = next
 	tx.Session.Marks, tx.Session.Notes = session.Marks, session.Notes
 	return nil
@@ -187,7 +184,11 @@ func (tx *Transaction) changed(address string) (*Recipient, error) {
 		}
 		was = tx.Recipients[i]
 	}
+	if tx.origin[was] != nil {
+		return was, nil // a copy already
+	}
 	one := *was
+	tx.origin[&one] = was
 	if i := slices.Index(tx.Recipients, was); i >= 0 {
 		tx.Recipients[i] = &one
 	}
@@ -195,6 +196,16 @@ func (tx *Transaction) changed(address string) (*Recipient, error) {
 		tx.Current = &one
 	}
 	return &one, nil
+}
+
+// settled is the recipient that r is a copy of, with what was changed in it.
+func (tx *Transaction) settled(r *Recipient) *Recipient {
+	was := tx.origin[r]
+	if was == nil {
+		return r
+	}
+	*was = *r
+	return was
 }
 
 // recipient is the index of the recipient with that address, or -1.

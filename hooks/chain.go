@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,8 @@ type Chain struct {
 	log      *slog.Logger
 	entries  []*link
 	stages   [stageEnd][]*link
+	keeps    bool           // a policy has deny_at
+	due      [stageEnd]bool // where one may be due
 
 	aside   sync.WaitGroup // shadow policies and observers that nobody waits for
 	places  chan struct{}  // bounds them
@@ -110,6 +113,9 @@ func NewChain(entries []Entry, o Options) *Chain {
 		if e.Mode == Off {
 			continue
 		}
+		if e.DenyAt != 0 {
+			c.keeps, c.due[e.DenyAt], c.due[Message] = true, true, true
+		}
 		for _, at := range e.Handler.Stages() {
 			if !slices.Contains(c.stages[at], l) {
 				c.stages[at] = append(c.stages[at], l)
@@ -119,8 +125,9 @@ func NewChain(entries []Entry, o Options) *Chain {
 	return c
 }
 
-// Has tells whether anybody wants to be asked at the stage.
-func (c *Chain) Has(at Stage) bool { return len(c.stages[at]) > 0 }
+// Has tells whether anybody wants to be asked at the stage, or may have kept a
+// refusal for it.
+func (c *Chain) Has(at Stage) bool { return len(c.stages[at]) > 0 || c.due[at] }
 
 // Handlers lists the policies' handlers in their order.
 func (c *Chain) Handlers() []Handler {
@@ -151,14 +158,24 @@ func (c *Chain) Counts() []Count {
 // entry is FailOpen. For one tx it is called by one goroutine at a time.
 func (c *Chain) Run(ctx context.Context, at Stage, tx *Transaction) Decision {
 	list := c.stages[at]
-	if len(list) == 0 {
+	if len(list) == 0 && !c.owes(at, tx) {
 		return Decision{}
 	}
 	run := StageRun{Stage: at, Time: time.Now()}
 	if tx.Current != nil {
 		run.Recipient = tx.Current.Address.String()
 	}
-	d := Decision{}
+	d, parts := c.first(ctx, list, at, tx, &run)
+	d = c.late(ctx, at, tx, d, &parts, &run)
+	parts.join(tx, &d)
+	if c.observer != nil && len(run.Handlers) > 0 {
+		c.observer.Stage(tx, run)
+	}
+	return d
+}
+
+// first asks the handlers until one decides, or every recipient is decided.
+func (c *Chain) first(ctx context.Context, list []*link, at Stage, tx *Transaction, run *StageRun) (d Decision, parts apart) {
 	for _, l := range list {
 		if !l.applies(tx) {
 			continue
@@ -167,18 +184,23 @@ func (c *Chain) Run(ctx context.Context, at Stage, tx *Transaction) Decision {
 			c.runAside(ctx, l, at, tx)
 			continue
 		}
-		if d = c.ask(ctx, l, at, tx, &run); d.Verb == Pass {
+		judged := tx.Recipients
+		d = c.ask(ctx, l, at, tx, run)
+		if len(d.Each) > 0 {
+			parts.take(ctx, c, at, tx, judged, d)
+			d.Each = nil
+			if len(tx.Recipients) == 0 {
+				return Decision{Edits: d.Edits, By: d.By}, parts
+			}
+		}
+		if d.Verb == Pass {
 			continue
 		}
 		if !d.Verb.Refuses() || at == Deny || !c.deny(ctx, at, tx, &d) {
-			break
+			return d, parts
 		}
-		d = Decision{} // the refusal was cancelled: the next handler goes on
 	}
-	if c.observer != nil && len(run.Handlers) > 0 {
-		c.observer.Stage(tx, run)
-	}
-	return d
+	return Decision{}, parts // a refusal that was cancelled is none
 }
 
 // Tell runs a stage that only observes, beside the mail path, on a snapshot.
@@ -225,12 +247,12 @@ func (c *Chain) deny(ctx context.Context, at Stage, tx *Transaction, d *Decision
 }
 
 func (l *link) applies(tx *Transaction) bool {
-	return !tx.Skipped[l.Name] && !tx.Session.Skipped[l.Name] && !l.immune(tx.Session) && l.When.Matches(tx)
+	return !tx.Skipped[l.Name] && !tx.Session.Skipped[l.Name] && !l.immune(tx.Session) && l.sampled(tx.Session) && l.When.Matches(tx)
 }
 
 // ask calls one handler and settles what it answered.
 func (c *Chain) ask(ctx context.Context, l *link, at Stage, tx *Transaction, run *StageRun) Decision {
-	start := time.Now()
+	start, judged := time.Now(), tx.Recipients
 	d, err := c.call(ctx, l, at, tx)
 	if err == nil && len(d.Edits) > 0 {
 		err = apply(at, tx, d.Edits)
@@ -241,13 +263,19 @@ func (c *Chain) ask(ctx context.Context, l *link, at Stage, tx *Transaction, run
 	}
 	d.By = l.Name
 	complete(at, &d)
+	completeEach(at, &d)
 	h.Verb = d.Verb
 	if d.Verb.Refuses() {
 		h.Reply = d.Reply
 	}
+	if err == nil && l.keep(at, tx, &d) {
+		h.Reason = strings.TrimPrefix(h.Reason+", kept until stage "+l.DenyAt.String(), ", ")
+		d.Verb = Pass
+	}
 	l.calls.Add(1)
-	l.verbs[d.Verb].Add(1)
+	l.verbs[h.Verb].Add(1)
 	run.Handlers = append(run.Handlers, h)
+	c.tellEach(at, tx, judged, h, &d)
 	return d
 }
 
@@ -270,13 +298,21 @@ func (c *Chain) call(ctx context.Context, l *link, at Stage, tx *Transaction) (d
 	if row := at.Row(); !row.Observe && !row.Allows(d.Verb) {
 		return Decision{}, fmt.Errorf("%q is no decision of stage %s", d.Verb, at)
 	}
-	if d.Verb == Reject && !d.Reply.IsZero() && !d.Reply.Permanent() || d.Verb == Defer && !d.Reply.IsZero() && !d.Reply.Temporary() {
-		return Decision{}, fmt.Errorf("%s with the code %d", d.Verb, d.Reply.Code)
+	if err := errors.Join(checkReply(&d), checkEach(at.Row(), tx, &d)); err != nil {
+		return Decision{}, err
 	}
 	if slices.ContainsFunc(d.Edits, func(e Edit) bool { return e.Kind == AddFooter }) {
 		d.Edits = slices.Clone(d.Edits) // apply tells in them how it was done
 	}
 	return d, nil
+}
+
+// checkReply tells where a decision's code says something else than its verb.
+func checkReply(d *Decision) error {
+	if d.Verb == Reject && !d.Reply.IsZero() && !d.Reply.Permanent() || d.Verb == Defer && !d.Reply.IsZero() && !d.Reply.Temporary() {
+		return fmt.Errorf("%s with the code %d", d.Verb, d.Reply.Code)
+	}
+	return nil
 }
 
 func (c *Chain) failed(l *link, at Stage, tx *Transaction, err error) Decision {
@@ -340,7 +376,7 @@ func (c *Chain) runAside(ctx context.Context, l *link, at Stage, tx *Transaction
 	c.aside.Go(func() {
 		defer func() { <-c.places }()
 		defer release()
-		start := time.Now()
+		start, judged := time.Now(), snap.Recipients
 		d, err := c.call(ctx, l, at, snap)
 		if err == nil {
 			err = apply(at, snap, d.Edits)
@@ -350,12 +386,14 @@ func (c *Chain) runAside(ctx context.Context, l *link, at Stage, tx *Transaction
 			d = c.failed(l, at, snap, err)
 		}
 		complete(at, &d)
+		completeEach(at, &d)
 		h.Verb = d.Verb
 		if d.Verb.Refuses() {
 			h.Reply = d.Reply
 		}
 		l.calls.Add(1)
 		l.verbs[d.Verb].Add(1)
+		c.tellEach(at, snap, judged, h, &d)
 		if c.observer != nil {
 			run := StageRun{Stage: at, Time: start, Handlers: []HandlerRun{h}}
 			if snap.Current != nil {

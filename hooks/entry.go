@@ -84,6 +84,29 @@ type Entry struct {
 	Timeout  time.Duration // of one call; 0: DefaultTimeout
 	FailOpen bool          // on_failure = "pass": a failure is as if the policy had passed
 	Immune   []string      // "relaying", "authenticated": such clients are not judged
+	DenyAt   Stage         // keeps its refusals until that stage, one of DenyStages; 0: they are said at once
+	Sample   float64       // part of the clients that are judged, over 0 and up to 1, by a hash of their address; 0: all
+	Every    time.Duration // between two calls of stage tick; 0: none
+}
+
+// sampled tells whether the client is one of the part that the policy judges. A
+// client that has no address is.
+func (e *Entry) sampled(s *Session) bool {
+	if e.Sample <= 0 || e.Sample >= 1 || !s.Client.Addr().IsValid() {
+		return true
+	}
+	h := uint64(14695981039346656037) // FNV-1a
+	add := func(b byte) { h = (h ^ uint64(b)) * 1099511628211 }
+	for i := range len(e.Name) { // policies take different clients
+		add(e.Name[i])
+	}
+	for _, b := range s.Client.Addr().As16() {
+		add(b)
+	}
+	h ^= h >> 33 // its high bits hardly know the last bytes
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	return float64(h>>11)/(1<<53) < e.Sample
 }
 
 // immune tells whether the policy spares the client.

@@ -98,7 +98,7 @@ var (
 	unknown  = message.Reply{Code: 502, Enhanced: [3]int{5, 5, 1}, Text: "Command refused by policy"}
 	later1   = message.Reply{Code: 451, Enhanced: [3]int{4, 7, 1}, Text: "Deferred by policy, please try again later"}
 
-	connEdits = []EditKind{SetConnNote, AddScore, AddTag, SetResult, SkipPolicy}
+	connEdits = []EditKind{SetConnNote, AddScore, AddTag, SetResult, SkipPolicy, Pardon}
 	rcptEdits = []EditKind{SetRcptNote, SetNotify}
 	txEdits   = slices.Concat([]EditKind{SetNote, SetSender, AddHeader, AppendHeader, ReplaceHeader, RemoveHeader, AddRecipient, RemoveRecipient, ReplaceRecipient, SetRoute, SetPriority, SetReturn}, rcptEdits, connEdits)
 	bodyEdits = slices.Concat([]EditKind{ReplaceBody, AddFooter}, txEdits)

@@ -113,10 +113,12 @@ type Marks struct {
 
 // Kept is a refusal that deny_at of its policy keeps until a later stage.
 type Kept struct {
-	At        Stage // where it is due
-	Decision  Decision
-	Recipient string          // the one that it is about; "" all
-	Spared    map[string]bool // recipients that were pardoned; never changed in place
+	At            Stage // where it is due
+	From          Stage // where it was given
+	Decision      Decision
+	Recipient     string          // the one that it is about; "" all
+	Spared        map[string]bool // recipients that were pardoned; never changed in place
+	Authenticated bool            // the client was then: authenticating does not drop it
 }
 
 func (m *Marks) clone() Marks {
@@ -244,6 +246,7 @@ type Transaction struct {
 	// as it was changed so far, and its content begins there.
 	Content   int64
 	bodyEdits int
+	origin    map[*Recipient]*Recipient // while edits are applied: of a copy, what it was copied from
 
 	Capabilities []string // at helo: what EHLO will say, keyword and parameters
 	Login        *Login   // at auth
