@@ -129,6 +129,12 @@ func NewChain(entries []Entry, o Options) *Chain {
 // refusal for it.
 func (c *Chain) Has(at Stage) bool { return len(c.stages[at]) > 0 || c.due[at] }
 
+// Asks tells whether somebody whose answer counts would be asked about tx at the
+// stage.
+func (c *Chain) Asks(at Stage, tx *Transaction) bool {
+	return slices.ContainsFunc(c.stages[at], func(l *link) bool { return l.Mode == Enforce && l.applies(tx) })
+}
+
 // Handlers lists the policies' handlers in their order.
 func (c *Chain) Handlers() []Handler {
 	list := make([]Handler, 0, len(c.entries))
@@ -300,6 +306,12 @@ func (c *Chain) call(ctx context.Context, l *link, at Stage, tx *Transaction) (d
 	}
 	if err := errors.Join(checkReply(&d), checkEach(at.Row(), tx, &d)); err != nil {
 		return Decision{}, err
+	}
+	if d.Verb == Accept && at == Auth && d.User == "" {
+		return Decision{}, errors.New("accept at stage auth names no user")
+	}
+	if d.Verb == Accept && d.Reply.Code != 0 && d.Reply.Code/100 != 2 {
+		return Decision{}, fmt.Errorf("%s with the code %d", d.Verb, d.Reply.Code)
 	}
 	if slices.ContainsFunc(d.Edits, func(e Edit) bool { return e.Kind == AddFooter }) {
 		d.Edits = slices.Clone(d.Edits) // apply tells in them how it was done

@@ -121,7 +121,7 @@ func TestDefaultReplies(t *testing.T) {
 func TestEveryVerbAtEveryStage(t *testing.T) {
 	for _, row := range Stages() {
 		for v := Pass; v < verbEnd; v++ {
-			c := chainOf(Options{}, says("p", Decision{Verb: v}, row.Stage))
+			c := chainOf(Options{}, says("p", Decision{Verb: v, User: "anna"}, row.Stage))
 			d := c.Run(t.Context(), row.Stage, newTx(t))
 			failed := c.Counts()[0].Failures == 1
 			if want := !row.Observe && !row.Allows(v); failed != want {

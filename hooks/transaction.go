@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -194,7 +195,17 @@ type Refusal struct {
 
 // Login is what a client offers at stage auth. Password is set where the
 // mechanism tells it to the server: PLAIN and LOGIN.
-type Login struct{ Mechanism, User, Password string }
+type Login struct {
+	Mechanism, User string
+
+	Password string `json:"-"`
+}
+
+// String leaves the password out, and so does a log or a trace that prints a Login.
+func (l Login) String() string { return l.Mechanism + " " + l.User }
+
+// LogValue is String for logs.
+func (l Login) LogValue() slog.Value { return slog.StringValue(l.String()) }
 
 // Line is a command at stage command. Verb is upper-case.
 type Line struct{ Verb, Argument string }

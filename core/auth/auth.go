@@ -18,6 +18,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -64,6 +65,7 @@ const (
 // Answers to a client that failed.
 var (
 	errCredentials = message.NewReply(535, "5.7.8", "User name or password is wrong")
+	errUnusable    = message.NewReply(454, "4.7.0", "Temporary authentication failure, please try again later")
 	errBusy        = message.NewReply(454, "4.7.0", "Too many logins at a time, please try again later")
 	errBlocked     = message.NewReply(421, "4.7.0", "Too many failed logins from you, please try again later")
 	errMalformed   = message.NewReply(501, "5.5.2", "That is no response of this mechanism")
@@ -109,25 +111,55 @@ func (a *Authenticator) SetFiles(paths []string) error {
 	return errors.Join(bad...)
 }
 
-// Check judges a login of a client. It returns the user's name, or an error that
-// is the message.Reply to send: 535 for a wrong name or password, 454 where no
-// answer can be had now, 421 for a client that failed too often, which is to be
-// disconnected. A client without a valid address is never turned away. A failure
-// answers late: the more of them, the later.
-func (a *Authenticator) Check(ctx context.Context, client netip.Addr, l *Login) (user string, err error) {
+// Ask is somebody who is asked about a login before the back-ends are, such as the
+// policies of stage auth. It returns the user's name, or an error that is the
+// message.Reply to send, or neither: then the back-ends answer.
+type Ask func(ctx context.Context) (user string, err error)
+
+// Check judges a login of a client, by first, which may be nil, and by the
+// back-ends. It returns the user's name, or an error that is the message.Reply to
+// send: 535 for a wrong name or password, 454 where no answer can be had now, 421
+// for a client that failed too often, which is to be disconnected and about which
+// nobody is asked. A client without a valid address is never turned away. A failure,
+// which a permanent refusal by first is too, answers late: the more of them, the
+// later.
+func (a *Authenticator) Check(ctx context.Context, client netip.Addr, l *Login, first Ask) (user string, err error) {
 	if !a.throttle.enter(client) {
 		return "", errBlocked
 	}
+	user, err = a.judge(ctx, l, first)
+	failed := err != nil && message.ReplyOf(err).Permanent()
+	wait := a.throttle.leave(client, failed)
+	if failed {
+		pause(ctx, wait)
+	}
+	return user, err
+}
+
+// judge asks first and then the back-ends. A login without a usable name is
+// nobody's. One by SCRAM needs its proof whoever vouches for it: a client that was
+// not shown the server's has no reason to trust it.
+func (a *Authenticator) judge(ctx context.Context, l *Login, first Ask) (user string, err error) {
+	if first != nil && l.User != "" {
+		if user, err = first(ctx); err != nil {
+			return "", err
+		}
+	}
+	if user != "" && !l.scram {
+		if user, err = parseUser(user); err != nil {
+			a.log.Error("a policy named a user that can be none", "error", err)
+			return "", errUnusable
+		}
+		return user, nil
+	}
 	ok, err := a.verify(ctx, l)
-	wait := a.throttle.leave(client, err == nil && !ok)
 	switch {
 	case err != nil:
 		return "", err
-	case ok:
-		return l.User, nil
+	case !ok:
+		return "", errCredentials
 	}
-	pause(ctx, wait)
-	return "", errCredentials
+	return cmp.Or(user, l.User), nil
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -106,7 +106,7 @@ func TestEveryKindOfHash(t *testing.T) {
 // check judges a login without waiting for real.
 func check(t *testing.T, a *Authenticator, l *Login) (user string, err error) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { user, err = a.Check(t.Context(), nowhere, l) })
+	synctest.Test(t, func(t *testing.T) { user, err = a.Check(t.Context(), nowhere, l, nil) })
 	return user, err
 }
 
@@ -184,7 +184,7 @@ func TestReload(t *testing.T) {
 		f.mu.Lock()
 		f.looked = time.Time{}
 		f.mu.Unlock()
-		if _, err := a.Check(t.Context(), nowhere, newLogin(plainName, "", "anna", password)); (err == nil) != ok {
+		if _, err := a.Check(t.Context(), nowhere, newLogin(plainName, "", "anna", password), nil); (err == nil) != ok {
 			t.Errorf("%q: %v", password, err)
 		}
 	}
@@ -264,7 +264,7 @@ func TestGuessing(t *testing.T) {
 		ip := netip.MustParseAddr("2001:db8::1")
 		try := func(ip netip.Addr, password string) (int, time.Duration) {
 			start := time.Now()
-			_, err := a.Check(t.Context(), ip, newLogin(plainName, "", "anna", password))
+			_, err := a.Check(t.Context(), ip, newLogin(plainName, "", "anna", password), nil)
 			return code(err), time.Since(start)
 		}
 		for i, want := range []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second} {
@@ -345,7 +345,7 @@ func TestHashingIsBounded(t *testing.T) {
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() {
-			if _, err := a.Check(ctx, nowhere, newLogin(plainName, "", "anna", "right")); code(err) != 454 {
+			if _, err := a.Check(ctx, nowhere, newLogin(plainName, "", "anna", "right"), nil); code(err) != 454 {
 				t.Errorf("while all memory is taken: %v", err)
 			}
 		})
@@ -353,12 +353,12 @@ func TestHashingIsBounded(t *testing.T) {
 	cancel()
 	all.Wait()
 	a.waiting.Store(maxWaiting)
-	if _, err := a.Check(t.Context(), nowhere, newLogin(plainName, "", "anna", "right")); code(err) != 454 {
+	if _, err := a.Check(t.Context(), nowhere, newLogin(plainName, "", "anna", "right"), nil); code(err) != 454 {
 		t.Errorf("behind a full queue: %v", err)
 	}
 	a.waiting.Store(0)
 	a.work.Release(hashMemory)
-	if user, err := a.Check(t.Context(), nowhere, newLogin(plainName, "", "anna", "right")); user != "anna" || err != nil {
+	if user, err := a.Check(t.Context(), nowhere, newLogin(plainName, "", "anna", "right"), nil); user != "anna" || err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }

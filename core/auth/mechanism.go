@@ -38,6 +38,12 @@ func (a *Authenticator) Offers(allowed []string) []string {
 	})
 }
 
+// ByPassword are those of the allowed mechanisms that tell the password, in the order
+// to prefer: whoever can judge one needs no entry in a file.
+func ByPassword(allowed []string) []string {
+	return slices.DeleteFunc([]string{plainName, loginName}, func(name string) bool { return !slices.Contains(allowed, name) })
+}
+
 func (a *Authenticator) hasScram() bool {
 	return slices.ContainsFunc(*a.files.Load(), func(f *passwordFile) bool { return len(f.current().scram) > 0 })
 }

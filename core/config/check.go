@@ -97,12 +97,13 @@ func checkWays(c *Config) (found Problems) {
 			found = append(found, p)
 		}
 		_, port, _ := net.SplitHostPort(l.Address)
-		logIn := len(c.Auth) > 0 && len(l.Auth) > 0 && l.TLS != "off"
+		// Whether a policy judges logins is not known before it is loaded.
+		logIn := (len(c.Auth) > 0 || len(c.Policies) > 0) && len(l.Auth) > 0 && l.TLS != "off"
 		switch {
 		case l.Protocol == "lmtp" && port == "25":
 			warn("protocol", "LMTP is not for port 25 (RFC 2033); write another port, or a unix socket")
 		case l.Protocol == "submission" && !logIn && len(l.RelayFrom) == 0 && l.Rules == "":
-			warn("protocol", "nobody may send there; write an [[auth]] and a tls other than \"off\", or relay_from")
+			warn("protocol", "nobody may send there; write an [[auth]] (or a [[policy]] that judges logins) and a tls other than \"off\", or relay_from")
 		}
 		if l.node.child("socket_mode") != nil && !strings.HasPrefix(l.Address, "unix:") && l.Address != "" {
 			found = append(found, l.Problem("socket_mode", "is for unix sockets alone; leave it out"))

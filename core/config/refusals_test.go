@@ -79,7 +79,7 @@ func TestRefusals(t *testing.T) {
 		{"mechanism", domainless + "auth = [\"plain\"]\n", []string{`postern.toml:3: listen.auth[0]: "plain" is unknown; did you mean "PLAIN"? It takes "PLAIN" or "LOGIN" or "SCRAM-SHA-256"`}},
 		{"sender check", domainless + "sender_check = \"usr\"\n", []string{`postern.toml:3: listen.sender_check: "usr" is unknown; did you mean "user"? It takes "off", "user" or "@file.txt"`}},
 		{"sender check by nothing", domainless + "sender_check = \"@none.txt\"\n", []string{`postern.toml:3: listen.sender_check: DIR/none.txt can't be read: no such file or directory; write the path of a file of senders`}},
-		{"submission for nobody", domainless + "protocol = \"submission\"\n", []string{`postern.toml:3: warning: listen.protocol: nobody may send there; write an [[auth]] and a tls other than "off", or relay_from`}},
+		{"submission for nobody", domainless + "protocol = \"submission\"\n", []string{`postern.toml:3: warning: listen.protocol: nobody may send there; write an [[auth]] (or a [[policy]] that judges logins) and a tls other than "off", or relay_from`}},
 		{"LMTP for all the world", "[[listen]]\naddress = \"127.0.0.1:25\"\nprotocol = \"lmtp\"\n", []string{`postern.toml:3: warning: listen.protocol: LMTP is not for port 25 (RFC 2033); write another port, or a unix socket`}},
 
 		// Logins.

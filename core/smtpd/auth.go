@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"context"
 	"encoding/base64"
 	"net/netip"
 	"slices"
@@ -30,12 +31,16 @@ var (
 // maxAuthSteps bounds the challenges of one exchange: SCRAM needs three.
 const maxAuthSteps = 4
 
-// mechanisms are those of AUTH that this client may use once TLS is there.
+// mechanisms are those of AUTH that this client may use once TLS is there. Where
+// there is no back-end, a policy that judges logins needs the password.
 func (c *conn) mechanisms() []string {
 	if c.server.auth == nil || c.lacks("AUTH") {
 		return nil
 	}
 	list := c.server.auth.Offers(c.peer.Listener.Auth)
+	if len(list) == 0 && c.chain.Asks(hooks.Auth, &c.whole) {
+		list = auth.ByPassword(c.peer.Listener.Auth)
+	}
 	if len(c.without) == 0 {
 		return list
 	}
@@ -50,28 +55,28 @@ func authenticate(c *conn, arg string) {
 	name, initial, has := strings.Cut(arg, " ")
 	switch {
 	case !c.offersAuth():
-		c.refuse(hooks.Helo, errNoAuth)
+		c.refuse(hooks.Auth, errNoAuth)
 		return
 	case !c.s.Extended:
-		c.refuse(hooks.Helo, errSayHello)
+		c.refuse(hooks.Auth, errSayHello)
 		return
 	case c.s.Authenticated:
-		c.refuse(hooks.Helo, errAuthTwice)
+		c.refuse(hooks.Auth, errAuthTwice)
 		return
 	case c.s.TLS == nil:
-		c.refuse(hooks.Helo, errAuthClear)
+		c.refuse(hooks.Auth, errAuthClear)
 		return
 	}
 	name = strings.ToUpper(name)
 	if !slices.Contains(c.mechanisms(), name) {
-		c.refuse(hooks.Helo, errMechanism)
+		c.refuse(hooks.Auth, errMechanism)
 		return
 	}
 	var response []byte
 	if has {
 		var bad *message.Reply
 		if response, bad = decodeResponse(strings.TrimLeft(initial, " ")); bad != nil {
-			c.refuse(hooks.Helo, *bad)
+			c.refuse(hooks.Auth, *bad)
 			return
 		}
 	}
@@ -84,7 +89,7 @@ func (c *conn) exchange(x auth.Exchange, response []byte) {
 		challenge, l, err := x.Next(response)
 		switch {
 		case err != nil:
-			c.refuse(hooks.Helo, message.ReplyOf(err))
+			c.refuse(hooks.Auth, message.ReplyOf(err))
 			return
 		case l != nil:
 			c.judgeLogin(l)
@@ -111,11 +116,11 @@ func (c *conn) exchange(x auth.Exchange, response []byte) {
 			response, bad = decodeResponse(string(line))
 		}
 		if bad != nil {
-			c.refuse(hooks.Helo, *bad)
+			c.refuse(hooks.Auth, *bad)
 			return
 		}
 	}
-	c.refuse(hooks.Helo, errAuthSteps)
+	c.refuse(hooks.Auth, errAuthSteps)
 }
 
 // decodeResponse: an empty response that stands behind the verb is "=".
@@ -133,23 +138,52 @@ func decodeResponse(s string) ([]byte, *message.Reply) {
 	return b, nil
 }
 
-// judgeLogin asks the back-ends, and makes the session its user's. What policies
-// of a stage auth will say belongs before the back-ends.
+// judgeLogin asks the policies of stage auth and the back-ends, and makes the
+// session its user's. The password goes to whoever judges it and nowhere else.
 func (c *conn) judgeLogin(l *auth.Login) {
 	client := c.s.Client.Addr()
 	if c.s.Relaying {
 		client = netip.Addr{} // a webmail's failures are those of all its users
 	}
-	user, err := c.server.auth.Check(c.work, client, l)
-	if err != nil {
-		r := message.ReplyOf(err)
-		c.server.log.Info("login failed", "session", c.s.ID, "client", c.s.Client.String(), "listener", c.s.Listener, "mechanism", l.Mechanism, "user", l.User, "reply", r)
-		c.refuseCounted(hooks.Helo, r, r.Permanent())
-		return
+	var d hooks.Decision
+	user, err := c.server.auth.Check(c.work, client, l, func(ctx context.Context) (string, error) {
+		d = c.askAuth(ctx, l)
+		if d.Verb.Refuses() {
+			return "", d.Reply
+		}
+		return d.User, nil
+	})
+	log := c.server.log.With("session", c.s.ID, "client", c.s.Client.String(), "listener", c.s.Listener, "mechanism", l.Mechanism)
+	if d.By != "" {
+		log = log.With("policy", d.By)
 	}
-	c.server.log.Info("login", "session", c.s.ID, "client", c.s.Client.String(), "listener", c.s.Listener, "mechanism", l.Mechanism, "user", user)
-	c.s.User, c.s.Authenticated = user, true
-	c.send(okAuth)
+	switch {
+	case err == nil:
+		log.Info("login", "user", user)
+		c.s.User, c.s.Authenticated = user, true
+		c.send(okAuth)
+	case d.Verb.Refuses():
+		log.Info("login failed", "user", l.User, "reply", d.Reply)
+		c.refusedBy(hooks.Auth, d)
+	default:
+		r := message.ReplyOf(err)
+		log.Info("login failed", "user", l.User, "reply", r)
+		c.refuseCounted(hooks.Auth, r, r.Permanent())
+	}
+}
+
+// askAuth asks stage auth.
+func (c *conn) askAuth(ctx context.Context, l *auth.Login) hooks.Decision {
+	if !c.chain.Has(hooks.Auth) {
+		return hooks.Decision{}
+	}
+	c.whole.Login = &hooks.Login{Mechanism: l.Mechanism, User: l.User, Password: l.Password}
+	defer func() { c.whole.Login = nil }()
+	d := c.chain.Run(ctx, hooks.Auth, &c.whole)
+	if d.Verb == hooks.Pass {
+		return hooks.Decision{}
+	}
+	return d
 }
 
 // senderRefused tells why a client may not send at all (RFC 6409 section 4.3), or
