@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"runtime/debug"
 	"slices"
@@ -73,9 +72,13 @@ type Chain struct {
 	places  chan struct{}  // bounds them
 	skipped atomic.Uint64
 
+	ticks sync.WaitGroup
+
 	mu      sync.Mutex
 	users   int
 	retired bool
+	loaded  bool   // Start was called
+	stop    func() // ends the ticks
 }
 
 type link struct {
@@ -414,53 +417,4 @@ func (c *Chain) runAside(ctx context.Context, l *link, at Stage, tx *Transaction
 			c.observer.Stage(snap, run)
 		}
 	})
-}
-
-// Acquire keeps the generation's handlers open until Release. It reports false
-// where the chain is retired and closed already.
-func (c *Chain) Acquire() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.retired && c.users == 0 {
-		return false
-	}
-	c.users++
-	return true
-}
-
-// Release ends an Acquire.
-func (c *Chain) Release() {
-	c.mu.Lock()
-	c.users--
-	last := c.retired && c.users == 0
-	c.mu.Unlock()
-	if last {
-		c.close()
-	}
-}
-
-// Retire says that no new user will come: when the last one has released, the
-// handlers are closed.
-func (c *Chain) Retire() {
-	c.mu.Lock()
-	last := !c.retired && c.users == 0
-	c.retired = true
-	c.mu.Unlock()
-	if last {
-		c.close()
-	}
-}
-
-// Wait returns when no shadow or observer call is under way.
-func (c *Chain) Wait() { c.aside.Wait() }
-
-func (c *Chain) close() {
-	c.aside.Wait()
-	for _, l := range c.entries {
-		if h, ok := l.Handler.(io.Closer); ok {
-			if err := h.Close(); err != nil {
-				c.log.Warn("closing a policy", "policy", l.Name, "error", err)
-			}
-		}
-	}
 }

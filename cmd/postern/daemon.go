@@ -365,6 +365,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	stopped := context.AfterFunc(ctx, func() { d.stopping.Store(true) })
 	defer stopped()
+	d.chain.Load().Start(ctx)
 	part(func() error { return d.sender.Run(ctx) })
 	for _, l := range d.listeners {
 		part(func() error { return d.gate.Serve(ctx, l, l.facts.Load, d.smtpd.Serve) })

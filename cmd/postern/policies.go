@@ -14,6 +14,7 @@ import (
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/core/geoip"
+	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/store"
 	"github.com/postern-mta/postern/hooks"
 	"github.com/postern-mta/postern/hooks/lua"
@@ -156,7 +157,8 @@ func (p *policyLoader) names(c *config.Config) []string {
 // running, and the chain is nil.
 func (p *policyLoader) chain(c *config.Config, o hooks.Options, last ...hooks.Handler) (*hooks.Chain, config.Problems) {
 	var entries []hooks.Entry
-	problems := p.outside(c)
+	_, problems := scoreRules(c)
+	problems = append(problems, p.outside(c)...)
 	names := map[string]int{}
 	for i := range c.Policies {
 		e, found := p.load(c, &c.Policies[i])
@@ -188,7 +190,7 @@ func (p *policyLoader) load(c *config.Config, pol *config.Policy) (*hooks.Entry,
 		return nil, config.Problems{pol.Problem("use", err.Error())}
 	}
 	e := &hooks.Entry{
-		Name: pol.Name, Timeout: pol.Timeout, FailOpen: pol.OnFailure == "pass", Immune: pol.Immune,
+		Name: pol.Name, Timeout: pol.Timeout, FailOpen: pol.OnFailure == "pass", Immune: pol.Immune, Sample: pol.Sample, Every: pol.Every,
 		When: hooks.When{
 			Listener: pol.When.Listener, Client: pol.When.Client, ClientNot: pol.When.ClientNot,
 			RcptDomain: pol.When.RcptDomain, SenderDomain: pol.When.SenderDomain, Authenticated: pol.When.Authenticated,
@@ -209,12 +211,51 @@ func (p *policyLoader) load(c *config.Config, pol *config.Policy) (*hooks.Entry,
 	if problems.Err() != nil {
 		return nil, problems
 	}
+	if pol.DenyAt != "" {
+		e.DenyAt, _ = hooks.ParseStage(pol.DenyAt)
+	}
+	problems = append(problems, stageProblems(pol, e)...)
 	for _, at := range e.Handler.Stages() {
 		if at.Row().Unserved {
 			problems = append(problems, pol.Problem("use", fmt.Sprintf("stage %q is not available in this version; take the handler of that name out of the policy", at)))
 		}
 	}
 	return e, problems
+}
+
+// stageProblems finds keys of an entry that its policy's stages leave without
+// an effect.
+func stageProblems(pol *config.Policy, e *hooks.Entry) (found config.Problems) {
+	stages := e.Handler.Stages()
+	if e.DenyAt != 0 && !slices.ContainsFunc(stages, func(at hooks.Stage) bool { return at < e.DenyAt }) {
+		words := make([]string, 0, len(stages))
+		for _, at := range stages {
+			words = append(words, at.String())
+		}
+		found = append(found, pol.Problem("deny_at", fmt.Sprintf(
+			"%q keeps nothing: the policy is asked at %s; write a later stage, or leave it out", e.DenyAt, strings.Join(words, ", "))))
+	}
+	switch ticks := slices.Contains(stages, hooks.Tick); {
+	case ticks && e.Every == 0:
+		found = append(found, pol.Problem("every", `missing: the policy has a handler of stage tick; write how often it is called, such as every = "1m"`))
+	case !ticks && pol.Every != 0:
+		found = append(found, pol.Problem("every", "the policy has no handler of stage tick; leave it out"))
+	}
+	return found
+}
+
+// scoreRules reads the conditions of [[score.rule]].
+func scoreRules(c *config.Config) (rules []intake.ScoreRule, problems config.Problems) {
+	for i := range c.Score.Rules {
+		r := &c.Score.Rules[i]
+		when, err := hooks.ParseRule(r.When)
+		if err != nil {
+			problems = append(problems, r.Problem("when", fmt.Sprintf("%v, in %q", err, r.When)))
+			continue
+		}
+		rules = append(rules, intake.ScoreRule{When: when, Score: hooks.Score{Name: r.Name, Points: r.Points, Why: r.Why}})
+	}
+	return rules, problems
 }
 
 func (p *policyLoader) script(f found, pol *config.Policy, e *hooks.Entry) config.Problems {
@@ -242,6 +283,10 @@ func (p *policyLoader) script(f found, pol *config.Policy, e *hooks.Entry) confi
 	if e.Timeout == 0 {
 		e.Timeout = script.Timeout()
 	}
+	if e.Every == 0 {
+		e.Every = script.Every()
+	}
+	e.DenyAt = script.DenyAt()
 	return problems
 }
 

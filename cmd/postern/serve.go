@@ -184,6 +184,7 @@ func (d *daemon) reload() error {
 	d.sender.Reconfigure(sendConfig(c))
 	d.remote.Reconfigure(remoteSet)
 	d.callouts.Reconfigure(calloutSettings(c))
+	chain.Start(context.Background())
 	old := d.chain.Swap(chain)
 	old.Retire()
 	for _, key := range needRestart(d.config.Load(), c) {

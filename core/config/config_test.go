@@ -173,7 +173,7 @@ func TestDefaultsWithoutAnyKey(t *testing.T) {
 	if len(c.Listen) != 1 || c.Listen[0].Address != "127.0.0.1:2525" || c.Listen[0].Name != "127.0.0.1:2525" || c.Listen[0].TLS != "starttls" {
 		t.Errorf("listen = %+v", c.Listen)
 	}
-	if c.Score != (Score{}) || c.Domains != nil || c.Routes != nil || c.Policies != nil || c.Console.Address != "127.0.0.1:2580" {
+	if c.Score.Tag != nil || c.Score.Quarantine != nil || c.Score.Reject != nil || c.Score.Rules != nil || c.Domains != nil || c.Routes != nil || c.Policies != nil || c.Console.Address != "127.0.0.1:2580" {
 		t.Errorf("config = %+v", c)
 	}
 }

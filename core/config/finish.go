@@ -39,6 +39,15 @@ func finish(l *loader, c *Config) {
 			p.Name = strings.TrimSuffix(filepath.Base(p.Use), ".lua")
 		}
 	}
+	for i := range c.Score.Rules {
+		r := &c.Score.Rules[i]
+		if r.Name == "" {
+			r.Name = fmt.Sprintf("rule_%d", i+1)
+		}
+		if r.Why == "" {
+			r.Why = r.When
+		}
+	}
 	l.expandDomains(c)
 }
 

@@ -237,8 +237,9 @@ func policyKeys() section[Policy] {
 			{"on_failure", to(enum(options{now: []string{"defer", "pass"}}), func(p *Policy) *string { return &p.OnFailure }), computed("as the policy says, else `defer`"), "what follows a failure: 451, or the next policy"},
 			{"when", table(whenKeys(), func(p *Policy) *When { return &p.When }), nil, ""},
 			{"immune", to(listOf(enum(options{now: []string{"relaying", "authenticated"}}), `"relaying"`), func(p *Policy) *[]string { return &p.Immune }), computed("as the policy says"), "clients that the policy leaves alone"},
-			{"deny_at", later[Policy](), nil, "keeps a refusal until a later stage"},
-			{"sample", later[Policy](), nil, "part of the connections that are asked about"},
+			{"deny_at", to(enum(options{now: []string{"helo", "mail", "rcpt", "data", "headers", "message", "queue"}}), func(p *Policy) *string { return &p.DenyAt }), computed("as the policy says, else a refusal is said at once"), "stage until which the policy's refusals are kept, see docs/stages.md"},
+			{"sample", to(share(), func(p *Policy) *float64 { return &p.Sample }), computed("1, all"), "part of the clients that the policy is asked about: over 0, up to 1; a client is in it or not by its address"},
+			{"every", to(duration(time.Second), func(p *Policy) *time.Duration { return &p.Every }), computed("as the policy says"), "time between two calls of its stage `tick`"},
 			{"isolate", later[Policy](), nil, "runs a script in a process of its own"},
 			{"sha256", to(checksum(), func(p *Policy) *string { return &p.SHA256 }), "", "SHA-256 that a plugin's file must have at each start, in hex; empty: any"},
 			{"run_as", to(account(), func(p *Policy) *string { return &p.RunAs }), "", "account that a plugin's process runs under, where the server runs as root; empty: the server's"},
@@ -268,7 +269,20 @@ func scoreKeys() section[Score] {
 			{"tag", to(optional(number()), func(s *Score) **float64 { return &s.Tag }), nil, "points from which a message is marked"},
 			{"quarantine", to(optional(number()), func(s *Score) **float64 { return &s.Quarantine }), nil, "points from which it is quarantined"},
 			{"reject", to(optional(number()), func(s *Score) **float64 { return &s.Reject }), nil, "points from which it is refused"},
-			{"rule", later[Score](), nil, "points for combinations of results"},
+			{"rule", tables(scoreRuleKeys(), func(s *Score) *[]ScoreRule { return &s.Rules }), nil, ""},
+		},
+	}
+}
+
+func scoreRuleKeys() section[ScoreRule] {
+	return section[ScoreRule]{
+		name: "score.rule", list: true, doc: "Points for what policies found together. The conditions are looked at after stage `message`, in their order, before the thresholds.",
+		begin: func(r *ScoreRule, v value) { r.Pos = v.pos("score.rule") },
+		rows: []row[ScoreRule]{
+			{"when", to(sentence("`dnsbl.listed >= 2`"), func(r *ScoreRule) *string { return &r.When }), required(`"dnsbl.listed >= 2"`), "condition over results, points, tags and the client, see [docs/scoring.md](scoring.md)"},
+			{"points", to(number(), func(r *ScoreRule) *float64 { return &r.Points }), required("3"), "what it adds; less than 0 takes away"},
+			{"name", to(word("two_lists"), func(r *ScoreRule) *string { return &r.Name }), computed("`rule_N`, its place"), "the symbol's name in scores, stories and metrics"},
+			{"why", to(sentence(`"on two lists"`), func(r *ScoreRule) *string { return &r.Why }), computed("the condition"), "a sentence for the story"},
 		},
 	}
 }

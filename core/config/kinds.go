@@ -65,6 +65,16 @@ func word(example string) kind[string] {
 	})
 }
 
+// sentence is a string of one line, for people or in a language of its own.
+func sentence(example string) kind[string] {
+	return scalar("string", example, func(s string) (string, error) {
+		if s != oneLine(s) || strings.TrimSpace(s) == "" {
+			return "", fmt.Errorf("%q is not a line of text; write something like %s", s, example)
+		}
+		return s, nil
+	})
+}
+
 // boolean is true or false.
 func boolean() kind[bool] {
 	return reader("boolean", func(v value) (bool, bool) {
@@ -107,6 +117,18 @@ func count(low int64) kind[int] {
 }
 
 // number is any finite number.
+// share is a part of something: over 0, up to 1.
+func share() kind[float64] {
+	return reader("number", func(v value) (float64, bool) {
+		f, ok := number().read(v)
+		if ok && (f <= 0 || f > 1) {
+			v.fail("%g is no part; write a number over 0 and up to 1, such as 0.1 for a tenth", f)
+			return 0, false
+		}
+		return f, ok
+	})
+}
+
 func number() kind[float64] {
 	return reader("number", func(v value) (float64, bool) {
 		f, ok := v.raw.(float64)

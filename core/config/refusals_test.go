@@ -168,6 +168,9 @@ func TestRefusals(t *testing.T) {
 			`postern.toml:2: quarantine.keep: 10ms is too short; write at least "1s"`,
 			`postern.toml:3: quarantine.max_size: must be at least one byte; write a size such as "50MiB"`,
 		}},
+		{"sample", "[[policy]]\nuse = \"helo\"\nsample = 0\n", []string{`postern.toml:3: policy.sample: 0 is no part; write a number over 0 and up to 1, such as 0.1 for a tenth`}},
+		{"deny_at", "[[policy]]\nuse = \"helo\"\ndeny_at = \"connect\"\n", []string{`postern.toml:3: policy.deny_at: "connect" is unknown; write "helo" or "mail" or "rcpt" or "data" or "headers" or "message" or "queue"`}},
+		{"score rule", "[[score.rule]]\nwhen = \"\"\n", []string{"postern.toml:1: score.rule.points: missing; write points = 3", "postern.toml:2: score.rule.when: \"\" is not a line of text; write something like `dnsbl.listed >= 2`"}},
 		{"score", "[score]\nreject = 5\ntag = 6.5\n", []string{`postern.toml:2: score.reject: 5 is below tag = 6.5, which could never act; write at least 6.5`}},
 
 		// TOML itself.
@@ -215,12 +218,8 @@ func TestLaterFeaturesAnswer(t *testing.T) {
 		{"[log]\n", `format = "qmail"`, "log.format", `"qmail" `},
 		{"[store]\n", `engine = "postgres://me:secret@db/x"`, "store.engine", `"postgres://" `},
 		{"[store]\n", `engine = "redis://db"`, "store.engine", `"redis://" `},
-		{policy, `deny_at = "rcpt"`, "policy.deny_at", ""},
-		{policy, `sample = 0.1`, "policy.sample", ""},
 		{policy, `isolate = true`, "policy.isolate", ""},
 		{"[[policy]]\n", `use = "https://hooks.example/"`, "policy.use", `a service ("https://hooks.example/") `},
-		{"[score]\n", `rule = [{ when = "x", points = 3 }]`, "score.rule", ""},
-		{"[score]\ntag = 1\n", `[[score.rule]]`, "score.rule", ""},
 		{"[[auth]]\npath = \"postern.toml\"\n", `use = "ldap"`, "auth.use", `"ldap" `},
 		{"[[auth]]\npath = \"postern.toml\"\n", `use = "dovecot"`, "auth.use", `"dovecot" `},
 		{"", `[[lookup]]`, "lookup", ""},

@@ -222,7 +222,10 @@ type Policy struct {
 	Name      string // as given, else of Use: the last element without .lua
 	Mode      string // "enforce", "shadow" or "off"
 	Timeout   time.Duration
-	OnFailure string // "defer", "pass", or empty: as the policy declares
+	OnFailure string        // "defer", "pass", or empty: as the policy declares
+	DenyAt    string        // a stage, or empty: as the policy declares
+	Sample    float64       // 0: all clients
+	Every     time.Duration // 0: as the policy declares
 	When      When
 	// Immune lists "relaying" and "authenticated"; nil leaves it to the policy, an empty list overrides it.
 	Immune []string
@@ -251,6 +254,16 @@ type Score struct {
 	Tag        *float64
 	Quarantine *float64
 	Reject     *float64
+	Rules      []ScoreRule
+}
+
+// ScoreRule is one [[score.rule]] entry.
+type ScoreRule struct {
+	Pos
+	When   string // a condition, as written; not checked here
+	Points float64
+	Name   string // as given, else rule_N
+	Why    string // as given, else When
 }
 
 // GeoIP is the [geoip] section.

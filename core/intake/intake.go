@@ -71,7 +71,16 @@ type Settings struct {
 
 // Score is the table [score]: points from which a message is tagged, kept in
 // quarantine or refused. A nil one is off.
-type Score struct{ Tag, Quarantine, Reject *float64 }
+type Score struct {
+	Tag, Quarantine, Reject *float64
+	Rules                   []ScoreRule // looked at before the thresholds, in their order
+}
+
+// ScoreRule is points for what policies found together.
+type ScoreRule struct {
+	When  hooks.Rule
+	Score hooks.Score
+}
 
 // Intake is safe for concurrent use.
 type Intake struct {

@@ -235,7 +235,7 @@ func TestKeptAndDiscarded(t *testing.T) {
 func TestScore(t *testing.T) {
 	five, eight, fifteen := 5.0, 8.0, 15.0
 	for points, want := range map[float64]string{4.9: "pass", 5: "tag", 8: "quarantine", 15: "reject"} {
-		w := open(t, func(s *Settings) { s.Score = Score{&five, &eight, &fifteen} })
+		w := open(t, func(s *Settings) { s.Score = Score{Tag: &five, Quarantine: &eight, Reject: &fifteen} })
 		ch := chain(at{hooks.Message, func(*hooks.Transaction) hooks.Decision {
 			return hooks.Decision{Edits: []hooks.Edit{{Kind: hooks.AddScore, Name: "sym", Number: points, Value: "because"}}}
 		}})
@@ -252,6 +252,32 @@ func TestScore(t *testing.T) {
 		if got != want {
 			t.Errorf("%v points: %s, want %s (%s, %q)", points, got, want, a.Reply, w.text)
 		}
+	}
+}
+
+func TestScoreRules(t *testing.T) {
+	rule := func(when, name string, points float64) ScoreRule {
+		r, err := hooks.ParseRule(when)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ScoreRule{When: r, Score: hooks.Score{Name: name, Points: points, Why: when}}
+	}
+	three := 3.0
+	w := open(t, func(s *Settings) {
+		s.Score = Score{Reject: &three, Rules: []ScoreRule{
+			rule("dnsbl.listed >= 2", "two_lists", 2), rule("dnsbl.listed >= 9", "nine_lists", 50), rule("score.two_lists and not conn.tls", "clear", 1),
+		}}
+	})
+	ch := chain(at{hooks.Message, func(*hooks.Transaction) hooks.Decision {
+		return hooks.Decision{Edits: []hooks.Edit{{Kind: hooks.SetResult, Name: "dnsbl", Any: map[string]any{"listed": 2.0}}}}
+	}})
+	tx := transaction("a@example.net")
+	if a := w.take(t, ch, tx, "\r\n", 9); a.Reply.Code != 554 || !strings.Contains(a.Reply.Text, "scores 3, the limit is 3") {
+		t.Errorf("%+v", a)
+	}
+	if got := symbols(tx.Scores); got != "two_lists=2, clear=1" {
+		t.Errorf("%s", got)
 	}
 }
 

@@ -253,8 +253,27 @@ func (m *Mail) End(ctx context.Context) Answer {
 	return m.commit(place, why)
 }
 
+// rules adds the points of [[score.rule]] entries whose conditions hold.
+func (m *Mail) rules() {
+	run := hooks.StageRun{Stage: hooks.Message, Time: time.Now()}
+	for i := range m.set.Score.Rules {
+		r := &m.set.Score.Rules[i]
+		if !r.When.Holds(m.tx) {
+			continue
+		}
+		m.tx.Scores = append(slices.Clip(m.tx.Scores), r.Score)
+		run.Handlers = append(run.Handlers, hooks.HandlerRun{Policy: "score.rule", Edits: []hooks.Edit{
+			{Kind: hooks.AddScore, Name: r.Score.Name, Number: r.Score.Points, Value: r.Score.Why},
+		}})
+	}
+	if len(run.Handlers) > 0 {
+		m.in.o.Record.Stage(m.tx, run)
+	}
+}
+
 // score compares the points of all policies with the thresholds.
 func (m *Mail) score() (ended bool) {
+	m.rules()
 	total, s := m.tx.Total(), m.set.Score
 	over := func(limit *float64) bool { return limit != nil && total >= *limit }
 	d := hooks.Decision{By: "score", Reason: fmt.Sprintf("%.4g points: %s", total, symbols(m.tx.Scores))}

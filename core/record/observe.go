@@ -52,7 +52,7 @@ func (r *Recorder) Stage(tx *hooks.Transaction, run hooks.StageRun) {
 		return
 	}
 	r.metrics.stage(&run)
-	if r.o.ReadOnly {
+	if r.o.ReadOnly || run.Stage.Row().Scope == hooks.OfPolicy { // a policy's own life is no message's story
 		return
 	}
 	beside := run.Stage >= hooks.Route || run.Stage.Row().Observe || run.Handlers[0].Shadow

@@ -3,6 +3,7 @@ package lua
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
@@ -138,5 +139,74 @@ func (st *state) early(L *lua.LState) int {
 	talked := false
 	st.wait(L, func(ctx context.Context) { talked = ask(ctx, min(toDuration(seconds), maxEarly)) })
 	L.Push(lua.LBool(talked))
+	return 1
+}
+
+// capabilitiesObject is conn.capabilities: what EHLO will say.
+type capabilitiesObject struct{}
+
+func (capabilitiesObject) luaKind() string { return "conn.capabilities" }
+
+// offered is the list with the handler's own changes.
+func (st *state) offered(L *lua.LState) []string {
+	if st.call.row == nil || st.call.at != hooks.Helo {
+		L.RaiseError("conn.capabilities is there at stage helo")
+	}
+	if st.call.offers != nil {
+		return st.call.offers
+	}
+	return st.call.event.Capabilities
+}
+
+func keywordOf(capability string) string {
+	keyword, _, _ := strings.Cut(capability, " ")
+	return keyword
+}
+
+func without(list []string, keyword string) []string {
+	rest := make([]string, 0, len(list)+1)
+	for _, one := range list {
+		if !strings.EqualFold(keywordOf(one), keyword) {
+			rest = append(rest, one)
+		}
+	}
+	return rest
+}
+
+func (st *state) capabilityAdd(L *lua.LState) int {
+	list, one := st.offered(L), strings.TrimSpace(L.CheckString(2))
+	st.edit(L, hooks.Edit{Kind: hooks.AddCapability, Value: one})
+	st.call.offers = append(without(list, keywordOf(one)), one)
+	return 0
+}
+
+func (st *state) capabilityRemove(L *lua.LState) int {
+	list, keyword := st.offered(L), L.CheckString(2)
+	st.edit(L, hooks.Edit{Kind: hooks.RemoveCapability, Value: keyword})
+	st.call.offers = without(list, keyword)
+	return 0
+}
+
+// capabilityGet gives the parameters of a keyword, "" where it has none, nil
+// where it is not offered.
+func (st *state) capabilityGet(L *lua.LState) int {
+	keyword := L.CheckString(2)
+	for _, one := range st.offered(L) {
+		if name, rest, _ := strings.Cut(one, " "); strings.EqualFold(name, keyword) {
+			L.Push(lua.LString(rest))
+			return 1
+		}
+	}
+	L.Push(lua.LNil)
+	return 1
+}
+
+func (st *state) capabilityList(L *lua.LState) int {
+	list := st.offered(L)
+	plain := make([]any, 0, len(list))
+	for _, one := range list {
+		plain = append(plain, one)
+	}
+	L.Push(fromPlain(plain, st.readonly))
 	return 1
 }

@@ -46,13 +46,52 @@ func (st *state) push(L *lua.LState, d hooks.Decision) int {
 }
 
 func (st *state) decidePlain(L *lua.LState, v hooks.Verb) int {
-	if L.GetTop() > 0 {
-		if t, ok := L.Get(1).(*lua.LTable); ok && t.RawGetString("user") != lua.LNil {
-			notYet(L, v.String()+"{ user = … }")
-		}
+	d := hooks.Decision{Verb: v}
+	switch t, ok := L.Get(1).(*lua.LTable); {
+	case L.GetTop() == 0:
+	case v == hooks.Accept && ok && L.GetTop() == 1:
+		st.acceptTable(L, &d, t)
+	case v == hooks.Accept:
+		L.RaiseError("accept() takes nothing, or a table: accept{ user = … } at auth, accept{ text = … } at command")
+	default:
 		L.RaiseError("%s() takes nothing", v)
 	}
-	return st.push(L, hooks.Decision{Verb: v})
+	return st.push(L, d)
+}
+
+// acceptTable is accept{ user = … } and accept{ text = …, code = … }.
+func (st *state) acceptTable(L *lua.LState, d *hooks.Decision, t *lua.LTable) {
+	only := func(key string, at hooks.Stage) {
+		if row := st.call.row; row == nil || st.call.at != at {
+			L.RaiseError("accept{ %s = … } belongs to stage %s", key, at)
+		}
+	}
+	for k, v := t.Next(lua.LNil); k != lua.LNil; k, v = t.Next(k) {
+		key := k.String()
+		switch key {
+		case "user":
+			only(key, hooks.Auth)
+			if d.User, _ = joinable(v); d.User == "" || d.User != oneLine(d.User) {
+				L.RaiseError("accept: user must be a name of one line, not %s", quote(v.String()))
+			}
+		case "text":
+			only(key, hooks.Command)
+			s, ok := joinable(v)
+			if !ok {
+				L.RaiseError("accept: text must be a text, not %s", kindOf(v))
+			}
+			d.Reply.Text = oneLine(s)
+		case "code":
+			only(key, hooks.Command)
+			code, ok := v.(lua.LNumber)
+			if n := int(code); !ok || lua.LNumber(n) != code || n < 200 || n > 299 {
+				L.RaiseError("accept: code must be a number from 200 to 299, not %s", v.String())
+			}
+			d.Reply.Code = int(code)
+		default:
+			L.RaiseError("accept{ } has no key %q%s", key, didYouMean(key, []string{"user", "text", "code"}))
+		}
+	}
 }
 
 func (st *state) decideReason(L *lua.LState, v hooks.Verb) int {

@@ -26,6 +26,7 @@ type classes struct {
 	rcptClass, notesClass, planClass, rcptList *lua.LTable
 	textLib                                    *lua.LTable
 	tcpClass, partClass                        *lua.LTable
+	noticeClass, copyClass                     *lua.LTable
 	same, text                                 *lua.LFunction
 
 	tx, conn, headers, body, mime, capabilities *lua.LUserData
@@ -51,6 +52,8 @@ type call struct {
 	notes     map[string]any  // own edits; a nil value is a note taken away
 	connNotes map[string]any
 	results   map[string]map[string]any
+	rcptNotes map[*hooks.Recipient]map[string]any
+	offers    []string // own changes of conn.capabilities made; nil before the first
 	score     float64
 	received  *string
 	logged    int
@@ -125,6 +128,10 @@ func (st *state) newClasses() {
 	st.rcptClass = st.newClass(L.NewFunction(st.rcptField))
 	st.notesClass = st.newClass(L.NewFunction(st.noteField))
 	st.planClass = st.newClass(L.NewFunction(st.planField))
+	st.noticeClass = st.newClass(L.NewFunction(st.noticeField))
+	st.copyClass = st.single(map[string]lua.LGFunction{
+		"prepend": st.copyPrepend, "append": st.copyAppend, "remove": st.copyRemove,
+	}, st.missing("rcpt.headers", "rcpthead"))
 	st.rcptList = st.single(map[string]lua.LGFunction{
 		"add": st.rcptsAdd, "remove": st.rcptsRemove, "replace": st.rcptsReplace,
 	}, st.missing("tx.recipients", "recipients"))
@@ -142,13 +149,11 @@ func suffix(member lua.LValue) string {
 func (st *state) newSingles() {
 	tx := map[string]lua.LGFunction{
 		"score": st.addScore, "result": st.setResult, "results": st.getResults, "tag": st.addTag, "skip": st.skip, "route": st.route, "priority": st.priority,
-	}
-	for _, name := range []string{"pardon", "each_rcpt"} {
-		tx[name] = st.method("tx:" + name)
+		"pardon": st.pardon, "each_rcpt": st.eachRcpt, "ret": st.setReturn,
 	}
 	st.tx = st.object(txObject{}, st.single(tx, st.txField))
 	st.conn = st.object(connObject{}, st.single(map[string]lua.LGFunction{
-		"score": st.addScore, "result": st.setResult, "results": st.getResults, "tag": st.addTag, "skip": st.skip, "early": st.early,
+		"score": st.addScore, "result": st.setResult, "results": st.getResults, "tag": st.addTag, "skip": st.skip, "pardon": st.pardon, "early": st.early,
 	}, st.connField))
 	st.headers = st.object(headersObject{}, st.single(map[string]lua.LGFunction{
 		"get": st.headerGet, "all": st.headerAll, "raw": st.headerRaw, "each": st.headerEach,
@@ -161,18 +166,12 @@ func (st *state) newSingles() {
 		"parts": st.mimeParts, "attachments": st.mimeAttachments, "urls": st.mimeURLs, "text": st.mimeAllText,
 	}, st.mimeField))
 	st.partClass = st.newClass(st.L.NewFunction(st.partField))
-	st.capabilities = st.object(laterName("conn.capabilities"), st.later)
+	st.capabilities = st.object(capabilitiesObject{}, st.single(map[string]lua.LGFunction{
+		"add": st.capabilityAdd, "remove": st.capabilityRemove, "get": st.capabilityGet, "list": st.capabilityList,
+	}, st.missing("conn.capabilities", "capabilities")))
 	st.txNotes = st.object(&notes{}, st.notesClass)
 	st.connNotes = st.object(&notes{conn: true}, st.notesClass)
 	st.current = st.object(nil, st.rcptClass)
-}
-
-// method is a member that a later version will have.
-func (st *state) method(name string) lua.LGFunction {
-	return func(L *lua.LState) int {
-		notYet(L, name)
-		return 0
-	}
 }
 
 // noMember is the function behind the methods of a value without fields.
@@ -208,7 +207,7 @@ func (st *state) run(ctx context.Context, at hooks.Stage, tx *hooks.Transaction)
 	c := &st.call
 	*c = call{at: at, row: at.Row(), event: tx, edits: nil}
 	if tx.Current != nil {
-		c.current = &rcpt{r: tx.Current, current: true}
+		c.current = &rcpt{r: tx.Current, origin: tx.Current, current: true}
 		st.current.Value = c.current
 	}
 	L.SetTop(0)
@@ -259,9 +258,23 @@ func (st *state) arguments(L *lua.LState) int {
 		L.Push(st.subject())
 		L.Push(st.refusal())
 		return 2
+	case c.at == hooks.Auth:
+		L.Push(st.conn)
+		L.Push(st.login())
+		return 2
+	case c.at == hooks.Command:
+		L.Push(st.conn)
+		L.Push(st.command())
+		return 2
+	case c.at == hooks.DSN:
+		L.Push(st.tx)
+		L.Push(st.object(&notice{}, st.noticeClass))
+		return 2
 	case c.row.Scope == hooks.OfConnection:
 		L.Push(st.conn)
 		return 1
+	case c.row.Scope == hooks.OfPolicy:
+		return 0
 	}
 	L.Push(st.tx)
 	if c.row.Scope != hooks.OfRecipient && c.row.Scope != hooks.OfDelivery {
@@ -286,6 +299,28 @@ func (st *state) subject() lua.LValue {
 		return st.conn
 	}
 	return st.tx
+}
+
+// login is the second argument of stage auth.
+func (st *state) login() lua.LValue {
+	l := st.call.event.Login
+	if l == nil {
+		return lua.LNil
+	}
+	fields := map[string]any{"mechanism": l.Mechanism, "user": l.User}
+	if l.Password != "" {
+		fields["password"] = l.Password
+	}
+	return fromPlain(fields, st.readonly)
+}
+
+// command is the second argument of stage command.
+func (st *state) command() lua.LValue {
+	l := st.call.event.Command
+	if l == nil {
+		return lua.LNil
+	}
+	return fromPlain(map[string]any{"verb": l.Verb, "argument": l.Argument}, st.readonly)
 }
 
 func (st *state) refusal() lua.LValue {
@@ -357,6 +392,12 @@ func (st *state) addTag(L *lua.LState) int {
 
 func (st *state) skip(L *lua.LState) int {
 	st.edit(L, hooks.Edit{Kind: hooks.SkipPolicy, Value: L.CheckString(2)})
+	return 0
+}
+
+// pardon is tx:pardon(policy) and conn:pardon(policy); without a policy, of all.
+func (st *state) pardon(L *lua.LState) int {
+	st.edit(L, hooks.Edit{Kind: hooks.Pardon, Value: L.OptString(2, "")})
 	return 0
 }
 

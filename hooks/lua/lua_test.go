@@ -109,6 +109,12 @@ func body(t testing.TB, at hooks.Stage, statements string) (hooks.Decision, erro
 	if at.Row().Scope == hooks.OfRecipient {
 		at1(tx)
 	}
+	switch at {
+	case hooks.DSN:
+		tx.Notice = &hooks.Notice{Kind: "bounce", To: tx.Sender}
+	case hooks.Helo:
+		tx.Capabilities = []string{"PIPELINING", "SIZE 1000"}
+	}
 	return p.Handle(t.Context(), at, tx)
 }
 
@@ -157,6 +163,8 @@ func TestDecisions(t *testing.T) {
 		want   hooks.Decision
 	}{
 		{hooks.Message, `return quarantine("virus")`, hooks.Decision{Verb: hooks.Quarantine, Reason: "virus"}},
+		{hooks.Auth, `return accept{ user = "jane" }`, hooks.Decision{Verb: hooks.Accept, User: "jane"}},
+		{hooks.Command, `return accept{ text = "Me", code = 252 }`, hooks.Decision{Verb: hooks.Accept, Reply: message.Reply{Code: 252, Text: "Me"}}},
 		{hooks.Queue, `return hold("later")`, hooks.Decision{Verb: hooks.Hold, Reason: "later"}},
 		{hooks.Deferred, `return defer{ after = "15m" }`, hooks.Decision{Verb: hooks.Defer, After: 15 * time.Minute}},
 		{hooks.Deferred, `return defer{ after = 90, text = "x" }`, hooks.Decision{Verb: hooks.Defer, After: 90 * time.Second, Reply: message.Reply{Text: "x"}}},
@@ -181,18 +189,29 @@ func TestFailures(t *testing.T) {
 		{hooks.Rcpt, `return reject(450)`, "test.lua:3: reject with the code 450: it takes 500 to 599"},
 		{hooks.Rcpt, `return reject("4.7.1", "x")`, "must begin with 5"},
 		{hooks.Rcpt, `return defer{ txt = "x" }`, `no key "txt"; did you mean "text"?`},
-		{hooks.Rcpt, `return accept{ user = "x" }`, "not available in this version"},
+		{hooks.Rcpt, `return accept{ user = "x" }`, "test.lua:3: accept{ user = … } belongs to stage auth"},
+		{hooks.Auth, `return accept{ user = "" }`, "user must be a name of one line"},
+		{hooks.Auth, `return accept{ usr = "x" }`, `accept{ } has no key "usr"; did you mean "user"?`},
+		{hooks.Command, `return accept{ code = 354 }`, "code must be a number from 200 to 299"},
+		{hooks.Command, `return accept("x")`, "accept() takes nothing, or a table"},
+		{hooks.Rcpt, `return pass("x")`, "pass() takes nothing"},
 		{hooks.Rcpt, "local x = nil\nreturn x.y", "test.lua:4:"},
 		{hooks.Rcpt, `error("mine")`, "test.lua:3: mine"},
 		{hooks.Rcpt, `error({})`, "error of type table"},
 		{hooks.Rcpt, `return tx.sendr`, `test.lua:3: tx has no member "sendr"; did you mean "sender"?`},
 		{hooks.Rcpt, `return tx.conn.hello`, `conn has no member "hello"; did you mean "helo"?`},
-		{hooks.Rcpt, `tx.sender = "x"`, "test.lua:3: tx.sender can't be set"},
-		{hooks.Rcpt, `tx:pardon()`, "test.lua:3: tx:pardon is not available in this version"},
-		{hooks.Message, `tx:each_rcpt(function() end)`, "tx:each_rcpt is not available in this version"},
-		{hooks.Rcpt, `rcpt.headers:prepend("a", "b")`, "rcpt.headers is not available in this version"},
+		{hooks.Rcpt, `tx.sender = "x"`, "test.lua:3: tx.sender: \"x\": the address needs a domain"},
+		{hooks.Rcpt, `tx.sendr = "x"`, "test.lua:3: tx.sendr can't be set"},
+		{hooks.Delivered, `tx:pardon()`, "test.lua:3: pardon is not possible at stage delivered"},
+		{hooks.Headers, `tx:each_rcpt(function() end)`, "tx:each_rcpt is possible where recipients are judged one by one"},
+		{hooks.Message, `return tx:each_rcpt(function(r) return hold("x") end)`, "test.lua:3: hold is no decision on a single recipient (b@example.net)"},
+		{hooks.Message, `return tx:each_rcpt(function(r) return true end)`, "returned a boolean for b@example.net, which is no decision"},
+		{hooks.Message, `return tx:each_rcpt(function(r) return tx:each_rcpt(function() return reject() end) end)`, "is no decision on a single recipient"},
+		{hooks.Delivered, `rcpt.headers:prepend("a", "b")`, "rcpt.headers:prepend is not possible at stage delivered"},
 		{hooks.Rcpt, `spf.check(tx)`, "spf.check is not available in this version"},
-		{hooks.Helo, `conn.capabilities:add("X")`, "conn.capabilities.add is not available in this version"},
+		{hooks.Connect, `conn.capabilities:add("X")`, "conn.capabilities is there at stage helo"},
+		{hooks.DSN, `rcpt.to = ""`, "test.lua:3: notice.to: \"\": "},
+		{hooks.DSN, `rcpt.kind = "delay"`, "notice.kind can't be set; notice.to can"},
 		{hooks.Connect, `conn.notes.x = print`, "is no plain value"},
 		{hooks.Message, `tx.headers:prepend("X", "a\r\nB: c")`, "test.lua:3: headers:prepend \"X\": a field value must not hold CR, LF or NUL"},
 		{hooks.Message, `tx.headers:prepend("X Y", "a")`, "a field name is"},
@@ -200,7 +219,8 @@ func TestFailures(t *testing.T) {
 		{hooks.Rcpt, `tx.recipients:remove("z@example.net")`, "z@example.net is no recipient"},
 		{hooks.Delivered, `tx:tag("x")`, "tag is not possible at stage delivered"},
 		{hooks.Rcpt, `tx.received = "x"`, "received is not possible at stage rcpt"},
-		{hooks.Route, `try.tls = "x"`, "setting tls is not available in this version"},
+		{hooks.Delivered, `try.tls = "x"`, "plan is not possible at stage delivered"},
+		{hooks.Route, `try.sorce = "x"`, `"sorce" can't be set; did you mean "source"?`},
 		{hooks.Rcpt, `string.format("%d")`, "more % than there are values"},
 		{hooks.Rcpt, `return reject("%s", "a") .. nil`, "attempt to concatenate"},
 	} {

@@ -9,7 +9,7 @@ import (
 // notes is tx.notes, conn.notes or rcpt.notes.
 type notes struct {
 	conn bool
-	rcpt *hooks.Recipient
+	rcpt *rcpt
 }
 
 func (n *notes) luaKind() string {
@@ -26,7 +26,12 @@ func (n *notes) luaKind() string {
 func (n *notes) layers(c *call) (base map[string]any, own *map[string]any) {
 	switch {
 	case n.rcpt != nil:
-		return n.rcpt.Notes, nil
+		key := n.rcpt.origin
+		if key == nil {
+			key = n.rcpt.r
+		}
+		own := c.rcptNotes[key]
+		return n.rcpt.r.Notes, &own
 	case n.conn:
 		return c.event.Session.Notes, &c.connNotes
 	}
@@ -74,21 +79,40 @@ func (n *notes) assign(st *state, L *lua.LState, k, v lua.LValue) {
 	if !ok {
 		L.RaiseError("the name of a note is a text, not %s", kindOf(k))
 	}
-	if n.rcpt != nil {
-		notYet(L, "setting rcpt.notes")
-	}
 	value, err := toPlain(v)
 	if err != nil {
 		L.RaiseError("%s.%s: %s", n.luaKind(), key, err.Error())
 	}
-	kind := hooks.SetNote
-	if n.conn {
-		kind = hooks.SetConnNote
+	e := hooks.Edit{Kind: hooks.SetNote, Name: string(key), Any: value}
+	switch {
+	case n.conn:
+		e.Kind = hooks.SetConnNote
+	case n.rcpt != nil:
+		e.Kind, e.Rcpt = hooks.SetRcptNote, n.rcpt.r.Address.String()
 	}
-	st.edit(L, hooks.Edit{Kind: kind, Name: string(key), Any: value})
+	st.edit(L, e)
+	if n.rcpt != nil {
+		st.call.setRcptNote(n.rcpt, string(key), value)
+		return
+	}
 	_, own := n.layers(&st.call)
 	if *own == nil {
 		*own = map[string]any{}
 	}
 	(*own)[string(key)] = value
+}
+
+// setRcptNote keeps a note of a recipient for what the handler reads next.
+func (c *call) setRcptNote(r *rcpt, name string, value any) {
+	key := r.origin
+	if key == nil {
+		key = r.r
+	}
+	if c.rcptNotes == nil {
+		c.rcptNotes = map[*hooks.Recipient]map[string]any{}
+	}
+	if c.rcptNotes[key] == nil {
+		c.rcptNotes[key] = map[string]any{}
+	}
+	c.rcptNotes[key][name] = value
 }

@@ -1,6 +1,8 @@
 package lua
 
 import (
+	"slices"
+
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/postern-mta/postern/core/message"
@@ -10,6 +12,7 @@ import (
 // rcpt is a recipient as the script sees it, its own replacements made.
 type rcpt struct {
 	r       *hooks.Recipient
+	origin  *hooks.Recipient // of the transaction; nil for one that this call added
 	current bool
 }
 
@@ -46,13 +49,17 @@ func (st *state) rcptField(L *lua.LState) int {
 	case "params":
 		v = st.paramTable(r.r.Params)
 	case "notes":
-		v = st.object(&notes{rcpt: r.r}, st.notesClass)
+		v = st.object(&notes{rcpt: r}, st.notesClass)
+	case "headers":
+		v = st.object(&copyHeaders{r}, st.copyClass)
+	case "pardon":
+		v = L.NewFunction(st.rcptPardon)
+	case "notify":
+		v = L.NewFunction(st.rcptNotify)
 	case "replace":
 		v = L.NewFunction(st.rcptReplace)
 	case "route":
 		v = L.NewFunction(st.rcptRoute)
-	case "headers", "pardon":
-		notYet(L, "rcpt."+key)
 	default:
 		return unknown(L, "rcpt", key, members("rcpt")...)
 	}
@@ -103,7 +110,7 @@ func (c *call) list() []*rcpt {
 			if r == c.event.Current {
 				c.rcpts = append(c.rcpts, c.current)
 			} else {
-				c.rcpts = append(c.rcpts, &rcpt{r: r})
+				c.rcpts = append(c.rcpts, &rcpt{r: r, origin: r})
 			}
 		}
 	}
@@ -178,4 +185,90 @@ func (st *state) rcptsReplace(L *lua.LState) int {
 	}
 	c.rcptTable = nil
 	return 0
+}
+
+// rcptPardon is rcpt:pardon(policy).
+func (st *state) rcptPardon(L *lua.LState) int {
+	r := checkRcpt(L)
+	st.edit(L, hooks.Edit{Kind: hooks.Pardon, Value: L.OptString(2, ""), Rcpt: r.r.Address.String()})
+	return 0
+}
+
+// rcptNotify is rcpt:notify(words), the DSN parameter NOTIFY (RFC 3461 section 4.1).
+func (st *state) rcptNotify(L *lua.LState) int {
+	r := checkRcpt(L)
+	st.edit(L, hooks.Edit{Kind: hooks.SetNotify, Value: L.CheckString(2), Rcpt: r.r.Address.String()})
+	return 0
+}
+
+// copyHeaders is rcpt.headers: the header section of that recipient's copy.
+type copyHeaders struct{ rcpt *rcpt }
+
+func (*copyHeaders) luaKind() string { return "rcpt.headers" }
+
+func (st *state) editCopy(L *lua.LState, e hooks.Edit) int {
+	h, ok := L.CheckUserData(1).Value.(*copyHeaders)
+	if !ok {
+		L.ArgError(1, "rcpt.headers is expected: write rcpt.headers:name(…) with a colon")
+	}
+	st.allow(L, e.Kind)
+	if e.Kind != hooks.RemoveRcptHeader {
+		if err := message.CheckField(e.Name, e.Value); err != nil {
+			L.RaiseError("%s %s: %s", e.Kind, quote(e.Name), err.Error())
+		}
+	}
+	e.Rcpt = h.rcpt.r.Address.String()
+	st.edit(L, e)
+	return 0
+}
+
+func (st *state) copyPrepend(L *lua.LState) int {
+	return st.editCopy(L, hooks.Edit{Kind: hooks.AddRcptHeader, Name: L.CheckString(2), Value: st.headerValue(L, 3)})
+}
+
+func (st *state) copyAppend(L *lua.LState) int {
+	return st.editCopy(L, hooks.Edit{Kind: hooks.AppendRcptHeader, Name: L.CheckString(2), Value: st.headerValue(L, 3)})
+}
+
+func (st *state) copyRemove(L *lua.LState) int {
+	n := L.OptInt(3, 0)
+	if n < 0 {
+		L.ArgError(3, "the first field is 1")
+	}
+	return st.editCopy(L, hooks.Edit{Kind: hooks.RemoveRcptHeader, Name: L.CheckString(2), N: n})
+}
+
+// eachRcpt is tx:each_rcpt(judge): a decision made of one for each recipient.
+func (st *state) eachRcpt(L *lua.LState) int {
+	judge, c := L.CheckFunction(2), &st.call
+	if c.row == nil || !c.row.Each {
+		L.RaiseError("tx:each_rcpt is possible where recipients are judged one by one: at message and queue")
+	}
+	each := map[int]hooks.Decision{}
+	for i, r := range c.event.Recipients {
+		at := slices.IndexFunc(c.list(), func(one *rcpt) bool { return one.origin == r })
+		if at < 0 {
+			continue // this call removed it
+		}
+		L.Push(judge)
+		L.Push(st.object(c.rcpts[at], st.rcptClass))
+		L.Call(1, 1)
+		v := L.Get(-1)
+		L.Pop(1)
+		if v == lua.LNil {
+			continue
+		}
+		var d *decision
+		if u, ok := v.(*lua.LUserData); ok {
+			d, _ = u.Value.(*decision)
+		}
+		switch {
+		case d == nil:
+			L.RaiseError("the function of each_rcpt returned %s for %s, which is no decision", kindOf(v), r.Address)
+		case len(d.Each) > 0 || d.Verb == hooks.Hold || d.Verb == hooks.Drop:
+			L.RaiseError("%s is no decision on a single recipient (%s)", d.Verb, r.Address)
+		}
+		each[i] = d.Decision
+	}
+	return st.push(L, hooks.Decision{Each: each})
 }

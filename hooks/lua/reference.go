@@ -93,7 +93,9 @@ func Reference() []Entry {
 	var list []Entry
 	for _, s := range sections() {
 		for _, i := range s.items {
-			list = append(list, s.entry(i))
+			if i.there() {
+				list = append(list, s.entry(i))
+			}
 		}
 	}
 	return list
@@ -116,8 +118,16 @@ func Arguments(at hooks.Stage) []Param {
 	switch {
 	case at == hooks.Deny:
 		return []Param{{Name: "tx", Type: "tx|conn"}, {Name: "refusal", Type: "refusal"}}
+	case at == hooks.Auth:
+		return []Param{{Name: "conn", Type: "conn"}, {Name: "login", Type: "login"}}
+	case at == hooks.Command:
+		return []Param{{Name: "conn", Type: "conn"}, {Name: "line", Type: "line"}}
+	case at == hooks.DSN:
+		return []Param{{Name: "tx", Type: "tx"}, {Name: "notice", Type: "notice"}}
 	case row.Scope == hooks.OfConnection:
 		return []Param{{Name: "conn", Type: "conn"}}
+	case row.Scope == hooks.OfPolicy:
+		return nil
 	}
 	list := []Param{{Name: "tx", Type: "tx"}}
 	if row.Scope != hooks.OfRecipient && row.Scope != hooks.OfDelivery {
@@ -301,16 +311,25 @@ func members(class string) (names []string) {
 			continue
 		}
 		for _, i := range s.items {
-			names = append(names, strings.TrimPrefix(i.name, ":"))
+			if i.there() {
+				names = append(names, strings.TrimPrefix(i.name, ":"))
+			}
 		}
 	}
 	return names
 }
 
-// sections are all tables, in the order of the documents.
+// sections are all tables, in the order of the documents. What makes an edit that
+// no stage allows is left out.
 func sections() []section {
-	return slices.Concat(languageSections(), objectSections(), librarySections())
+	all := slices.Concat(languageSections(), objectSections(), librarySections())
+	return slices.DeleteFunc(all, func(s section) bool {
+		return len(s.items) > 0 && !slices.ContainsFunc(s.items, member.there)
+	})
 }
+
+// there tells whether a stage allows what the member does.
+func (i member) there() bool { return i.edit == 0 || i.set || len(editStages(i.edit)) > 0 }
 
 // ValueType is the type of the setting's value in the script, in the table's
 // notation.

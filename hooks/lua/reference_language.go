@@ -31,7 +31,7 @@ return p`
 func policySection() section {
 	return section{doc: "the policy", items: []member{
 		def("policy", "(declaration: table): table",
-			"Declares the policy, once, at the top of the file. Keys: about, settings, on_failure, immune, timeout. The table it gives holds the settings, and takes the functions of stages.", exampleFile),
+			"Declares the policy, once, at the top of the file. Keys: about, settings, on_failure, immune, timeout, deny_at, every. The table it gives holds the settings, and takes the functions of stages.", exampleFile),
 		def("require", "(module: string): any", "Loads a module that stands beside the policy or in scripts/lib, once, at the top of the file.",
 			"local words = require \"words\"\nlocal p = policy {}\n\nfunction p.rcpt(tx, rcpt)\n  return reject(words.text) --> reject No casino here\nend\n\nreturn p"),
 		def("now", "(): number", "The time as seconds since 1970, with fractions.", "now() --> 1795348800"),
@@ -42,7 +42,7 @@ func policySection() section {
 func decisionSection() section {
 	return section{doc: "decisions", items: []member{
 		def("pass", "(): decision", "The next policy speaks, as where nothing is returned.", "pass() --> pass"),
-		def("accept", "(): decision", "The stage succeeds and no further policy is asked. At rcpt for a foreign domain it relays.", "accept() --> accept"),
+		def("accept", "(how?: table): decision", "The stage succeeds and no further policy is asked. At rcpt for a foreign domain it relays. At auth accept{ user = … } names who logged in; at command accept{ text = …, code = … } is the answer.", "accept() --> accept"),
 		def("reject", "(code?: number|string|table, ...: any): decision",
 			"A 5xx reply. Each optional, in this order: a code, a status, a text with its format arguments. The table form takes text, code, enhanced, disconnect.",
 			"reject(554, \"5.7.1\", \"%s is not welcome\", tx.sender) --> reject 554 5.7.1 a@example.org is not welcome\nreject{ text = \"Go away\", disconnect = true } --> reject Go away"),

@@ -5,8 +5,8 @@ import "github.com/postern-mta/postern/hooks"
 // objectSections are what handlers see.
 func objectSections() []section {
 	return []section{
-		txSection(), headersSection(), bodySection(), mimeSection(), partSection(), recipientsSection(), rcptSection(), connSection(), notesSection(),
-		planSection(), refusalSection(), tlsSection(), totalsSection(), replySection(),
+		txSection(), headersSection(), bodySection(), mimeSection(), partSection(), recipientsSection(), rcptSection(), copySection(), connSection(), notesSection(),
+		capabilitiesSection(), loginSection(), lineSection(), planSection(), noticeSection(), refusalSection(), tlsSection(), totalsSection(), replySection(),
 		addressSection(), ipSection(), netsSection(), domainsSection(), fileSection(), regexSection(), decisionMembers(), errorSection(),
 	}
 }
@@ -14,7 +14,7 @@ func objectSections() []section {
 func txSection() section {
 	return section{name: "tx", class: "tx", doc: "The transaction: one message on its way.", items: []member{
 		def("id", "string", "The message's id, as in the log and in postern why.", "tx.id --> \"message0001\""),
-		def("sender", "address", "The envelope sender; its null is true for <>.", "tx.sender --> a@example.org"),
+		def("sender", "address", "The envelope sender; its null is true for <>. Set it to an address, or to \"\" for the null path.", "tx.sender = \"new@example.org\"\ntx.sender --> new@example.org").settable(hooks.SetSender),
 		def("recipients", "recipients", "The recipients, a list; its methods change it.", "#tx.recipients --> 2"),
 		def("params", "table<string, string>", "The parameters of MAIL by their upper-case names, \"\" for one without a value.", "tx.params.SIZE --> \"123\""),
 		def("size", "integer", "Bytes of the message as received; before it, what SIZE= said.", "tx.size > 100 --> true"),
@@ -31,6 +31,10 @@ func txSection() section {
 		def(":tag", "(tag: string)", "Sets a tag, which routes and the story know.", "tx:tag(\"newsletter\")").edits(hooks.AddTag),
 		def(":skip", "(policy: string)", "The policy is not asked any more in this transaction.", "tx:skip(\"greylist\")").edits(hooks.SkipPolicy),
 		def(":route", "(url: string)", "The next hop for all recipients.", "tx:route(\"smtp://scanner.example.net\")").edits(hooks.SetRoute),
+		def(":pardon", "(policy?: string)", "Drops the refusals that deny_at of a policy keeps, or of all.", "tx:pardon(\"dnsbl\")").edits(hooks.Pardon),
+		def(":ret", "(value: \"full\"|\"hdrs\")", "Whether a bounce brings the whole message back, or its header section (DSN parameter RET).", "tx:ret(\"hdrs\")").edits(hooks.SetReturn),
+		def(":each_rcpt", "(judge: function): decision", "Asks the function about each recipient, and makes one decision of what it returns; nil and pass leave a recipient to the next policy. LMTP and PRDR give each its reply; else `[server] mixed_recipients` says what follows.",
+			"return tx:each_rcpt(function(rcpt)\n  if rcpt.user == \"c\" then return reject(\"5.7.1\", \"Not for %s\", rcpt.user) end\nend)").at(hooks.Message, hooks.Queue),
 		def(":priority", "(n: integer)", "The priority in the queue.", "tx:priority(5)").edits(hooks.SetPriority),
 	}}
 }
@@ -82,9 +86,20 @@ func rcptSection() section {
 		def("domain", "string", "The domain.", "rcpt.domain --> \"example.net\""),
 		def("ours", "boolean", "Whether the domain is one of ours.", "rcpt.ours --> true"),
 		def("params", "table<string, string>", "The parameters of RCPT by their upper-case names.", "rcpt.params.NOTIFY --> nil"),
-		def("notes", "notes", "Values of this recipient; read only.", "rcpt.notes.x --> \"y\""),
+		def("notes", "notes", "Values of your own about this recipient.", "rcpt.notes.x --> \"y\"\nrcpt.notes.x = 2\nrcpt.notes.x --> 2"),
+		def("headers", "rcpthead", "Changes of the header section in this recipient's copy alone.", "rcpt.headers:prepend(\"X-For\", rcpt.user)").edits(hooks.AddRcptHeader),
+		def(":pardon", "(policy?: string)", "Spares this recipient the refusals that deny_at of a policy keeps, or of all; the others still hear them.", "rcpt:pardon(\"dnsbl\")").edits(hooks.Pardon),
+		def(":notify", "(words: string)", "Of what the sender is told: never, or some of success, failure and delay (DSN parameter NOTIFY).", "rcpt:notify(\"failure, delay\")").edits(hooks.SetNotify),
 		def(":replace", "(address: someaddress)", "Puts another address in its place.", "rcpt:replace(\"other@example.net\")\nrcpt.address --> \"other@example.net\"").edits(hooks.ReplaceRecipient),
 		def(":route", "(url: string)", "The next hop for this recipient.", "rcpt:route(\"lmtp://mail.example.net:24\")").edits(hooks.SetRoute),
+	}}
+}
+
+func copySection() section {
+	return section{name: "rcpt.headers", class: "rcpthead", doc: "The header section of one recipient's copy: it is changed when the message is sent to that recipient, and can't be read before.", items: []member{
+		def(":prepend", "(name: string, value: string)", "Puts a field on top. CR and LF are an error.", "rcpt.headers:prepend(\"X-For\", rcpt.user)").edits(hooks.AddRcptHeader),
+		def(":append", "(name: string, value: string)", "Puts a field at the end.", "rcpt.headers:append(\"X-For\", rcpt.user)").edits(hooks.AppendRcptHeader),
+		def(":remove", "(name: string, n?: integer)", "Takes all fields of that name away, or the n-th from the top.", "rcpt.headers:remove(\"X-Two\", 1)").edits(hooks.RemoveRcptHeader),
 	}}
 }
 
@@ -112,12 +127,58 @@ func connSection() section {
 		def(":results", "(name: string): table?", "A result that a policy left, or nil.", "conn:results(\"dnsbl\") --> nil"),
 		def(":tag", "(tag: string)", "Sets a tag.", "conn:tag(\"known\")").edits(hooks.AddTag),
 		def(":skip", "(policy: string)", "The policy is not asked any more on this connection.", "conn:skip(\"greylist\")").edits(hooks.SkipPolicy),
+		def("capabilities", "capabilities", "What EHLO will say; at stage helo.", "conn.capabilities:get(\"SIZE\") --> \"1000\"").at(hooks.Helo),
+		def(":pardon", "(policy?: string)", "Drops the refusals that deny_at of a policy keeps, or of all.", "conn:pardon()").edits(hooks.Pardon),
 		def(":early", "(wait: span): boolean?, error?", "Whether the client speaks before its turn, within a time of at most a minute.", "conn:early(\"1s\") --> true"),
 	}}
 }
 
 func notesSection() section {
 	return section{name: "notes", class: "notes", open: true, doc: "Values of your own by name: plain values only, shared by all policies. A table that was read is a copy: assign a new one.", items: nil}
+}
+
+func capabilitiesSection() section {
+	return section{
+		name: "conn.capabilities", class: "capabilities", doc: "The answer to EHLO. What is removed is not served either.", stages: []hooks.Stage{hooks.Helo}, at: hooks.Helo,
+		items: []member{
+			def(":add", "(capability: string)", "Says a keyword with its parameters, in the place of one of that keyword.", "conn.capabilities:add(\"X-OURS 1\")\nconn.capabilities:get(\"x-ours\") --> \"1\"").edits(hooks.AddCapability),
+			def(":remove", "(keyword: string)", "Does not say the keyword.", "conn.capabilities:remove(\"CHUNKING\")\nconn.capabilities:get(\"CHUNKING\") --> nil").edits(hooks.RemoveCapability),
+			def(":get", "(keyword: string): string?", "The parameters of a keyword, \"\" for one without; nil where it is not offered.", "conn.capabilities:get(\"PIPELINING\") --> \"\""),
+			def(":list", "(): string[]", "All of them.", "#conn.capabilities:list() --> 3"),
+		},
+	}
+}
+
+func loginSection() section {
+	return section{
+		name: "login", class: "login", plain: true, doc: "The credentials that a client offers.", stages: []hooks.Stage{hooks.Auth}, at: hooks.Auth,
+		items: []member{
+			def("mechanism", "string", "PLAIN, LOGIN or SCRAM-SHA-256.", "login.mechanism --> \"PLAIN\""),
+			def("user", "string", "Who the client says it is.", "login.user --> \"jane\""),
+			def("password", "string?", "The password; nil for mechanisms that do not tell it.", "login.password --> \"secret\""),
+		},
+	}
+}
+
+func lineSection() section {
+	return section{
+		name: "line", class: "line", plain: true, doc: "A command.", stages: []hooks.Stage{hooks.Command}, at: hooks.Command,
+		items: []member{
+			def("verb", "string", "Its first word in upper case.", "line.verb --> \"VRFY\""),
+			def("argument", "string", "What follows.", "line.argument --> \"jane\""),
+		},
+	}
+}
+
+func noticeSection() section {
+	return section{
+		name: "notice", class: "notice", doc: "The notice that is about to be queued; tx.headers are its own.", stages: []hooks.Stage{hooks.DSN}, at: hooks.DSN,
+		items: []member{
+			def("kind", "string", "bounce, delay or success.", "notice.kind --> \"bounce\""),
+			def("recipients", "string[]", "The addresses that it tells of.", "notice.recipients --> { \"b@example.net\" }"),
+			def("to", "address", "Who gets it.", "notice.to = \"postmaster@example.net\"\nnotice.to --> postmaster@example.net").settable(hooks.SetNotice),
+		},
+	}
 }
 
 func planSection() section {
@@ -128,6 +189,8 @@ func planSection() section {
 			def("next_hop", "string", "Where it goes.", "try.next_hop --> \"mx\"").settable(hooks.SetRoute),
 			def("attempt", "integer", "1 for the first.", "try.attempt --> 2"),
 			def("tls", "string", "The demand for TLS.", "try.tls --> \"\""),
+			def("source", "string", "The address that connections leave from; \"\" is the system's choice.", "try.source --> \"\""),
+			def("retry", "string", "The retry plan; \"\" is the configuration's.", "try.retry --> \"\""),
 			def("peer", "string", "Name and address of the server that answered, \"\" before.", "try.peer --> \"mx.example.net\""),
 			def("age", "number", "Seconds since arrival.", "try.age --> 90"),
 			def("reply", "reply", "What the server said.", "try.reply.code --> 450"),

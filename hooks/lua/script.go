@@ -34,6 +34,8 @@ type Script struct {
 	failOpen bool
 	immune   []string
 	timeout  time.Duration
+	denyAt   hooks.Stage
+	every    time.Duration
 
 	mu      sync.Mutex
 	modules map[string]*chunk
@@ -105,6 +107,7 @@ func (s *Script) problem(err error) Problem {
 func (s *Script) inspect(st *state) []Problem {
 	d := st.declared
 	s.about, s.settings, s.failOpen, s.immune, s.timeout = d.about, d.settings, d.failOpen, d.immune, d.timeout
+	s.denyAt, s.every = d.denyAt, d.every
 	problems := d.problems
 	var names []string
 	for _, row := range hooks.Stages() {
@@ -192,6 +195,14 @@ func (s *Script) Immune() []string { return slices.Clone(s.immune) }
 
 // Timeout of one call as the script declares it; 0: none declared.
 func (s *Script) Timeout() time.Duration { return s.timeout }
+
+// DenyAt is the stage until which the script declares that its refusals are kept;
+// 0: they are said at once.
+func (s *Script) DenyAt() hooks.Stage { return s.denyAt }
+
+// Every is the time between two calls of stage tick as the script declares it;
+// 0: none declared.
+func (s *Script) Every() time.Duration { return s.every }
 
 // Settings lists the settings in the order of the script.
 func (s *Script) Settings() []Setting {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,6 +44,8 @@ type declaration struct {
 	failOpen bool
 	immune   []string
 	timeout  time.Duration
+	denyAt   hooks.Stage
+	every    time.Duration
 	problems []Problem
 }
 
@@ -130,11 +133,32 @@ func (d *declaration) key(st *state, key string, v lua.LValue) {
 		for k, item := t.Next(lua.LNil); k != lua.LNil; k, item = t.Next(k) {
 			d.setting(st, k, item)
 		}
-	case "deny_at", "every":
-		d.complain(st, key, "%s is not available in this version", key)
+	case "deny_at":
+		at, _ := hooks.ParseStage(string(text))
+		if !slices.Contains(hooks.DenyStages(), at) {
+			d.complain(st, key, "deny_at takes one of %s, not %s", stageNames(hooks.DenyStages()), v)
+		}
+		d.denyAt = at
+	case "every":
+		seconds, err := spanOf(v)
+		if err == nil && seconds < 1 {
+			err = fmt.Errorf("write a time of a second or more, such as %q", "1m")
+		}
+		if err != nil {
+			d.complain(st, key, "every: %s", err)
+		}
+		d.every = toDuration(seconds)
 	default:
 		d.complain(st, key, "policy { } has no key %q%s", key, didYouMean(key, policyKeys[:]))
 	}
+}
+
+func stageNames(list []hooks.Stage) string {
+	words := make([]string, 0, len(list))
+	for _, at := range list {
+		words = append(words, strconv.Quote(at.String()))
+	}
+	return strings.Join(words, ", ")
 }
 
 func (d *declaration) setting(st *state, k, v lua.LValue) {

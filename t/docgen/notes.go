@@ -39,18 +39,6 @@ Guesses are slowed and ended as for the back-ends: a policy's refusal with a 5xx
 as one, a deferral does not, and a client that failed too often gets 421 and no policy
 hears of it. A name that tries to act as somebody else, or can be no user's, gets 535
 and is shown to nobody. Passwords stand in no log, trace or recording.
-
-## command: everything else a client may say
-
-VRFY, HELP, NOOP, RSET, QUIT and EXPN are asked about once they are complete (an argument
-that is missing, or one too many, is 501 before), and so is every command that is none
-of ours, ETRN among them; not an empty line, nor what a browser sends. ~accept~ lets a
-command of ours give its own answer, and takes one that is none of ours, and EXPN, with
-250 2.0.0 Ok. With a text, or a code from 200 to 299, it is the answer: what is left open
-is as the command has it (214 for HELP, 221 for QUIT, 252 for VRFY, else 250). A refusal
-counts as the client's error where it is for good. RSET ends the transaction and QUIT the
-session whatever is decided. What the stage leaves (scores, tags, results) is the
-connection's, and bounded at a thousand of each.
 `
 
 // writeStages writes docs/stages.md behind its head.
