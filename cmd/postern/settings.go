@@ -55,7 +55,7 @@ func intakeSettings(c *config.Config) intake.Settings {
 	rules, _ := scoreRules(c) // checked with the policies
 	s := intake.Settings{
 		Hostname: c.Server.Hostname, Domains: intake.NewDomains(list),
-		MessageSize: c.Limits.MessageSize, HeaderSize: c.Limits.HeaderSize, Hops: c.Limits.Hops,
+		Mixed: intake.ParseMixed(c.Server.MixedRecipients), MessageSize: c.Limits.MessageSize, HeaderSize: c.Limits.HeaderSize, Hops: c.Limits.Hops,
 		Score: intake.Score{Tag: c.Score.Tag, Quarantine: c.Score.Quarantine, Reject: c.Score.Reject, Rules: rules},
 		Routed: func(tx *hooks.Transaction, rcpt message.Address) bool {
 			_, ok := routes.Find(tx.Sender, rcpt, routeFacts(tx))

@@ -50,7 +50,7 @@ func serverKeys() section[Server] {
 			{"control", to(path(), func(s *Server) *string { return &s.Control }), computed("`postern.sock` in `data_dir`"), "socket that the postern commands talk to; its path is at most 107 bytes"},
 			{"policy_dir", to(path(), func(s *Server) *string { return &s.PolicyDir }), "policies", "folder of the site's scripts, which win over shipped ones of their names; may be missing"},
 			{"plugin_dir", to(path(), func(s *Server) *string { return &s.PluginDir }), "plugins.d", "folder of the site's plugins; may be missing"},
-			{"mixed_recipients", to(enum(options{[]string{"strictest"}, []string{"split", "quarantine"}}), func(s *Server) *string { return &s.MixedRecipients }), "strictest", "what a message gets whose recipients are decided differently after DATA"},
+			{"mixed_recipients", to(enum(options{now: []string{"strictest", "split", "quarantine"}}), func(s *Server) *string { return &s.MixedRecipients }), "strictest", "what a message gets whose recipients are judged differently after DATA and whose client takes one reply for all: the `strictest` verdict for all; `split`: those refused for good are dropped, with a trace and no bounce; `quarantine`: those are kept in quarantine. A deferral of one defers all in the last two"},
 		},
 	}
 }

@@ -208,8 +208,6 @@ func TestLaterFeaturesAnswer(t *testing.T) {
 		{listen, `protocol = "policy-service"`, "listen.protocol", `"policy-service" `},
 		{listen, `protocol = "mta-hooks"`, "listen.protocol", `"mta-hooks" `},
 		{"[console]\n", `address = "unix:/run/x"`, "console.address", `"unix:/run/x" `},
-		{"[server]\n", `mixed_recipients = "split"`, "server.mixed_recipients", `"split" `},
-		{"[server]\n", `mixed_recipients = "quarantine"`, "server.mixed_recipients", `"quarantine" `},
 		{"[[domain]]\nname = \"x\"\n", `recipients = "lookup:users"`, "domain.recipients", `"lookup:users" `},
 		{"[[route]]\nto_domain = [\"*\"]\n", `next_hop = "qmqp://x"`, "route.next_hop", `"qmqp://x" `},
 		{"[[route]]\nto_domain = [\"*\"]\n", `next_hop = "pipe:/bin/cat -v"`, "route.next_hop", `"pipe:/bin/cat -v" `},

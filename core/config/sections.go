@@ -54,7 +54,7 @@ type Server struct {
 	Control         string // absolute path of the control socket, at most 107 bytes
 	PolicyDir       string // absolute; need not exist
 	PluginDir       string // absolute; need not exist
-	MixedRecipients string // "strictest"
+	MixedRecipients string // strictest, split or quarantine
 }
 
 // Listen is one [[listen]] entry.

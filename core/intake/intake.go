@@ -55,6 +55,7 @@ type Settings struct {
 	Domains     *Domains
 	MessageSize int64 // bytes; what is larger is refused with 552 5.3.4
 	HeaderSize  int64 // bytes of header section
+	Mixed       Mixed // what a message gets whose recipients are judged differently
 	Hops        int   // Received fields above which a message is in a loop
 	Score       Score
 	// Routed tells whether a route exists for mail to a domain that is not ours;

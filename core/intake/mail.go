@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"syscall"
 	"time"
@@ -55,6 +54,7 @@ type Mail struct {
 	complete bool
 	changed  message.Body // the message as policies left it, from the end of their stages on
 
+	apart   apart
 	refusal *hooks.Decision // remembered; the rest is dropped
 	kept    *hooks.Decision // quarantine or hold: taken, but not to be sent on
 }
@@ -203,10 +203,7 @@ func (m *Mail) judge(at hooks.Stage) (ended bool) {
 	for _, r := range m.tx.Recipients { // a policy may have added or replaced some
 		r.Ours = m.set.Domains.Ours(r.Address.Domain)
 	}
-	if d.Verb != hooks.Pass && d.Verb != hooks.Accept {
-		m.settle(d)
-	}
-	return m.refusal != nil
+	return m.decide(at, d)
 }
 
 // Abort forgets the message: the client went away. It may be called at any time.
@@ -220,6 +217,10 @@ func (m *Mail) Abort() {
 func (m *Mail) End(ctx context.Context) Answer {
 	m.ctx = ctx
 	defer m.Abort()
+	return m.answerEach(m.end())
+}
+
+func (m *Mail) end() Answer {
 	if m.refusal == nil && !m.complete {
 		m.headerDone(len(m.head))
 	}
@@ -229,6 +230,9 @@ func (m *Mail) End(ctx context.Context) Answer {
 		_ = m.judge(hooks.Message) || m.score() || m.judge(hooks.Queue)
 		m.changed, m.tx.Body = m.tx.Body, nil
 	}
+	if m.refusal == nil && m.apart.own != nil {
+		m.settleApart()
+	}
 	if d := m.refusal; d != nil && d.Verb == hooks.Discard {
 		return Answer{Reply: m.in.discarded(m.tx, *d)}
 	}
@@ -236,7 +240,12 @@ func (m *Mail) End(ctx context.Context) Answer {
 		return m.answer()
 	}
 	if len(m.tx.Recipients) == 0 {
-		return Answer{Reply: m.in.discarded(m.tx, hooks.Decision{By: "postern", Reason: "no recipient is left"})}
+		d := hooks.Decision{By: "postern", Reason: "no recipient is left"}
+		if m.apart.gone != nil {
+			d = m.apart.own[m.apart.gone[0]]
+			m.tx.Recipients = m.apart.gone
+		}
+		return Answer{Reply: m.in.discarded(m.tx, d)}
 	}
 	place, why := queue.Active, ""
 	if d := m.kept; d != nil {
@@ -303,11 +312,7 @@ func (m *Mail) score() (ended bool) {
 	m.in.o.Record.Stage(m.tx, hooks.StageRun{Stage: hooks.Message, Time: time.Now(), Handlers: []hooks.HandlerRun{{
 		Policy: d.By, Verb: d.Verb, Reply: d.Reply, Reason: d.Reason, Edits: d.Edits,
 	}}})
-	if d.Verb == hooks.Pass {
-		return false
-	}
-	m.settle(d)
-	return m.refusal != nil
+	return m.decide(hooks.Message, d)
 }
 
 // commit stamps the message, makes it durable, and only then says so.
@@ -325,7 +330,12 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 	q := m.envelope(now)
 	q.Place, q.Reason, q.Facts = place, why, facts
 	head, from := m.stamp(now)
+	if err := m.storeAside(now, facts, message.Edited{Head: head, Rest: m.draft.Body(), From: from}); err != nil {
+		m.failed("commit", err)
+		return m.answer()
+	}
 	stored, err := m.draft.Commit(context.WithoutCancel(m.ctx), q, head, from)
+	m.endAside(err == nil)
 	if err != nil {
 		m.failed("commit", err)
 		return m.answer()
@@ -371,6 +381,9 @@ func (m *Mail) envelope(now time.Time) *queue.Message {
 		Recipients: make([]queue.Recipient, 0, len(m.tx.Recipients)),
 	}
 	envelopeOf(q, m.tx, m.tx.Recipients)
+	for i, r := range m.tx.Recipients {
+		q.Recipients[i].Held = m.apart.own[r].Verb == hooks.Hold
+	}
 	return q
 }
 
@@ -400,87 +413,4 @@ func envelopeOf(q *queue.Message, tx *hooks.Transaction, recipients []*hooks.Rec
 func (m *Mail) answer() Answer {
 	m.in.o.Record.Verdict(m.tx, verdictOf(m.refusal.Verb), m.refusal.Reply, m.refusal.By)
 	return Answer{Reply: m.refusal.Reply, Disconnect: m.refusal.Disconnect}
-}
-
-// stamp is what stands in front of the stored message: our Received field, and
-// the header section where it was edited. from is where the received bytes go on.
-func (m *Mail) stamp(now time.Time) (head []byte, from int64) {
-	tx, s := m.tx, m.tx.Session
-	hop := message.Hop{Helo: s.Helo, IP: s.Client.Addr().Unmap(), By: m.set.Hostname, With: withProtocol(tx), ID: tx.ID, Text: tx.Received, At: now}
-	if hop.IP.IsValid() {
-		ctx, cancel := context.WithCancel(m.ctx)
-		cancel() // a name that is not known by now is not waited for
-		hop.Host = s.Host(ctx)
-	}
-	if m.local || s.Protocol == submission {
-		m.completeHeader(now)
-	}
-	head = hop.Received()
-	if tx.Content > 0 {
-		return append(head, tx.Header.Section()...), 0
-	}
-	if !tx.Header.Edited() {
-		return head, 0
-	}
-	head = append(head, tx.Header.Bytes()...)
-	if m.headLen == 0 && !m.startsEmpty() {
-		head = append(head, "\r\n"...) // it had no header section, and must not become part of the new one
-	}
-	return head, int64(m.headLen)
-}
-
-// startsEmpty tells whether the message begins with an empty line, or is empty.
-func (m *Mail) startsEmpty() bool {
-	var first [2]byte
-	n, err := m.draft.Body().ReadAt(first[:], 0)
-	return n == 0 && errors.Is(err, io.EOF) || string(first[:n]) == "\r\n"
-}
-
-// completeHeader adds what mail made on this host, or submitted to it, may lack
-// (RFC 6409 section 8; RFC 5322 section 3.6: a date is required, a Message-ID
-// should be there). Whom submitted mail is from is the user's to say.
-func (m *Mail) completeHeader(now time.Time) {
-	h := m.tx.Header.Clone()
-	if h.Count("Message-ID") == 0 {
-		_ = h.Append("Message-ID", "<"+m.tx.ID+"@"+m.set.Hostname+">")
-	}
-	if h.Count("Date") == 0 {
-		_ = h.Append("Date", now.Format(message.DateLayout))
-	}
-	if m.local && h.Count("From") == 0 && !m.tx.Sender.IsNull() {
-		_ = h.Append("From", m.tx.Sender.Path())
-	}
-	m.tx.Header = h
-}
-
-// submission is the protocol of a session by which users hand in their mail.
-const submission = "submission"
-
-// DoubleBounce is the protocol of a session that carries a bounce of a bounce.
-const DoubleBounce = "double-bounce"
-
-// withProtocol is the word for how the message came: of RFC 3848, and where
-// SMTPUTF8 was said of RFC 6531 section 4.3.
-func withProtocol(tx *hooks.Transaction) string {
-	s, with := tx.Session, "SMTP"
-	switch {
-	case s.Protocol == "lmtp":
-		with = "LMTP"
-	case s.Protocol != "smtp" && s.Protocol != submission:
-		return s.Protocol
-	case !s.Extended:
-		return with
-	case !tx.Said("SMTPUTF8"):
-		with = "ESMTP"
-	}
-	if tx.Said("SMTPUTF8") {
-		with = "UTF8" + with
-	}
-	if s.TLS != nil {
-		with += "S"
-	}
-	if s.Authenticated {
-		with += "A"
-	}
-	return with
 }

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
@@ -23,8 +24,8 @@ func (m *Mail) passOn(place queue.Place) (answer Answer, ended bool) {
 		m.refuse(hooks.Queue, errMixed)
 	case way == nil:
 		return Answer{}, false
-	case place == queue.Held:
-		m.in.o.Log.Warn("a message can't be held in proxy mode; it is put off", "id", m.tx.ID, "policy", m.kept.By)
+	case place == queue.Held || m.apart.holds():
+		m.in.o.Log.Warn("a message can't be held in proxy mode; it is put off", "id", m.tx.ID)
 		m.refuse(hooks.Queue, errHold)
 	case way.Each() && !m.relay.each && len(m.tx.Recipients) > 1:
 		m.refuse(hooks.Queue, errTogether)
@@ -44,6 +45,14 @@ func (m *Mail) relayed(way Way) Answer {
 	head, from := m.stamp(now)
 	body := message.Edited{Head: head, Rest: m.draft.Body(), From: from}
 	q.Size = body.Size()
+	facts, err := json.Marshal(m.tx.Facts())
+	if err == nil {
+		err = m.storeAside(now, facts, body)
+	}
+	if err != nil {
+		m.failed("quarantine", err)
+		return m.answer()
+	}
 	sent := m.relay.send(m.ctx, way, q, body)
 	whole := wholeReply(sent)
 	if way.Each() {
@@ -56,6 +65,7 @@ func (m *Mail) relayed(way Way) Answer {
 	if whole.Negative() {
 		m.refuseBy(hooks.Queue, byNextHop, whole)
 	}
+	m.endAside(whole.Positive() || m.apart.each)
 	answer := Answer{Reply: whole}
 	if m.refusal != nil {
 		answer = m.answer()

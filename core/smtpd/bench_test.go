@@ -94,6 +94,7 @@ func (voidMail) Write([]byte)                         {}
 func (voidMail) Refuse(message.Reply)                 {}
 func (void) Stage(*hooks.Transaction, hooks.StageRun) {}
 func (voidMail) Refused() bool                        { return false }
+func (voidMail) AnswerEach()                          {}
 func (voidMail) Abort()                               {}
 func (v voidMail) End(context.Context) intake.Answer {
 	return intake.Answer{Reply: message.NewReply(250, "2.0.0", "Ok: queued as "+v.tx.ID)}

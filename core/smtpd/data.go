@@ -81,6 +81,9 @@ func (c *conn) beginText() {
 		c.mail = dropped{c}
 	} else {
 		c.mail = c.server.door.begin(c.work, c.chain, c.tx, c.relay)
+		if c.prdr || c.lmtp() {
+			c.mail.AnswerEach()
+		}
 	}
 }
 
@@ -155,6 +158,7 @@ func (dropped) Write([]byte)         {}
 func (dropped) Refuse(message.Reply) {}
 func (dropped) Refused() bool        { return false }
 func (dropped) Abort()               {}
+func (dropped) AnswerEach()          {}
 
 // End tells the client what it would hear of a message that is kept.
 func (d dropped) End(context.Context) intake.Answer {

@@ -321,6 +321,8 @@ func (m *shelved) Refused() bool { return m.refusal != nil }
 
 func (m *shelved) Abort() { m.aborted = true }
 
+func (m *shelved) AnswerEach() {}
+
 func (m *shelved) End(context.Context) intake.Answer {
 	m.ended = true
 	if m.door.answer != nil {

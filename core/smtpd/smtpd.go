@@ -117,6 +117,7 @@ type mail interface {
 	Write(p []byte)
 	Refuse(r message.Reply)
 	Refused() bool
+	AnswerEach()
 	End(ctx context.Context) intake.Answer
 	Abort()
 }

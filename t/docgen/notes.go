@@ -39,6 +39,38 @@ Guesses are slowed and ended as for the back-ends: a policy's refusal with a 5xx
 as one, a deferral does not, and a client that failed too often gets 421 and no policy
 hears of it. A name that tries to act as somebody else, or can be no user's, gets 535
 and is shown to nobody. Passwords stand in no log, trace or recording.
+
+## command: everything else a client may say
+
+VRFY, HELP, NOOP, RSET, QUIT and EXPN are asked about once they are complete (an argument
+that is missing, or one too many, is 501 before), and so is every command that is none
+of ours, ETRN among them; not an empty line, nor what a browser sends. ~accept~ lets a
+command of ours give its own answer, and takes one that is none of ours, and EXPN, with
+250 2.0.0 Ok. With a text, or a code from 200 to 299, it is the answer: what is left open
+is as the command has it (214 for HELP, 221 for QUIT, 252 for VRFY, else 250). A refusal
+counts as the client's error where it is for good. RSET ends the transaction and QUIT the
+session whatever is decided. What the stage leaves (scores, tags, results) is the
+connection's, and bounded at a thousand of each.
+
+## message and queue: recipients one by one
+
+A policy may decide single recipients there (~tx:each_rcpt~); its own decision is about
+the others. Who is decided is not shown to the policies behind it, and who is refused or
+discarded is in no later stage. By LMTP and PRDR each recipient has its reply. Where the
+client takes one reply for all and some are refused, ~[server] mixed_recipients~ says
+what happens:
+
+| ~mixed_recipients~ | some refused for good (5xx) | some deferred (4xx) |
+|---|---|---|
+| ~strictest~ | all get that refusal | all are deferred, unless one is refused for good |
+| ~split~ | 250; the refused are dropped with a line in the story, and nobody hears of it | all are deferred |
+| ~quarantine~ | 250; the refused are kept in quarantine | all are deferred |
+
+~discard~ and ~quarantine~ of single recipients need no such choice: the client hears 250.
+Who is kept in quarantine while others are not has the message under an id of its own,
+which the story of either names. ~hold~ beside decisions on single recipients holds the
+others alone. In proxy mode the message goes to the next hop for those that are left;
+where it was told of more recipients, it is asked anew without them.
 `
 
 // writeStages writes docs/stages.md behind its head.
