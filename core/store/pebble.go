@@ -24,7 +24,8 @@ import (
 const (
 	cacheSize    = 24 << 20
 	memtableSize = 4 << 20
-	memtables    = 4 // room to refuse writes before Pebble makes them wait for a flush that fails
+	memtables    = 4       // full ones at most: writes are refused before there are more to flush
+	lookAfter    = 1 << 20 // octets between two looks at their size
 	openFiles    = 100
 )
 
@@ -32,6 +33,8 @@ const (
 	housekeeping = time.Second      // between two syncs and sweeps
 	troubleTime  = time.Second      // how long writes are refused after an error in the background
 	complainTime = 10 * time.Second // between two log lines about such errors
+	flushTime    = time.Second      // how long a write waits for a flush
+	flushLook    = 5 * time.Millisecond
 )
 
 // Options configures Open.
@@ -101,10 +104,11 @@ type pebbleTable struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
-	writing sync.Mutex // held while a write is made up and given to Pebble; guards the next three
+	writing sync.Mutex // held while a write is made up and given to Pebble; guards the next four
 	dirty   bool       // there are writes that no sync has covered
 	from    uint64     // no index key is of a second before this one
 	through uint64     // index keys up to this second may have been swept
+	written int        // octets since hasRoom last looked
 
 	broken  atomic.Pointer[error] // set once: the database can't be written any more
 	trouble atomic.Pointer[trouble]
@@ -119,12 +123,15 @@ type trouble struct {
 
 func (t *pebbleTable) options(files vfs.FS) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          guardedFS{files, t},
-		ReadOnly:                    t.readOnly,
-		ErrorIfNotExists:            t.readOnly,
-		CacheSize:                   cacheSize,
-		MemTableSize:                memtableSize,
-		MemTableStopWritesThreshold: memtables,
+		FS:               guardedFS{files, t},
+		ReadOnly:         t.readOnly,
+		ErrorIfNotExists: t.readOnly,
+		CacheSize:        cacheSize,
+		MemTableSize:     memtableSize,
+		// Where Pebble has too much to flush or compact it lets writes wait until that is
+		// done, on a full disk for ever: hasRoom refuses them instead.
+		MemTableStopWritesThreshold: 1 << 20,
+		L0StopWritesThreshold:       1 << 20,
 		MaxOpenFiles:                openFiles,
 		FormatMajorVersion:          pebble.FormatNewest,
 		Logger:                      pebbleLog{t},
@@ -179,10 +186,14 @@ func (t *pebbleTable) change(fill func(*pebble.Batch) error) error {
 	if err := t.unwritable(); err != nil {
 		return err
 	}
+	if err := t.hasRoom(); err != nil {
+		return err
+	}
 	b := t.db.NewBatch()
 	if err := fill(b); err != nil {
 		return fmt.Errorf("store: write: %w", errors.Join(err, b.Close()))
 	}
+	t.written += b.Len()
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return fmt.Errorf("store: write: %w", err)
 	}
@@ -192,6 +203,37 @@ func (t *pebbleTable) change(fill func(*pebble.Batch) error) error {
 	}
 	return b.Close()
 }
+
+// hasRoom waits where writing is faster than flushing, for a while; t.writing is held.
+func (t *pebbleTable) hasRoom() error {
+	if t.written < lookAfter {
+		return nil
+	}
+	var look, end <-chan time.Time
+	for t.db.Metrics().MemTable.Size > (memtables-1)*memtableSize {
+		if err := t.unwritable(); err != nil {
+			return err
+		}
+		if look == nil {
+			ticker := time.NewTicker(flushLook)
+			defer ticker.Stop()
+			look, end = ticker.C, time.After(flushTime)
+		}
+		select {
+		case <-look:
+		case <-t.ctx.Done():
+			return ErrClosed
+		case <-end:
+			t.troubled(errBehind)
+			return fmt.Errorf("store: write: %w", errBehind)
+		}
+	}
+	t.written = 0
+	return nil
+}
+
+// errBehind is why a write is refused that the disk has no time for.
+var errBehind = errors.New("the disk takes less than is written")
 
 // unwritable returns why a write would fail, or wait for what may never come.
 func (t *pebbleTable) unwritable() error {
