@@ -57,6 +57,12 @@ func apply(at Stage, tx *Transaction, edits []Edit) error {
 	if len(next.Recipients) > len(tx.Recipients)+maxAdded {
 		return fmt.Errorf("more than %d recipients added", maxAdded)
 	}
+	// A client may have a stage run as often as it likes, with NOOP for one.
+	for _, m := range []*Marks{&next.Marks, &session.Marks} {
+		if max(len(m.Scores), len(m.Tags), len(m.Results), len(m.Skipped)) > maxAdded {
+			return fmt.Errorf("more than %d scores, tags or results of one connection or message", maxAdded)
+		}
+	}
 	// Who holds a recipient goes on holding it.
 	for i, r := range next.Recipients {
 		next.Recipients[i] = next.settled(r)

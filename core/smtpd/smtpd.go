@@ -10,7 +10,8 @@
 //   - The table of verbs (verbs.go) says for each where it is legal, whether it
 //     takes an argument, and what runs it (session.go, envelope.go, data.go,
 //     starttls.go, auth.go, xclient.go). A later verb is a row; a later ESMTP parameter
-//     is a row of the table in params.go.
+//     is a row of the table in params.go. Policies may answer some (command.go).
+//   - What EHLO offers, and what stage helo took away: capabilities.go.
 //   - DATA's text goes through dots (dots.go): CRLF.CRLF ends it, dots are taken
 //     away, and NUL, bare CR and bare LF are noticed on whole buffers. BDAT's
 //     chunks (chunks.go) are counted octets, watched for the same.

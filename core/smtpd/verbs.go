@@ -49,29 +49,30 @@ type verb struct {
 	// sync: its reply is sent at once (RFC 2920 section 3.2, items 3 and 4).
 	sync    bool
 	refused bool // runs on a refused connection too
+	asks    bool // policies of stage command may answer it
 	run     func(c *conn, arg string)
 }
 
 // verbs is the table of commands (RFC 5321 section 4.1.1).
 func verbs() []verb {
 	return []verb{
-		{"EHLO", anytime, hooks.Helo, required, "EHLO your.host.name", true, false, ehlo},
-		{"HELO", anytime, hooks.Helo, required, "HELO your.host.name", true, false, helo},
-		{"LHLO", anytime, hooks.Helo, required, "LHLO your.host.name", true, false, ehlo},
-		{"MAIL", ready, hooks.Mail, required, "MAIL FROM:<sender@example.org> [SIZE=octets] [BODY=7BIT|8BITMIME|BINARYMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=id]", false, false, mailFrom},
-		{"RCPT", mailing, hooks.Rcpt, required, "RCPT TO:<recipient@example.org> [NOTIFY=NEVER|SUCCESS,FAILURE,DELAY] [ORCPT=type;address]", false, false, rcptTo},
-		{"DATA", mailing, hooks.Data, none, "DATA", true, false, data},
-		{"BDAT", anytime, hooks.Data, optional, "BDAT octets [LAST]", false, true, bdat},
-		{"RSET", anytime, 0, none, "RSET", false, false, rset},
-		{"NOOP", anytime, 0, optional, "NOOP", true, false, noop},
-		{"VRFY", anytime, 0, required, "VRFY address", true, false, vrfy},
-		{"EXPN", anytime, 0, optional, "EXPN list", true, false, expn},
-		{"HELP", anytime, 0, optional, "HELP [command]", true, false, help},
-		{"QUIT", anytime, 0, none, "QUIT", true, true, quit},
-		{"STARTTLS", ready | mailing, hooks.TLS, none, "STARTTLS", true, false, startTLS},
-		{"AUTH", ready, 0, required, "AUTH mechanism [initial-response]", true, false, authenticate},
-		{"XFORWARD", fresh | ready, 0, required, "XFORWARD NAME=value ...", false, false, xforward},
-		{"XCLIENT", fresh | ready, hooks.Connect, required, "XCLIENT NAME=value ...", true, false, xclient},
+		{"EHLO", anytime, hooks.Helo, required, "EHLO your.host.name", true, false, false, ehlo},
+		{"HELO", anytime, hooks.Helo, required, "HELO your.host.name", true, false, false, helo},
+		{"LHLO", anytime, hooks.Helo, required, "LHLO your.host.name", true, false, false, ehlo},
+		{"MAIL", ready, hooks.Mail, required, "MAIL FROM:<sender@example.org> [SIZE=octets] [BODY=7BIT|8BITMIME|BINARYMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=id]", false, false, false, mailFrom},
+		{"RCPT", mailing, hooks.Rcpt, required, "RCPT TO:<recipient@example.org> [NOTIFY=NEVER|SUCCESS,FAILURE,DELAY] [ORCPT=type;address]", false, false, false, rcptTo},
+		{"DATA", mailing, hooks.Data, none, "DATA", true, false, false, data},
+		{"BDAT", anytime, hooks.Data, optional, "BDAT octets [LAST]", false, true, false, bdat},
+		{"RSET", anytime, 0, none, "RSET", false, false, true, rset},
+		{"NOOP", anytime, 0, optional, "NOOP", true, false, true, noop},
+		{"VRFY", anytime, 0, required, "VRFY address", true, false, true, vrfy},
+		{"EXPN", anytime, 0, optional, "EXPN list", true, false, true, expn},
+		{"HELP", anytime, 0, optional, "HELP [command]", true, false, true, help},
+		{"QUIT", anytime, 0, none, "QUIT", true, true, true, quit},
+		{"STARTTLS", ready | mailing, hooks.TLS, none, "STARTTLS", true, false, false, startTLS},
+		{"AUTH", ready, 0, required, "AUTH mechanism [initial-response]", true, false, false, authenticate},
+		{"XFORWARD", fresh | ready, 0, required, "XFORWARD NAME=value ...", false, false, false, xforward},
+		{"XCLIENT", fresh | ready, hooks.Connect, required, "XCLIENT NAME=value ...", true, false, false, xclient},
 		// A browser, or a page in one that was told to speak to us.
 		{name: "GET", states: anytime, refused: true, run: http},
 		{name: "POST", states: anytime, refused: true, run: http},
@@ -107,7 +108,7 @@ func (c *conn) command(line string) {
 	case v == nil && word == "" && arg == "":
 		c.refuse(c.stage(), errEmpty)
 	case v == nil:
-		c.refuse(c.stage(), errUnknown)
+		c.unrecognised(word, arg)
 	default:
 		c.runVerb(v, arg)
 	}
@@ -140,6 +141,8 @@ func (c *conn) runVerb(v *verb, arg string) {
 		c.refuse(at, c.outOfOrder())
 	case v.arg == required && arg == "":
 		c.refuse(at, wrongUse(v))
+	case v.asks:
+		c.askCommand(v, arg)
 	default:
 		v.run(c, arg)
 	}
