@@ -100,7 +100,8 @@ var (
 
 	connEdits = []EditKind{SetConnNote, AddScore, AddTag, SetResult, SkipPolicy, Pardon}
 	rcptEdits = []EditKind{SetRcptNote, SetNotify}
-	txEdits   = slices.Concat([]EditKind{SetNote, SetSender, AddHeader, AppendHeader, ReplaceHeader, RemoveHeader, AddRecipient, RemoveRecipient, ReplaceRecipient, SetRoute, SetPriority, SetReturn}, rcptEdits, connEdits)
+	envEdits  = slices.Concat([]EditKind{SetNote, SetSender, AddRecipient, RemoveRecipient, ReplaceRecipient, SetRoute, SetPriority, SetReturn}, rcptEdits, connEdits)
+	txEdits   = slices.Concat([]EditKind{AddHeader, AppendHeader, ReplaceHeader, RemoveHeader}, envEdits)
 	bodyEdits = slices.Concat([]EditKind{ReplaceBody, AddFooter}, txEdits)
 	tellEdits = []EditKind{SetNote, SetConnNote}
 	sendEdits = []EditKind{SetNote, SetRcptNote, AddTag, SetRoute}
@@ -114,9 +115,9 @@ var table = [stageEnd]Row{
 	Helo:       {Stage: Helo, Name: "helo", Scope: OfConnection, When: "HELO or EHLO, before its reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused, Defer: later, Fields: "conn: helo, capabilities", Edits: append([]EditKind{AddCapability, RemoveCapability}, connEdits...)},
 	TLS:        {Stage: TLS, Name: "tls", Scope: OfConnection, When: "after a TLS handshake", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "accept", Reject: refused, Defer: later, Fields: "conn.tls", Edits: connEdits},
 	Auth:       {Stage: Auth, Name: "auth", Scope: OfConnection, When: "credentials offered, before the reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the configured back-ends, else 535", Reject: badLogin, Defer: noLogin, Fields: "login: mechanism, user, password", Edits: connEdits},
-	Mail:       {Stage: Mail, Name: "mail", Scope: OfTransaction, When: "MAIL FROM with its parameters", Verbs: intake, Default: "accept", Reject: refused, Defer: later, Fields: "tx: id, sender, params", Edits: txEdits},
-	Rcpt:       {Stage: Rcpt, Name: "rcpt", Scope: OfRecipient, When: "each RCPT TO", Verbs: intake, Default: "the recipient rule", Reject: refused, Defer: later, Fields: "rcpt", Edits: txEdits},
-	Data:       {Stage: Data, Name: "data", Scope: OfTransaction, When: "DATA or the first BDAT, before 354", Verbs: intake, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx.recipients", Edits: txEdits},
+	Mail:       {Stage: Mail, Name: "mail", Scope: OfTransaction, When: "MAIL FROM with its parameters", Verbs: intake, Default: "accept", Reject: refused, Defer: later, Fields: "tx: id, sender, params", Edits: envEdits},
+	Rcpt:       {Stage: Rcpt, Name: "rcpt", Scope: OfRecipient, When: "each RCPT TO", Verbs: intake, Default: "the recipient rule", Reject: refused, Defer: later, Fields: "rcpt", Edits: envEdits},
+	Data:       {Stage: Data, Name: "data", Scope: OfTransaction, When: "DATA or the first BDAT, before 354", Verbs: intake, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx.recipients", Edits: envEdits},
 	Headers:    {Stage: Headers, Name: "headers", Scope: OfTransaction, When: "header section complete; a refusal is sent after the end of data", Verbs: late, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx.headers", Edits: txEdits},
 	Message:    {Stage: Message, Name: "message", Scope: OfTransaction, When: "whole message received, before the final reply", Verbs: late, Each: true, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx: body, size", Edits: bodyEdits},
 	Queue:      {Stage: Queue, Name: "queue", Scope: OfTransaction, When: "about to be made durable", Verbs: append([]Verb{Hold}, late...), Each: true, Default: "accept", Reject: refused4, Defer: later1, Fields: "tx.total is final, tx.received", Edits: append([]EditKind{SetReceived}, bodyEdits...)},

@@ -370,5 +370,9 @@ func (p *policyLoader) plugin(c *config.Config, f found, pol *config.Policy, e *
 	if e.Timeout == 0 {
 		e.Timeout = about.Timeout
 	}
+	if e.Every == 0 {
+		e.Every = about.Every
+	}
+	e.DenyAt = about.DenyAt
 	return nil
 }

@@ -21,6 +21,8 @@ type Description struct {
 	OnFailure string        // "defer", "pass" or "": the server's default
 	Immune    []string      // "relaying", "authenticated"
 	Timeout   time.Duration // 0: the server's default
+	DenyAt    hooks.Stage   // until which its refusals are kept; 0: none
+	Every     time.Duration // between two calls of stage tick; 0: none
 }
 
 // Setting is a key of the [[policy]] entry that the plugin declared.
@@ -85,6 +87,14 @@ func describe(x *proto.Description) (Description, error) {
 	}
 	if x.TimeoutMs < 0 || x.TimeoutMs > time.Hour.Milliseconds() {
 		return d, fmt.Errorf("its timeout of %d ms is not between 0 and an hour", x.TimeoutMs)
+	}
+	if x.DenyAt != "" {
+		if d.DenyAt, _ = hooks.ParseStage(x.DenyAt); !slices.Contains(hooks.DenyStages(), d.DenyAt) {
+			return d, fmt.Errorf("its deny_at is %q, which is no stage that refusals can be kept for", x.DenyAt)
+		}
+	}
+	if d.Every = time.Duration(x.EveryMs) * time.Millisecond; x.EveryMs != 0 && (d.Every < time.Second || d.Every > maxAfter) {
+		return d, fmt.Errorf("its stage tick every %d ms is not between a second and a year", x.EveryMs)
 	}
 	for _, who := range x.Immune {
 		if who != "relaying" && who != "authenticated" {

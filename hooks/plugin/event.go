@@ -24,8 +24,23 @@ func (p *Plugin) newEvent(ctx context.Context, at hooks.Stage, tx *hooks.Transac
 	if tx.Refusal != nil {
 		ev.Refusal = &proto.Refusal{Stage: tx.Refusal.Stage.String(), Policy: tx.Refusal.Policy, Reply: newReply(tx.Refusal.Reply)}
 	}
+	if l := tx.Login; l != nil {
+		ev.Login = &proto.Login{Mechanism: l.Mechanism, User: proto.Text(l.User), Password: proto.Text(l.Password)}
+	}
+	if l := tx.Command; l != nil {
+		ev.Line = &proto.Line{Verb: proto.Text(l.Verb), Argument: proto.Text(l.Argument)}
+	}
+	for _, one := range tx.Capabilities {
+		ev.Capabilities = append(ev.Capabilities, proto.Text(one))
+	}
 	if tx.ID == "" {
 		return ev
+	}
+	if n := tx.Notice; n != nil {
+		ev.Notice = &proto.Notice{Kind: n.Kind, To: proto.Text(n.To.String())}
+		for _, one := range n.Recipients {
+			ev.Notice.Recipients = append(ev.Notice.Recipients, proto.Text(one))
+		}
 	}
 	ev.Sender, ev.Params = proto.Text(tx.Sender.String()), newParams(tx.Params)
 	ev.Notes, ev.Route, ev.Priority, ev.Received = proto.NewMap(tx.Notes), proto.Text(tx.Route), int32(tx.Priority), proto.Text(tx.Received)
@@ -44,7 +59,7 @@ func (p *Plugin) newEvent(ctx context.Context, at hooks.Stage, tx *hooks.Transac
 	if t := tx.Try; t != nil {
 		ev.Try = &proto.Try{
 			Attempt: int32(t.Attempt), NextHop: proto.Text(t.NextHop), Tls: t.TLS, Peer: proto.Text(t.Peer),
-			Reply: newReply(t.Reply), AgeMs: t.Age.Milliseconds(),
+			Reply: newReply(t.Reply), AgeMs: t.Age.Milliseconds(), Source: proto.Text(t.Source), Retry: proto.Text(t.Retry),
 		}
 	}
 	return ev

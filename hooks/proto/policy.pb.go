@@ -145,6 +145,8 @@ type Description struct {
 	Immune        []string               `protobuf:"bytes,9,rep,name=immune,proto3" json:"immune,omitempty"`                               // "relaying", "authenticated": clients it does not judge
 	TimeoutMs     int64                  `protobuf:"varint,10,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`      // for one call; 0: the server's default
 	Host          bool                   `protobuf:"varint,11,opt,name=host,proto3" json:"host,omitempty"`                                 // wants Session.host, which may cost a DNS look-up
+	DenyAt        string                 `protobuf:"bytes,12,opt,name=deny_at,json=denyAt,proto3" json:"deny_at,omitempty"`                // a stage until which its refusals are kept; "": none
+	EveryMs       int64                  `protobuf:"varint,13,opt,name=every_ms,json=everyMs,proto3" json:"every_ms,omitempty"`            // between two calls of stage tick; needed with that stage
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -254,6 +256,20 @@ func (x *Description) GetHost() bool {
 		return x.Host
 	}
 	return false
+}
+
+func (x *Description) GetDenyAt() string {
+	if x != nil {
+		return x.DenyAt
+	}
+	return ""
+}
+
+func (x *Description) GetEveryMs() int64 {
+	if x != nil {
+		return x.EveryMs
+	}
+	return 0
 }
 
 // One setting: a key of the policy's [[policy]] entry.
@@ -825,8 +841,12 @@ type Event struct {
 	Route          string            `protobuf:"bytes,17,opt,name=route,proto3" json:"route,omitempty"`
 	Priority       int32             `protobuf:"varint,18,opt,name=priority,proto3" json:"priority,omitempty"`
 	Received       string            `protobuf:"bytes,19,opt,name=received,proto3" json:"received,omitempty"`
-	Refusal        *Refusal          `protobuf:"bytes,20,opt,name=refusal,proto3" json:"refusal,omitempty"` // at deny
-	Try            *Try              `protobuf:"bytes,21,opt,name=try,proto3" json:"try,omitempty"`         // at route, attempt and the outcome stages
+	Refusal        *Refusal          `protobuf:"bytes,20,opt,name=refusal,proto3" json:"refusal,omitempty"`           // at deny
+	Try            *Try              `protobuf:"bytes,21,opt,name=try,proto3" json:"try,omitempty"`                   // at route, attempt and the outcome stages
+	Login          *Login            `protobuf:"bytes,22,opt,name=login,proto3" json:"login,omitempty"`               // at auth
+	Line           *Line             `protobuf:"bytes,23,opt,name=line,proto3" json:"line,omitempty"`                 // at command
+	Notice         *Notice           `protobuf:"bytes,24,opt,name=notice,proto3" json:"notice,omitempty"`             // at dsn
+	Capabilities   []string          `protobuf:"bytes,25,rep,name=capabilities,proto3" json:"capabilities,omitempty"` // at helo: what EHLO will say, keyword and parameters
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1004,6 +1024,34 @@ func (x *Event) GetRefusal() *Refusal {
 func (x *Event) GetTry() *Try {
 	if x != nil {
 		return x.Try
+	}
+	return nil
+}
+
+func (x *Event) GetLogin() *Login {
+	if x != nil {
+		return x.Login
+	}
+	return nil
+}
+
+func (x *Event) GetLine() *Line {
+	if x != nil {
+		return x.Line
+	}
+	return nil
+}
+
+func (x *Event) GetNotice() *Notice {
+	if x != nil {
+		return x.Notice
+	}
+	return nil
+}
+
+func (x *Event) GetCapabilities() []string {
+	if x != nil {
+		return x.Capabilities
 	}
 	return nil
 }
@@ -1649,6 +1697,182 @@ func (x *Reply) GetText() string {
 	return ""
 }
 
+// What a client offers at stage auth. A password is there where the mechanism
+// tells it to the server.
+type Login struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mechanism     string                 `protobuf:"bytes,1,opt,name=mechanism,proto3" json:"mechanism,omitempty"`
+	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Password      string                 `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Login) Reset() {
+	*x = Login{}
+	mi := &file_hooks_proto_policy_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Login) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Login) ProtoMessage() {}
+
+func (x *Login) ProtoReflect() protoreflect.Message {
+	mi := &file_hooks_proto_policy_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Login.ProtoReflect.Descriptor instead.
+func (*Login) Descriptor() ([]byte, []int) {
+	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Login) GetMechanism() string {
+	if x != nil {
+		return x.Mechanism
+	}
+	return ""
+}
+
+func (x *Login) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Login) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+// A command at stage command; the verb is upper-case.
+type Line struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verb          string                 `protobuf:"bytes,1,opt,name=verb,proto3" json:"verb,omitempty"`
+	Argument      string                 `protobuf:"bytes,2,opt,name=argument,proto3" json:"argument,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Line) Reset() {
+	*x = Line{}
+	mi := &file_hooks_proto_policy_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Line) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Line) ProtoMessage() {}
+
+func (x *Line) ProtoReflect() protoreflect.Message {
+	mi := &file_hooks_proto_policy_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Line.ProtoReflect.Descriptor instead.
+func (*Line) Descriptor() ([]byte, []int) {
+	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Line) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *Line) GetArgument() string {
+	if x != nil {
+		return x.Argument
+	}
+	return ""
+}
+
+// A bounce, delay or success notice at stage dsn.
+type Notice struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // bounce, delay, success
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Recipients    []string               `protobuf:"bytes,3,rep,name=recipients,proto3" json:"recipients,omitempty"` // that it tells of
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_hooks_proto_policy_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_hooks_proto_policy_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Notice) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Notice) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Notice) GetRecipients() []string {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
 type Refusal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stage         string                 `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
@@ -1660,7 +1884,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_hooks_proto_policy_proto_msgTypes[20]
+	mi := &file_hooks_proto_policy_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1896,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_hooks_proto_policy_proto_msgTypes[20]
+	mi := &file_hooks_proto_policy_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1909,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{20}
+	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Refusal) GetStage() string {
@@ -1717,13 +1941,15 @@ type Try struct {
 	Peer          string                 `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"`
 	Reply         *Reply                 `protobuf:"bytes,5,opt,name=reply,proto3" json:"reply,omitempty"`
 	AgeMs         int64                  `protobuf:"varint,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
+	Source        string                 `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"` // the address that connections leave from; "": the system's choice
+	Retry         string                 `protobuf:"bytes,8,opt,name=retry,proto3" json:"retry,omitempty"`   // the retry plan; "": the configuration's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Try) Reset() {
 	*x = Try{}
-	mi := &file_hooks_proto_policy_proto_msgTypes[21]
+	mi := &file_hooks_proto_policy_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1961,7 @@ func (x *Try) String() string {
 func (*Try) ProtoMessage() {}
 
 func (x *Try) ProtoReflect() protoreflect.Message {
-	mi := &file_hooks_proto_policy_proto_msgTypes[21]
+	mi := &file_hooks_proto_policy_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +1974,7 @@ func (x *Try) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Try.ProtoReflect.Descriptor instead.
 func (*Try) Descriptor() ([]byte, []int) {
-	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{21}
+	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Try) GetAttempt() int32 {
@@ -1793,24 +2019,41 @@ func (x *Try) GetAgeMs() int64 {
 	return 0
 }
 
+func (x *Try) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Try) GetRetry() string {
+	if x != nil {
+		return x.Retry
+	}
+	return ""
+}
+
 // The answer. An empty one is "pass".
 type Decision struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// pass, accept, reject, defer, discard, quarantine, hold, disconnect; "" is pass.
 	// docs/stages.md says which a stage allows.
-	Verb          string  `protobuf:"bytes,1,opt,name=verb,proto3" json:"verb,omitempty"`
-	Reply         *Reply  `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`                     // of reject and defer
-	Disconnect    bool    `protobuf:"varint,3,opt,name=disconnect,proto3" json:"disconnect,omitempty"`          // close after the reply
-	AfterMs       int64   `protobuf:"varint,4,opt,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"` // of defer at deferred and bounced
-	Reason        string  `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`                   // for the trace
-	Edits         []*Edit `protobuf:"bytes,6,rep,name=edits,proto3" json:"edits,omitempty"`                     // applied in order, all or none; at most 1000
+	Verb       string  `protobuf:"bytes,1,opt,name=verb,proto3" json:"verb,omitempty"`
+	Reply      *Reply  `protobuf:"bytes,2,opt,name=reply,proto3" json:"reply,omitempty"`                     // of reject and defer
+	Disconnect bool    `protobuf:"varint,3,opt,name=disconnect,proto3" json:"disconnect,omitempty"`          // close after the reply
+	AfterMs    int64   `protobuf:"varint,4,opt,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"` // of defer at deferred and bounced
+	Reason     string  `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`                   // for the trace
+	Edits      []*Edit `protobuf:"bytes,6,rep,name=edits,proto3" json:"edits,omitempty"`                     // applied in order, all or none; at most 1000
+	// Of single recipients, at stages message and queue; verb is about the rest.
+	Each          []*RecipientDecision `protobuf:"bytes,7,rep,name=each,proto3" json:"each,omitempty"`
+	User          string               `protobuf:"bytes,8,opt,name=user,proto3" json:"user,omitempty"` // of accept at auth: who logged in; required there
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Decision) Reset() {
 	*x = Decision{}
-	mi := &file_hooks_proto_policy_proto_msgTypes[22]
+	mi := &file_hooks_proto_policy_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +2065,7 @@ func (x *Decision) String() string {
 func (*Decision) ProtoMessage() {}
 
 func (x *Decision) ProtoReflect() protoreflect.Message {
-	mi := &file_hooks_proto_policy_proto_msgTypes[22]
+	mi := &file_hooks_proto_policy_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +2078,7 @@ func (x *Decision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decision.ProtoReflect.Descriptor instead.
 func (*Decision) Descriptor() ([]byte, []int) {
-	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{22}
+	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Decision) GetVerb() string {
@@ -1880,18 +2123,100 @@ func (x *Decision) GetEdits() []*Edit {
 	return nil
 }
 
-// One change. The kinds and the fields that they use:
+func (x *Decision) GetEach() []*RecipientDecision {
+	if x != nil {
+		return x.Each
+	}
+	return nil
+}
+
+func (x *Decision) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+type RecipientDecision struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Recipient int32                  `protobuf:"varint,1,opt,name=recipient,proto3" json:"recipient,omitempty"` // place in Event.recipients, from 0
+	// pass, accept, reject, defer, discard or quarantine, with reply and reason.
+	Decision      *Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecipientDecision) Reset() {
+	*x = RecipientDecision{}
+	mi := &file_hooks_proto_policy_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecipientDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecipientDecision) ProtoMessage() {}
+
+func (x *RecipientDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_hooks_proto_policy_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecipientDecision.ProtoReflect.Descriptor instead.
+func (*RecipientDecision) Descriptor() ([]byte, []int) {
+	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RecipientDecision) GetRecipient() int32 {
+	if x != nil {
+		return x.Recipient
+	}
+	return 0
+}
+
+func (x *RecipientDecision) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+// One change. The kinds and the fields that they use; docs/stages.md says where
+// each is possible:
 //
 //	headers:prepend, headers:append, headers:replace   name, value
 //	headers:remove      name, n (from the top; 0: all)
+//	body:replace        value, name (its type; "": the fields that are there)
+//	body:footer         any: a map of text, html, top
+//	sender              value; "": the null path
+//	ret                 value: full, hdrs
 //	recipients:add, recipients:remove                  value
 //	recipients:replace  name is replaced by value; name "" is the current one
+//	notify              rcpt, value: never, or some of success, failure, delay
+//	rcpt.notes          rcpt, name, any (null removes it)
+//	rcpt.headers:prepend, rcpt.headers:append          rcpt, name, value
+//	rcpt.headers:remove rcpt, name, n
+//	pardon              value (a policy; "": all), rcpt ("": everybody)
 //	route               value, of recipient name; name "": all
+//	plan                name: tls, source or retry; value
+//	capabilities:add, capabilities:remove              value
+//	notice.to           value
 //	notes, conn.notes   name, any (null removes it)
 //	score               name, number, value (why)
 //	tag, skip, received value
 //	result              name, any (a map)
 //	priority            n
+//
+// rcpt is the address of the recipient meant; "" is the current one.
 type Edit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -1900,13 +2225,14 @@ type Edit struct {
 	N             int64                  `protobuf:"varint,4,opt,name=n,proto3" json:"n,omitempty"`
 	Number        float64                `protobuf:"fixed64,5,opt,name=number,proto3" json:"number,omitempty"`
 	Any           *Value                 `protobuf:"bytes,6,opt,name=any,proto3" json:"any,omitempty"`
+	Rcpt          string                 `protobuf:"bytes,7,opt,name=rcpt,proto3" json:"rcpt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Edit) Reset() {
 	*x = Edit{}
-	mi := &file_hooks_proto_policy_proto_msgTypes[23]
+	mi := &file_hooks_proto_policy_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2244,7 @@ func (x *Edit) String() string {
 func (*Edit) ProtoMessage() {}
 
 func (x *Edit) ProtoReflect() protoreflect.Message {
-	mi := &file_hooks_proto_policy_proto_msgTypes[23]
+	mi := &file_hooks_proto_policy_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2257,7 @@ func (x *Edit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edit.ProtoReflect.Descriptor instead.
 func (*Edit) Descriptor() ([]byte, []int) {
-	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{23}
+	return file_hooks_proto_policy_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Edit) GetKind() string {
@@ -1976,12 +2302,19 @@ func (x *Edit) GetAny() *Value {
 	return nil
 }
 
+func (x *Edit) GetRcpt() string {
+	if x != nil {
+		return x.Rcpt
+	}
+	return ""
+}
+
 var File_hooks_proto_policy_proto protoreflect.FileDescriptor
 
 const file_hooks_proto_policy_proto_rawDesc = "" +
 	"\n" +
 	"\x18hooks/proto/policy.proto\x12\x10postern.hooks.v1\"\x11\n" +
-	"\x0fDescribeRequest\"\xdf\x02\n" +
+	"\x0fDescribeRequest\"\x93\x03\n" +
 	"\vDescription\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x14\n" +
@@ -1996,7 +2329,9 @@ const file_hooks_proto_policy_proto_rawDesc = "" +
 	"\n" +
 	"timeout_ms\x18\n" +
 	" \x01(\x03R\ttimeoutMs\x12\x12\n" +
-	"\x04host\x18\v \x01(\bR\x04host\"\xa0\x01\n" +
+	"\x04host\x18\v \x01(\bR\x04host\x12\x17\n" +
+	"\adeny_at\x18\f \x01(\tR\x06denyAt\x12\x19\n" +
+	"\bevery_ms\x18\r \x01(\x03R\aeveryMs\"\xa0\x01\n" +
 	"\aSetting\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x0e\n" +
@@ -2032,7 +2367,7 @@ const file_hooks_proto_policy_proto_rawDesc = "" +
 	"\rHealthRequest\"1\n" +
 	"\vHealthReply\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\xc7\x06\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xf8\a\n" +
 	"\x05Event\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x123\n" +
 	"\asession\x18\x02 \x01(\v2\x19.postern.hooks.v1.SessionR\asession\x12\x0e\n" +
@@ -2058,7 +2393,11 @@ const file_hooks_proto_policy_proto_rawDesc = "" +
 	"\bpriority\x18\x12 \x01(\x05R\bpriority\x12\x1a\n" +
 	"\breceived\x18\x13 \x01(\tR\breceived\x123\n" +
 	"\arefusal\x18\x14 \x01(\v2\x19.postern.hooks.v1.RefusalR\arefusal\x12'\n" +
-	"\x03try\x18\x15 \x01(\v2\x15.postern.hooks.v1.TryR\x03try\x1aQ\n" +
+	"\x03try\x18\x15 \x01(\v2\x15.postern.hooks.v1.TryR\x03try\x12-\n" +
+	"\x05login\x18\x16 \x01(\v2\x17.postern.hooks.v1.LoginR\x05login\x12*\n" +
+	"\x04line\x18\x17 \x01(\v2\x16.postern.hooks.v1.LineR\x04line\x120\n" +
+	"\x06notice\x18\x18 \x01(\v2\x18.postern.hooks.v1.NoticeR\x06notice\x12\"\n" +
+	"\fcapabilities\x18\x19 \x03(\tR\fcapabilities\x1aQ\n" +
 	"\n" +
 	"NotesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
@@ -2133,18 +2472,33 @@ const file_hooks_proto_policy_proto_rawDesc = "" +
 	"\x05Reply\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x1a\n" +
 	"\benhanced\x18\x02 \x01(\tR\benhanced\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"f\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"U\n" +
+	"\x05Login\x12\x1c\n" +
+	"\tmechanism\x18\x01 \x01(\tR\tmechanism\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1a\n" +
+	"\bpassword\x18\x03 \x01(\tR\bpassword\"6\n" +
+	"\x04Line\x12\x12\n" +
+	"\x04verb\x18\x01 \x01(\tR\x04verb\x12\x1a\n" +
+	"\bargument\x18\x02 \x01(\tR\bargument\"L\n" +
+	"\x06Notice\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\x03 \x03(\tR\n" +
+	"recipients\"f\n" +
 	"\aRefusal\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x16\n" +
 	"\x06policy\x18\x02 \x01(\tR\x06policy\x12-\n" +
-	"\x05reply\x18\x03 \x01(\v2\x17.postern.hooks.v1.ReplyR\x05reply\"\xa6\x01\n" +
+	"\x05reply\x18\x03 \x01(\v2\x17.postern.hooks.v1.ReplyR\x05reply\"\xd4\x01\n" +
 	"\x03Try\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x05R\aattempt\x12\x19\n" +
 	"\bnext_hop\x18\x02 \x01(\tR\anextHop\x12\x10\n" +
 	"\x03tls\x18\x03 \x01(\tR\x03tls\x12\x12\n" +
 	"\x04peer\x18\x04 \x01(\tR\x04peer\x12-\n" +
 	"\x05reply\x18\x05 \x01(\v2\x17.postern.hooks.v1.ReplyR\x05reply\x12\x15\n" +
-	"\x06age_ms\x18\x06 \x01(\x03R\x05ageMs\"\xce\x01\n" +
+	"\x06age_ms\x18\x06 \x01(\x03R\x05ageMs\x12\x16\n" +
+	"\x06source\x18\a \x01(\tR\x06source\x12\x14\n" +
+	"\x05retry\x18\b \x01(\tR\x05retry\"\x9b\x02\n" +
 	"\bDecision\x12\x12\n" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12-\n" +
 	"\x05reply\x18\x02 \x01(\v2\x17.postern.hooks.v1.ReplyR\x05reply\x12\x1e\n" +
@@ -2153,14 +2507,20 @@ const file_hooks_proto_policy_proto_rawDesc = "" +
 	"disconnect\x12\x19\n" +
 	"\bafter_ms\x18\x04 \x01(\x03R\aafterMs\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12,\n" +
-	"\x05edits\x18\x06 \x03(\v2\x16.postern.hooks.v1.EditR\x05edits\"\x95\x01\n" +
+	"\x05edits\x18\x06 \x03(\v2\x16.postern.hooks.v1.EditR\x05edits\x127\n" +
+	"\x04each\x18\a \x03(\v2#.postern.hooks.v1.RecipientDecisionR\x04each\x12\x12\n" +
+	"\x04user\x18\b \x01(\tR\x04user\"i\n" +
+	"\x11RecipientDecision\x12\x1c\n" +
+	"\trecipient\x18\x01 \x01(\x05R\trecipient\x126\n" +
+	"\bdecision\x18\x02 \x01(\v2\x1a.postern.hooks.v1.DecisionR\bdecision\"\xa9\x01\n" +
 	"\x04Edit\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\tR\x05value\x12\f\n" +
 	"\x01n\x18\x04 \x01(\x03R\x01n\x12\x16\n" +
 	"\x06number\x18\x05 \x01(\x01R\x06number\x12)\n" +
-	"\x03any\x18\x06 \x01(\v2\x17.postern.hooks.v1.ValueR\x03any*c\n" +
+	"\x03any\x18\x06 \x01(\v2\x17.postern.hooks.v1.ValueR\x03any\x12\x12\n" +
+	"\x04rcpt\x18\a \x01(\tR\x04rcpt*c\n" +
 	"\x06Access\x12\x0f\n" +
 	"\vACCESS_NONE\x10\x00\x12\x12\n" +
 	"\x0eACCESS_HEADERS\x10\x01\x12\x11\n" +
@@ -2186,40 +2546,44 @@ func file_hooks_proto_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_hooks_proto_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_hooks_proto_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_hooks_proto_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_hooks_proto_policy_proto_goTypes = []any{
-	(Access)(0),              // 0: postern.hooks.v1.Access
-	(*DescribeRequest)(nil),  // 1: postern.hooks.v1.DescribeRequest
-	(*Description)(nil),      // 2: postern.hooks.v1.Description
-	(*Setting)(nil),          // 3: postern.hooks.v1.Setting
-	(*Value)(nil),            // 4: postern.hooks.v1.Value
-	(*List)(nil),             // 5: postern.hooks.v1.List
-	(*Map)(nil),              // 6: postern.hooks.v1.Map
-	(*ConfigureRequest)(nil), // 7: postern.hooks.v1.ConfigureRequest
-	(*ConfigureReply)(nil),   // 8: postern.hooks.v1.ConfigureReply
-	(*Problem)(nil),          // 9: postern.hooks.v1.Problem
-	(*HealthRequest)(nil),    // 10: postern.hooks.v1.HealthRequest
-	(*HealthReply)(nil),      // 11: postern.hooks.v1.HealthReply
-	(*Event)(nil),            // 12: postern.hooks.v1.Event
-	(*Session)(nil),          // 13: postern.hooks.v1.Session
-	(*Tls)(nil),              // 14: postern.hooks.v1.Tls
-	(*Totals)(nil),           // 15: postern.hooks.v1.Totals
-	(*Marks)(nil),            // 16: postern.hooks.v1.Marks
-	(*Score)(nil),            // 17: postern.hooks.v1.Score
-	(*Param)(nil),            // 18: postern.hooks.v1.Param
-	(*Recipient)(nil),        // 19: postern.hooks.v1.Recipient
-	(*Reply)(nil),            // 20: postern.hooks.v1.Reply
-	(*Refusal)(nil),          // 21: postern.hooks.v1.Refusal
-	(*Try)(nil),              // 22: postern.hooks.v1.Try
-	(*Decision)(nil),         // 23: postern.hooks.v1.Decision
-	(*Edit)(nil),             // 24: postern.hooks.v1.Edit
-	nil,                      // 25: postern.hooks.v1.Map.ValuesEntry
-	nil,                      // 26: postern.hooks.v1.ConfigureRequest.SettingsEntry
-	nil,                      // 27: postern.hooks.v1.Event.NotesEntry
-	nil,                      // 28: postern.hooks.v1.Session.EnvEntry
-	nil,                      // 29: postern.hooks.v1.Session.NotesEntry
-	nil,                      // 30: postern.hooks.v1.Marks.ResultsEntry
-	nil,                      // 31: postern.hooks.v1.Recipient.NotesEntry
+	(Access)(0),               // 0: postern.hooks.v1.Access
+	(*DescribeRequest)(nil),   // 1: postern.hooks.v1.DescribeRequest
+	(*Description)(nil),       // 2: postern.hooks.v1.Description
+	(*Setting)(nil),           // 3: postern.hooks.v1.Setting
+	(*Value)(nil),             // 4: postern.hooks.v1.Value
+	(*List)(nil),              // 5: postern.hooks.v1.List
+	(*Map)(nil),               // 6: postern.hooks.v1.Map
+	(*ConfigureRequest)(nil),  // 7: postern.hooks.v1.ConfigureRequest
+	(*ConfigureReply)(nil),    // 8: postern.hooks.v1.ConfigureReply
+	(*Problem)(nil),           // 9: postern.hooks.v1.Problem
+	(*HealthRequest)(nil),     // 10: postern.hooks.v1.HealthRequest
+	(*HealthReply)(nil),       // 11: postern.hooks.v1.HealthReply
+	(*Event)(nil),             // 12: postern.hooks.v1.Event
+	(*Session)(nil),           // 13: postern.hooks.v1.Session
+	(*Tls)(nil),               // 14: postern.hooks.v1.Tls
+	(*Totals)(nil),            // 15: postern.hooks.v1.Totals
+	(*Marks)(nil),             // 16: postern.hooks.v1.Marks
+	(*Score)(nil),             // 17: postern.hooks.v1.Score
+	(*Param)(nil),             // 18: postern.hooks.v1.Param
+	(*Recipient)(nil),         // 19: postern.hooks.v1.Recipient
+	(*Reply)(nil),             // 20: postern.hooks.v1.Reply
+	(*Login)(nil),             // 21: postern.hooks.v1.Login
+	(*Line)(nil),              // 22: postern.hooks.v1.Line
+	(*Notice)(nil),            // 23: postern.hooks.v1.Notice
+	(*Refusal)(nil),           // 24: postern.hooks.v1.Refusal
+	(*Try)(nil),               // 25: postern.hooks.v1.Try
+	(*Decision)(nil),          // 26: postern.hooks.v1.Decision
+	(*RecipientDecision)(nil), // 27: postern.hooks.v1.RecipientDecision
+	(*Edit)(nil),              // 28: postern.hooks.v1.Edit
+	nil,                       // 29: postern.hooks.v1.Map.ValuesEntry
+	nil,                       // 30: postern.hooks.v1.ConfigureRequest.SettingsEntry
+	nil,                       // 31: postern.hooks.v1.Event.NotesEntry
+	nil,                       // 32: postern.hooks.v1.Session.EnvEntry
+	nil,                       // 33: postern.hooks.v1.Session.NotesEntry
+	nil,                       // 34: postern.hooks.v1.Marks.ResultsEntry
+	nil,                       // 35: postern.hooks.v1.Recipient.NotesEntry
 }
 var file_hooks_proto_policy_proto_depIdxs = []int32{
 	3,  // 0: postern.hooks.v1.Description.settings:type_name -> postern.hooks.v1.Setting
@@ -2228,50 +2592,55 @@ var file_hooks_proto_policy_proto_depIdxs = []int32{
 	5,  // 3: postern.hooks.v1.Value.list:type_name -> postern.hooks.v1.List
 	6,  // 4: postern.hooks.v1.Value.map:type_name -> postern.hooks.v1.Map
 	4,  // 5: postern.hooks.v1.List.values:type_name -> postern.hooks.v1.Value
-	25, // 6: postern.hooks.v1.Map.values:type_name -> postern.hooks.v1.Map.ValuesEntry
-	26, // 7: postern.hooks.v1.ConfigureRequest.settings:type_name -> postern.hooks.v1.ConfigureRequest.SettingsEntry
+	29, // 6: postern.hooks.v1.Map.values:type_name -> postern.hooks.v1.Map.ValuesEntry
+	30, // 7: postern.hooks.v1.ConfigureRequest.settings:type_name -> postern.hooks.v1.ConfigureRequest.SettingsEntry
 	9,  // 8: postern.hooks.v1.ConfigureReply.problems:type_name -> postern.hooks.v1.Problem
 	13, // 9: postern.hooks.v1.Event.session:type_name -> postern.hooks.v1.Session
 	18, // 10: postern.hooks.v1.Event.params:type_name -> postern.hooks.v1.Param
 	19, // 11: postern.hooks.v1.Event.recipients:type_name -> postern.hooks.v1.Recipient
 	19, // 12: postern.hooks.v1.Event.current:type_name -> postern.hooks.v1.Recipient
-	27, // 13: postern.hooks.v1.Event.notes:type_name -> postern.hooks.v1.Event.NotesEntry
+	31, // 13: postern.hooks.v1.Event.notes:type_name -> postern.hooks.v1.Event.NotesEntry
 	16, // 14: postern.hooks.v1.Event.marks:type_name -> postern.hooks.v1.Marks
-	21, // 15: postern.hooks.v1.Event.refusal:type_name -> postern.hooks.v1.Refusal
-	22, // 16: postern.hooks.v1.Event.try:type_name -> postern.hooks.v1.Try
-	14, // 17: postern.hooks.v1.Session.tls:type_name -> postern.hooks.v1.Tls
-	28, // 18: postern.hooks.v1.Session.env:type_name -> postern.hooks.v1.Session.EnvEntry
-	29, // 19: postern.hooks.v1.Session.notes:type_name -> postern.hooks.v1.Session.NotesEntry
-	16, // 20: postern.hooks.v1.Session.marks:type_name -> postern.hooks.v1.Marks
-	15, // 21: postern.hooks.v1.Session.totals:type_name -> postern.hooks.v1.Totals
-	17, // 22: postern.hooks.v1.Marks.scores:type_name -> postern.hooks.v1.Score
-	30, // 23: postern.hooks.v1.Marks.results:type_name -> postern.hooks.v1.Marks.ResultsEntry
-	18, // 24: postern.hooks.v1.Recipient.params:type_name -> postern.hooks.v1.Param
-	31, // 25: postern.hooks.v1.Recipient.notes:type_name -> postern.hooks.v1.Recipient.NotesEntry
-	20, // 26: postern.hooks.v1.Refusal.reply:type_name -> postern.hooks.v1.Reply
-	20, // 27: postern.hooks.v1.Try.reply:type_name -> postern.hooks.v1.Reply
-	20, // 28: postern.hooks.v1.Decision.reply:type_name -> postern.hooks.v1.Reply
-	24, // 29: postern.hooks.v1.Decision.edits:type_name -> postern.hooks.v1.Edit
-	4,  // 30: postern.hooks.v1.Edit.any:type_name -> postern.hooks.v1.Value
-	4,  // 31: postern.hooks.v1.Map.ValuesEntry.value:type_name -> postern.hooks.v1.Value
-	4,  // 32: postern.hooks.v1.ConfigureRequest.SettingsEntry.value:type_name -> postern.hooks.v1.Value
-	4,  // 33: postern.hooks.v1.Event.NotesEntry.value:type_name -> postern.hooks.v1.Value
-	4,  // 34: postern.hooks.v1.Session.NotesEntry.value:type_name -> postern.hooks.v1.Value
-	6,  // 35: postern.hooks.v1.Marks.ResultsEntry.value:type_name -> postern.hooks.v1.Map
-	4,  // 36: postern.hooks.v1.Recipient.NotesEntry.value:type_name -> postern.hooks.v1.Value
-	1,  // 37: postern.hooks.v1.Policy.Describe:input_type -> postern.hooks.v1.DescribeRequest
-	7,  // 38: postern.hooks.v1.Policy.Configure:input_type -> postern.hooks.v1.ConfigureRequest
-	12, // 39: postern.hooks.v1.Policy.Handle:input_type -> postern.hooks.v1.Event
-	10, // 40: postern.hooks.v1.Policy.Health:input_type -> postern.hooks.v1.HealthRequest
-	2,  // 41: postern.hooks.v1.Policy.Describe:output_type -> postern.hooks.v1.Description
-	8,  // 42: postern.hooks.v1.Policy.Configure:output_type -> postern.hooks.v1.ConfigureReply
-	23, // 43: postern.hooks.v1.Policy.Handle:output_type -> postern.hooks.v1.Decision
-	11, // 44: postern.hooks.v1.Policy.Health:output_type -> postern.hooks.v1.HealthReply
-	41, // [41:45] is the sub-list for method output_type
-	37, // [37:41] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	24, // 15: postern.hooks.v1.Event.refusal:type_name -> postern.hooks.v1.Refusal
+	25, // 16: postern.hooks.v1.Event.try:type_name -> postern.hooks.v1.Try
+	21, // 17: postern.hooks.v1.Event.login:type_name -> postern.hooks.v1.Login
+	22, // 18: postern.hooks.v1.Event.line:type_name -> postern.hooks.v1.Line
+	23, // 19: postern.hooks.v1.Event.notice:type_name -> postern.hooks.v1.Notice
+	14, // 20: postern.hooks.v1.Session.tls:type_name -> postern.hooks.v1.Tls
+	32, // 21: postern.hooks.v1.Session.env:type_name -> postern.hooks.v1.Session.EnvEntry
+	33, // 22: postern.hooks.v1.Session.notes:type_name -> postern.hooks.v1.Session.NotesEntry
+	16, // 23: postern.hooks.v1.Session.marks:type_name -> postern.hooks.v1.Marks
+	15, // 24: postern.hooks.v1.Session.totals:type_name -> postern.hooks.v1.Totals
+	17, // 25: postern.hooks.v1.Marks.scores:type_name -> postern.hooks.v1.Score
+	34, // 26: postern.hooks.v1.Marks.results:type_name -> postern.hooks.v1.Marks.ResultsEntry
+	18, // 27: postern.hooks.v1.Recipient.params:type_name -> postern.hooks.v1.Param
+	35, // 28: postern.hooks.v1.Recipient.notes:type_name -> postern.hooks.v1.Recipient.NotesEntry
+	20, // 29: postern.hooks.v1.Refusal.reply:type_name -> postern.hooks.v1.Reply
+	20, // 30: postern.hooks.v1.Try.reply:type_name -> postern.hooks.v1.Reply
+	20, // 31: postern.hooks.v1.Decision.reply:type_name -> postern.hooks.v1.Reply
+	28, // 32: postern.hooks.v1.Decision.edits:type_name -> postern.hooks.v1.Edit
+	27, // 33: postern.hooks.v1.Decision.each:type_name -> postern.hooks.v1.RecipientDecision
+	26, // 34: postern.hooks.v1.RecipientDecision.decision:type_name -> postern.hooks.v1.Decision
+	4,  // 35: postern.hooks.v1.Edit.any:type_name -> postern.hooks.v1.Value
+	4,  // 36: postern.hooks.v1.Map.ValuesEntry.value:type_name -> postern.hooks.v1.Value
+	4,  // 37: postern.hooks.v1.ConfigureRequest.SettingsEntry.value:type_name -> postern.hooks.v1.Value
+	4,  // 38: postern.hooks.v1.Event.NotesEntry.value:type_name -> postern.hooks.v1.Value
+	4,  // 39: postern.hooks.v1.Session.NotesEntry.value:type_name -> postern.hooks.v1.Value
+	6,  // 40: postern.hooks.v1.Marks.ResultsEntry.value:type_name -> postern.hooks.v1.Map
+	4,  // 41: postern.hooks.v1.Recipient.NotesEntry.value:type_name -> postern.hooks.v1.Value
+	1,  // 42: postern.hooks.v1.Policy.Describe:input_type -> postern.hooks.v1.DescribeRequest
+	7,  // 43: postern.hooks.v1.Policy.Configure:input_type -> postern.hooks.v1.ConfigureRequest
+	12, // 44: postern.hooks.v1.Policy.Handle:input_type -> postern.hooks.v1.Event
+	10, // 45: postern.hooks.v1.Policy.Health:input_type -> postern.hooks.v1.HealthRequest
+	2,  // 46: postern.hooks.v1.Policy.Describe:output_type -> postern.hooks.v1.Description
+	8,  // 47: postern.hooks.v1.Policy.Configure:output_type -> postern.hooks.v1.ConfigureReply
+	26, // 48: postern.hooks.v1.Policy.Handle:output_type -> postern.hooks.v1.Decision
+	11, // 49: postern.hooks.v1.Policy.Health:output_type -> postern.hooks.v1.HealthReply
+	46, // [46:50] is the sub-list for method output_type
+	42, // [42:46] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_hooks_proto_policy_proto_init() }
@@ -2292,7 +2661,7 @@ func file_hooks_proto_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hooks_proto_policy_proto_rawDesc), len(file_hooks_proto_policy_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   31,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

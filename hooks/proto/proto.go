@@ -30,6 +30,7 @@ const (
 	MaxPrefix = 1 << 20   // bytes of Event.body with ACCESS_PREFIX
 	MaxInline = 256 << 10 // bytes of Event.body with ACCESS_WHOLE; larger ones go by file
 	MaxEdits  = 1000      // of one Decision
+	MaxEach   = 10000     // of one Decision: those on single recipients
 	MaxText   = 2000      // bytes of a reply's text and of a reason
 	MaxDepth  = 32        // of lists and maps in each other
 )

@@ -44,14 +44,26 @@ func Disconnect(text string) Decision {
 	return Decision{Verb: hooks.Drop, Reply: message.Reply{Text: text}}
 }
 
+// AcceptUser, at stage auth, says that the client is who it says, under that name.
+func AcceptUser(user string) Decision { return Decision{Verb: hooks.Accept, User: user} }
+
+// Answer, at stage command, is what the command is answered with: a code from 200
+// to 299, 0 for 250, and one line.
+func Answer(code int, text string, args ...any) Decision {
+	return Decision{Verb: hooks.Accept, Reply: message.NewReply(code, "", text, args...)}
+}
+
 // onWire is d as the protocol says it.
 func onWire(d Decision) *proto.Decision {
-	out := &proto.Decision{Verb: d.Verb.String(), Disconnect: d.Disconnect, AfterMs: d.After.Milliseconds(), Reason: proto.Text(d.Reason)}
+	out := &proto.Decision{Verb: d.Verb.String(), Disconnect: d.Disconnect, AfterMs: d.After.Milliseconds(), Reason: proto.Text(d.Reason), User: proto.Text(d.User)}
+	for i, one := range d.Each {
+		out.Each = append(out.Each, &proto.RecipientDecision{Recipient: int32(i), Decision: onWire(one)})
+	}
 	if d.Reply != (message.Reply{}) {
 		out.Reply = &proto.Reply{Code: int32(d.Reply.Code), Enhanced: d.Reply.Status(), Text: proto.Text(d.Reply.Text)}
 	}
 	for _, e := range d.Edits {
-		edit := &proto.Edit{Kind: e.Kind.String(), Name: proto.Text(e.Name), Value: proto.Text(e.Value), N: int64(e.N), Number: e.Number}
+		edit := &proto.Edit{Kind: e.Kind.String(), Name: proto.Text(e.Name), Value: proto.Text(e.Value), N: int64(e.N), Number: e.Number, Rcpt: proto.Text(e.Rcpt)}
 		if e.Any != nil {
 			edit.Any = proto.NewValue(e.Any)
 		}

@@ -111,6 +111,96 @@ func (ev *Event) SetReceived(text string) {
 	ev.edit(hooks.Edit{Kind: hooks.SetReceived, Value: text})
 }
 
+// SetSender sets the reverse-path; "" is the null path.
+func (ev *Event) SetSender(address string) {
+	ev.edit(hooks.Edit{Kind: hooks.SetSender, Value: address})
+}
+
+// SetReturn sets the DSN parameter RET: "full" or "hdrs".
+func (ev *Event) SetReturn(value string) { ev.edit(hooks.Edit{Kind: hooks.SetReturn, Value: value}) }
+
+// SetNotify sets the DSN parameter NOTIFY of a recipient, "" the current one:
+// never, or some of success, failure and delay.
+func (ev *Event) SetNotify(recipient, words string) {
+	ev.edit(hooks.Edit{Kind: hooks.SetNotify, Rcpt: recipient, Value: words})
+}
+
+// SetRecipientNote leaves a plain value with a recipient, "" the current one; nil
+// removes it.
+func (ev *Event) SetRecipientNote(recipient, name string, value any) {
+	ev.edit(hooks.Edit{Kind: hooks.SetRcptNote, Rcpt: recipient, Name: name, Any: value})
+}
+
+// PrependFor puts a header field on top of one recipient's copy alone.
+func (ev *Event) PrependFor(recipient, name, value string) {
+	ev.edit(hooks.Edit{Kind: hooks.AddRcptHeader, Rcpt: recipient, Name: name, Value: value})
+}
+
+// AppendFor puts a header field at the end of one recipient's copy alone.
+func (ev *Event) AppendFor(recipient, name, value string) {
+	ev.edit(hooks.Edit{Kind: hooks.AppendRcptHeader, Rcpt: recipient, Name: name, Value: value})
+}
+
+// RemoveFor takes the n-th field of that name from one recipient's copy; 0 all.
+func (ev *Event) RemoveFor(recipient, name string, n int) {
+	ev.edit(hooks.Edit{Kind: hooks.RemoveRcptHeader, Rcpt: recipient, Name: name, N: n})
+}
+
+// ReplaceBody puts content in the place of the body: a text of a type such as
+// "text/plain", or with "" content that fits the fields that are there. An answer
+// has at most 1 MiB.
+func (ev *Event) ReplaceBody(kind, content string) {
+	ev.edit(hooks.Edit{Kind: hooks.ReplaceBody, Name: kind, Value: content})
+}
+
+// Footer adds texts to the text parts of the body, each to those of its kind; top:
+// in front. Signed and encrypted mail is left alone.
+func (ev *Event) Footer(text, html string, top bool) {
+	ev.edit(hooks.Edit{Kind: hooks.AddFooter, Any: map[string]any{"text": text, "html": html, "top": top}})
+}
+
+// Pardon drops the refusals that deny_at of a policy ("": of all) keeps, for a
+// recipient, or for everybody where recipient is "".
+func (ev *Event) Pardon(policy, recipient string) {
+	ev.edit(hooks.Edit{Kind: hooks.Pardon, Value: policy, Rcpt: recipient})
+}
+
+// AddCapability has EHLO say a keyword with its parameters.
+func (ev *Event) AddCapability(capability string) {
+	ev.edit(hooks.Edit{Kind: hooks.AddCapability, Value: capability})
+}
+
+// RemoveCapability has EHLO not say a keyword, which is then not served either.
+func (ev *Event) RemoveCapability(keyword string) {
+	ev.edit(hooks.Edit{Kind: hooks.RemoveCapability, Value: keyword})
+}
+
+// SetPlan changes how a route is gone: key is tls, source or retry, the value is
+// one of the configuration's.
+func (ev *Event) SetPlan(key, value string) {
+	ev.edit(hooks.Edit{Kind: hooks.SetPlan, Name: key, Value: value})
+}
+
+// SetNotice sends the notice of stage dsn to somebody else.
+func (ev *Event) SetNotice(address string) {
+	ev.edit(hooks.Edit{Kind: hooks.SetNotice, Value: address})
+}
+
+// Each makes one decision of what judge says of each recipient, at stages message
+// and queue. A Pass leaves a recipient to the next policy.
+func (ev *Event) Each(judge func(r *hooks.Recipient) Decision) Decision {
+	d := Decision{}
+	for i, r := range ev.Recipients {
+		if one := judge(r); one.Verb != hooks.Pass {
+			if d.Each == nil {
+				d.Each = map[int]Decision{}
+			}
+			d.Each[i] = one
+		}
+	}
+	return d
+}
+
 // close gives back what the event holds.
 func (ev *Event) close() {
 	if ev.file != nil {
@@ -154,9 +244,19 @@ func newEvent(x *proto.Event) (*Event, error) {
 	if try := x.Try; try != nil {
 		tx.Try = &hooks.Try{
 			Attempt: int(try.Attempt), NextHop: try.NextHop, TLS: try.Tls, Peer: try.Peer, Reply: reply(try.Reply),
-			Age: time.Duration(try.AgeMs) * time.Millisecond,
+			Age: time.Duration(try.AgeMs) * time.Millisecond, Source: try.Source, Retry: try.Retry,
 		}
 	}
+	if l := x.Login; l != nil {
+		tx.Login = &hooks.Login{Mechanism: l.Mechanism, User: l.User, Password: l.Password}
+	}
+	if l := x.Line; l != nil {
+		tx.Command = &hooks.Line{Verb: l.Verb, Argument: l.Argument}
+	}
+	if n := x.Notice; n != nil {
+		tx.Notice = &hooks.Notice{Kind: n.Kind, To: r.address(n.To), Recipients: n.Recipients}
+	}
+	tx.Capabilities = x.Capabilities
 	if r.err != nil {
 		return nil, r.err
 	}

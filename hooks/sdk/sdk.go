@@ -39,9 +39,10 @@ type Policy struct {
 	About   string // one sentence
 
 	// Handler is a pointer to a struct. Its fields with the tag postern are the
-	// settings; its methods that are named after stages (Connect, Helo, TLS, Mail,
-	// Rcpt, Data, Headers, Message, Queue, Queued, Deny, Disconnect, Route, Attempt,
-	// Delivered, Deferred, Bounced) and have the form of StageFunc are what it wants
+	// settings; its methods that are named after stages (Connect, Helo, TLS, Auth,
+	// Mail, Rcpt, Data, Headers, Message, Queue, Queued, Command, Deny, Disconnect,
+	// Route, Attempt, Delivered, Deferred, Bounced, DSN, Tick, Load, Unload) and have
+	// the form of StageFunc are what it wants
 	// to be asked. They run concurrently, after the settings are set, and must
 	// return soon after ctx is done. An error, like a panic, is a failure: the
 	// entry's on_failure says what follows.
@@ -57,6 +58,8 @@ type Policy struct {
 	OnFailure string        // "defer", "pass" or "": the server's default, defer
 	Immune    []string      // "relaying", "authenticated": such clients are not judged
 	Timeout   time.Duration // for one call; 0: the server's default
+	DenyAt    string        // stage until which its refusals are kept, such as "rcpt"; "": they are said at once
+	Every     time.Duration // between two calls of its method Tick
 	Host      bool          // wants Session.Host, which may cost a DNS look-up for each connection
 }
 
@@ -112,6 +115,7 @@ func (p Policy) read() (*policy, error) {
 	out.about = &proto.Description{
 		Name: p.Name, Version: p.Version, About: p.About, OnFailure: p.OnFailure, Immune: p.Immune, TimeoutMs: p.Timeout.Milliseconds(),
 		Access: p.Access.kind, PrefixBytes: p.Access.prefix, Host: p.Host,
+		DenyAt: p.DenyAt, EveryMs: p.Every.Milliseconds(),
 	}
 	form := reflect.TypeFor[StageFunc]()
 	for m, method := range v.Methods() {
