@@ -342,6 +342,7 @@ func setUp(e *testscript.Env, bin string) error {
 	vars["HOST"] = w.host
 	vars["BIN"] = bin
 	vars["PEERSOCKET"] = filepath.Join(tmp, "peer")
+	vars["TMPDIR"] = tmp
 	for name, value := range vars {
 		e.Setenv(name, value)
 	}
