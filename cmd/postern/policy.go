@@ -16,9 +16,10 @@ import (
 func policyCommand(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
-		Short: "List and show policies",
+		Short: "List, show and write policies",
 		Long: `Policies are what decides about mail. list shows what runs or would run, and
-what is there to be used; show tells what one does and its settings.`,
+what is there to be used; show tells what one does and its settings; new writes one
+to begin with, and stubs what an editor needs to complete scripts.`,
 	}
 	asJSON := false
 	list := &cobra.Command{
@@ -42,7 +43,7 @@ Exit status: 0 shown, 1 no such policy, 2 wrong use.`,
 	}
 	show.Flags().BoolVar(&source, "source", false, "print the script")
 	show.Flags().BoolVar(&showJSON, "json", false, "print JSON")
-	c.AddCommand(list, show)
+	c.AddCommand(list, show, policyNew(g), policyStubs(g))
 	return c
 }
 
