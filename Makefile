@@ -66,7 +66,7 @@ bench: ## the benchmarks that docs/benchmarks.md reports
 fuzz: ## every fuzz target for FUZZTIME each
 	@grep -rlE --include='*_test.go' '^func Fuzz' core hooks cmd plugins | xargs -n1 dirname | sort -u | while read -r dir; do \
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9]+' $$dir/*_test.go | sed 's/func //' | sort -u); do \
-	    echo "== $$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$dir || exit 1; done; done
+	    echo "== $$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$$dir || exit 1; done; done
 
 generate: ## the plugin protocol's Go code and the generated documents
 	./hooks/proto/generate.sh
