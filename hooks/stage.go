@@ -99,7 +99,7 @@ var (
 	later1   = message.Reply{Code: 451, Enhanced: [3]int{4, 7, 1}, Text: "Deferred by policy, please try again later"}
 
 	connEdits = []EditKind{SetConnNote, AddScore, AddTag, SetResult, SkipPolicy, Pardon}
-	rcptEdits = []EditKind{SetRcptNote, SetNotify}
+	rcptEdits = []EditKind{SetRcptNote, AddRcptHeader, AppendRcptHeader, RemoveRcptHeader, SetNotify}
 	envEdits  = slices.Concat([]EditKind{SetNote, SetSender, AddRecipient, RemoveRecipient, ReplaceRecipient, SetRoute, SetPriority, SetReturn}, rcptEdits, connEdits)
 	txEdits   = slices.Concat([]EditKind{AddHeader, AppendHeader, ReplaceHeader, RemoveHeader}, envEdits)
 	bodyEdits = slices.Concat([]EditKind{ReplaceBody, AddFooter}, txEdits)

@@ -325,6 +325,16 @@ type Facts struct {
 	Notes    map[string]any `json:"notes,omitempty"`
 	Marks
 	Priority int `json:"priority,omitempty"`
+	// Rcpts is what belongs to single recipients, by their place in the queued
+	// message.
+	Rcpts map[int]RcptFacts `json:"rcpts,omitempty"`
+}
+
+// RcptFacts is what policies left of one recipient: its notes, and the edits of its
+// copy.
+type RcptFacts struct {
+	Notes map[string]any `json:"notes,omitempty"`
+	Edits []Edit         `json:"edits,omitempty"`
 }
 
 // Facts extracts what is to be kept.
@@ -333,8 +343,21 @@ func (tx *Transaction) Facts() Facts {
 	return Facts{
 		Session: s.ID, Listener: s.Listener, Protocol: s.Protocol, Client: s.Client, Helo: s.Helo, Extended: s.Extended,
 		TLS: s.TLS, User: s.User, Auth: s.Authenticated, Relaying: s.Relaying,
-		Notes: tx.Notes, Marks: tx.Marks, Priority: tx.Priority,
+		Notes: tx.Notes, Marks: tx.Marks, Priority: tx.Priority, Rcpts: tx.rcptFacts(),
 	}
+}
+
+func (tx *Transaction) rcptFacts() (facts map[int]RcptFacts) {
+	for i, r := range tx.Recipients {
+		if len(r.Notes) == 0 && len(r.Edits) == 0 {
+			continue
+		}
+		if facts == nil {
+			facts = map[int]RcptFacts{}
+		}
+		facts[i] = RcptFacts{r.Notes, r.Edits}
+	}
+	return facts
 }
 
 // Restore makes the transaction of a queued message out of its facts.

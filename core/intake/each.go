@@ -3,6 +3,7 @@ package intake
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -212,10 +213,14 @@ func (m *Mail) setAside() {
 }
 
 // storeAside makes the message of setAside durable.
-func (m *Mail) storeAside(now time.Time, facts []byte, body message.Body) error {
+func (m *Mail) storeAside(now time.Time, body message.Body) error {
 	tx := m.apart.aside
 	if tx == nil {
 		return nil
+	}
+	facts, err := json.Marshal(tx.Facts())
+	if err != nil {
+		return err
 	}
 	q := m.envelope(now)
 	q.ID, q.Recipients = tx.ID, nil

@@ -330,7 +330,7 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 	q := m.envelope(now)
 	q.Place, q.Reason, q.Facts = place, why, facts
 	head, from := m.stamp(now)
-	if err := m.storeAside(now, facts, message.Edited{Head: head, Rest: m.draft.Body(), From: from}); err != nil {
+	if err := m.storeAside(now, message.Edited{Head: head, Rest: m.draft.Body(), From: from}); err != nil {
 		m.failed("commit", err)
 		return m.answer()
 	}

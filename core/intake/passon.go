@@ -1,7 +1,7 @@
 package intake
 
 import (
-	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
@@ -29,10 +29,20 @@ func (m *Mail) passOn(place queue.Place) (answer Answer, ended bool) {
 		m.refuse(hooks.Queue, errHold)
 	case way.Each() && !m.relay.each && len(m.tx.Recipients) > 1:
 		m.refuse(hooks.Queue, errTogether)
+	case m.copiesDiffer():
+		m.in.o.Log.Warn("policies gave recipients copies of their own in proxy mode; the message is put off", "id", m.tx.ID)
+		m.refuse(hooks.Queue, errCopies)
 	default:
 		return m.relayed(way), true
 	}
 	return m.answer(), true
+}
+
+// copiesDiffer tells whether the message is not the same for all its recipients.
+func (m *Mail) copiesDiffer() bool {
+	return slices.ContainsFunc(m.tx.Recipients, func(r *hooks.Recipient) bool {
+		return !slices.EqualFunc(r.Edits, m.tx.Recipients[0].Edits, SameCopy)
+	})
 }
 
 // relayed is the answer of the next hop.
@@ -43,17 +53,27 @@ func (m *Mail) relayed(way Way) Answer {
 	now := time.Now()
 	q := m.envelope(now)
 	head, from := m.stamp(now)
-	body := message.Edited{Head: head, Rest: m.draft.Body(), From: from}
-	q.Size = body.Size()
-	facts, err := json.Marshal(m.tx.Facts())
+	whole := message.Edited{Head: head, Rest: m.draft.Body(), From: from}
+	body, err := Copy(whole, m.tx.Recipients[0].Edits, m.tx.Said("SMTPUTF8"))
 	if err == nil {
-		err = m.storeAside(now, facts, body)
+		err = m.storeAside(now, whole)
 	}
 	if err != nil {
 		m.failed("quarantine", err)
 		return m.answer()
 	}
+	q.Size = body.Size()
 	sent := m.relay.send(m.ctx, way, q, body)
+	answer := m.nextHopSaid(way, sent)
+	m.tell(way, q, sent, now)
+	if way.Each() {
+		answer.Each = m.relay.replies(m.each(sent))
+	}
+	return answer
+}
+
+// nextHopSaid is the answer to the whole.
+func (m *Mail) nextHopSaid(way Way, sent []Sent) Answer {
 	whole := wholeReply(sent)
 	if way.Each() {
 		whole.Text = "The next hop has answered for each recipient"
@@ -71,10 +91,6 @@ func (m *Mail) relayed(way Way) Answer {
 		answer = m.answer()
 	} else {
 		m.in.o.Record.Verdict(m.tx, record.Relayed, whole, "")
-	}
-	m.tell(way, q, sent, now)
-	if way.Each() {
-		answer.Each = m.relay.replies(m.each(sent))
 	}
 	return answer
 }

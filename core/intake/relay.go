@@ -57,6 +57,7 @@ var (
 	errOneByOne = message.NewReply(452, "4.5.3", "One recipient of a message at a time goes that way, please send to this one in another message")
 	errMixed    = message.NewReply(451, "4.3.5", "Policies gave the recipients of the message different ways, one of which can't wait")
 	errHold     = message.NewReply(451, "4.3.5", "The message is to be held here, which is not possible while its next hop is to answer")
+	errCopies   = message.NewReply(451, "4.3.5", "Policies gave the recipients of the message copies of their own, which its next hop is to answer together")
 	errTogether = message.NewReply(451, "4.3.5", "Policies gave the message several recipients, which its next hop answers one by one")
 )
 

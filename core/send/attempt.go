@@ -117,6 +117,10 @@ func (s *Sender) deliver(j *job, m *queue.Message) []Outcome {
 			}
 		}()
 	}
+	if m, body, err = j.copyFor(m, body); err != nil {
+		s.o.Log.Error("making a recipient's copy", "id", j.e.id, "error", err)
+		return all(message.NewReply(451, "4.3.0", "The recipient's copy of the message can't be made"))
+	}
 	got := s.call(by, &Job{Message: m, Recipients: j.rcpts, Body: body, NextHop: j.hop.NextHop, Domain: j.domain(m), TLS: j.hop.TLS, Auth: j.hop.Auth, Source: j.hop.Source})
 	for _, i := range j.rcpts {
 		o := Outcome{Recipient: i, Reply: message.NewReply(451, "4.3.0", "The delivery gave no answer"), Duration: time.Since(started)}

@@ -47,7 +47,8 @@ type job struct {
 	e     *entry
 	d     *destination
 	hop   Way
-	rcpts []int // indices into the message's recipients
+	rcpts []int        // indices into the message's recipients
+	edits []hooks.Edit // of their copy
 
 	dropped bool // withdrawn while it waited; guarded by Sender.mu
 }

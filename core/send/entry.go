@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -78,17 +79,29 @@ func (s *Sender) transaction(e *entry) *hooks.Transaction {
 	if e.tx != nil {
 		return e.tx
 	}
-	tx := factsOf(e.m, func(err error) {
+	facts := factsOf(e.m, func(err error) {
 		s.o.Log.Warn("facts of a queued message are damaged", "id", e.id, "error", err)
-	}).Restore(e.id)
+	})
+	tx := facts.Restore(e.id)
 	tx.Sender, tx.Size = e.m.Sender, e.m.Size
 	tx.Recipients = make([]*hooks.Recipient, len(e.m.Recipients))
 	for i := range e.m.Recipients {
 		r := &e.m.Recipients[i]
-		tx.Recipients[i] = &hooks.Recipient{Address: r.Address, Given: r.Address, Route: r.Route}
+		tx.Recipients[i] = &hooks.Recipient{Address: r.Address, Given: r.Address, Route: r.Route, Notes: facts.Rcpts[i].Notes, Edits: facts.Rcpts[i].Edits, Params: paramsOf(r)}
 	}
 	e.tx = tx
 	return tx
+}
+
+// paramsOf is what RCPT said of a recipient (RFC 3461).
+func paramsOf(r *queue.Recipient) (list []hooks.Param) {
+	if r.Notify != "" {
+		list = append(list, hooks.Param{Key: "NOTIFY", Value: r.Notify})
+	}
+	if strings.Contains(r.Original, ";") { // else it is an address that a policy replaced
+		list = append(list, hooks.Param{Key: "ORCPT", Value: r.Original})
+	}
+	return list
 }
 
 func factsOf(m *queue.Message, complain func(error)) hooks.Facts {

@@ -2,7 +2,6 @@ package send
 
 import (
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
@@ -200,8 +199,8 @@ func (s *Sender) admit(e *entry, c *Config, groups []group, now time.Time) (verd
 			verdicts = append(verdicts, e.parked(c, g.hop, g.rcpts, *p, now)...)
 			continue
 		}
-		for rcpts := range slices.Chunk(g.rcpts, maxPerJob) {
-			j := &job{e: e, d: d, hop: g.hop, rcpts: rcpts}
+		for rcpts, edits := range e.transactions(g.rcpts) {
+			j := &job{e: e, d: d, hop: g.hop, rcpts: rcpts, edits: edits}
 			d.push(j)
 			e.jobs = append(e.jobs, j)
 			e.pending++

@@ -71,6 +71,14 @@ Who is kept in quarantine while others are not has the message under an id of it
 which the story of either names. ~hold~ beside decisions on single recipients holds the
 others alone. In proxy mode the message goes to the next hop for those that are left;
 where it was told of more recipients, it is asked anew without them.
+
+## Recipients: notes, and copies of their own
+
+~rcpt.notes~ are queued with the message and seen at the delivery stages. ~rcpt.headers~
+edits the header section of that recipient's copy when it is delivered, behind our
+Received field, which it can't reach; recipients whose copies differ are transactions of
+their own to the next hop. In proxy mode there is one answer for all, so there recipients
+with different copies are deferred (451 4.3.5).
 `
 
 // writeStages writes docs/stages.md behind its head.

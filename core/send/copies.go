@@ -1,0 +1,72 @@
+package send
+
+import (
+	"bytes"
+	"encoding/json"
+	"iter"
+	"slices"
+
+	"github.com/postern-mta/postern/core/intake"
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// transactions parts recipients of one destination into those that one transaction
+// can serve: they have the same copy of the message, and are not too many. e.mu is
+// held.
+func (e *entry) transactions(rcpts []int) iter.Seq2[[]int, []hooks.Edit] {
+	return func(yield func([]int, []hooks.Edit) bool) {
+		facts := e.copies()
+		for len(rcpts) > 0 {
+			edits := facts[rcpts[0]].Edits
+			same, others := rcpts, []int(nil)
+			if facts != nil {
+				same = nil
+				for _, i := range rcpts {
+					if slices.EqualFunc(facts[i].Edits, edits, intake.SameCopy) {
+						same = append(same, i)
+					} else {
+						others = append(others, i)
+					}
+				}
+			}
+			rcpts = others
+			for part := range slices.Chunk(same, maxPerJob) {
+				if !yield(part, edits) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// rcptsKey begins what hooks.Facts has of single recipients.
+var rcptsKey = []byte(`"rcpts":`)
+
+// copies is what is known of single recipients, nil where nothing is: few messages
+// have any, and the others are not worth a look into their facts.
+func (e *entry) copies() map[int]hooks.RcptFacts {
+	if !bytes.Contains(e.m.Facts, rcptsKey) {
+		return nil
+	}
+	var f struct {
+		Rcpts map[int]hooks.RcptFacts `json:"rcpts"`
+	}
+	_ = json.Unmarshal(e.m.Facts, &f) // damaged ones were complained of
+	return f.Rcpts
+}
+
+// copyFor is the message and the body that a job's recipients get.
+func (j *job) copyFor(m *queue.Message, body message.Body) (*queue.Message, message.Body, error) {
+	if len(j.edits) == 0 {
+		return m, body, nil
+	}
+	own, err := intake.Copy(body, j.edits, m.SMTPUTF8)
+	if err != nil {
+		return m, body, err
+	}
+	c := *m
+	c.Size = own.Size()
+	return &c, own, nil
+}

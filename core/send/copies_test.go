@@ -1,0 +1,53 @@
+package send
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// TestCopiesAreTransactions: recipients of one next hop whose copies differ are
+// transactions of their own, those with the same copy share one, and policies of
+// delivery see a recipient's notes.
+func TestCopiesAreTransactions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var noted []string
+		r := newRig(t, func(r *rig) {
+			withPolicy(r, func(_ hooks.Stage, tx *hooks.Transaction) hooks.Decision {
+				noted = append(noted, fmt.Sprintf("%s %v", tx.Current.Address.Local, tx.Current.Notes["kind"]))
+				return hooks.Decision{Edits: []hooks.Edit{{Kind: hooks.SetRcptNote, Name: "routed", Any: true}}}
+			}, hooks.Route)
+		})
+		facts := hooks.Facts{Rcpts: map[int]hooks.RcptFacts{
+			1: {Edits: []hooks.Edit{{Kind: hooks.AddRcptHeader, Name: "X-For", Value: "list", Rcpt: "b@x.example"}}, Notes: map[string]any{"kind": "list"}},
+			3: {Edits: []hooks.Edit{{Kind: hooks.AddRcptHeader, Name: "X-For", Value: "list", Rcpt: "d@x.example"}}},
+			4: {Edits: []hooks.Edit{{Kind: hooks.AddRcptHeader, Name: "X-For", Value: "other", Rcpt: "e@x.example"}}},
+		}}
+		text, err := json.Marshal(facts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &queue.Message{Sender: sender, Facts: text}
+		body := r.putBody(m, "Received: by us\r\nSubject: x\r\n\r\nbody\r\n", "a@x.example", "b@x.example", "c@x.example", "d@x.example", "e@x.example")
+		r.s.Accepted(m, body)
+		got := map[string]string{}
+		for _, one := range r.tries() {
+			got[strings.ReplaceAll(strings.Join(one.rcpts, " "), "@x.example", "")] = one.body
+		}
+		for rcpts, want := range map[string]string{"a c": "", "b d": "X-For: list\r\n", "e": "X-For: other\r\n"} {
+			if got[rcpts] != "Received: by us\r\n"+want+"Subject: x\r\n\r\nbody\r\n" {
+				t.Errorf("%s got %q", rcpts, got[rcpts])
+			}
+		}
+		if want := []string{"a <nil>", "b list", "c <nil>", "d <nil>", "e <nil>"}; len(got) != 3 || !slices.Equal(noted, want) {
+			t.Errorf("%d transactions, noted %q", len(got), noted)
+		}
+		r.stop()
+	})
+}
