@@ -75,18 +75,15 @@ type Row struct {
 	Stage   Stage
 	Name    string
 	Scope   Scope
-	When    string // when exactly it runs
-	Verbs   []Verb // what a handler may answer; Pass is always legal
-	Observe bool   // the answer is ignored; runs beside the mail path
-	// Unserved stages are in the vocabulary, and this version asks nobody there: a
-	// policy that wants to be asked is refused when it is loaded.
-	Unserved bool
-	Each     bool          // a handler may answer for each recipient by itself: Decision.Each
-	Default  string        // what happens where nobody decides
-	Reject   message.Reply // a refusal that names no reply of its own
-	Defer    message.Reply // a deferral that names no reply of its own
-	Fields   string        // what is set in the transaction, beyond earlier stages
-	Edits    []EditKind    // legal edits
+	When    string        // when exactly it runs
+	Verbs   []Verb        // what a handler may answer; Pass is always legal
+	Observe bool          // the answer is ignored; runs beside the mail path
+	Each    bool          // a handler may answer for each recipient by itself: Decision.Each
+	Default string        // what happens where nobody decides
+	Reject  message.Reply // a refusal that names no reply of its own
+	Defer   message.Reply // a deferral that names no reply of its own
+	Fields  string        // what is set in the transaction, beyond earlier stages
+	Edits   []EditKind    // legal edits
 }
 
 var (
@@ -125,12 +122,12 @@ var table = [stageEnd]Row{
 	Command:    {Stage: Command, Name: "command", Scope: OfConnection, When: "VRFY, HELP, NOOP, RSET, QUIT, EXPN, ETRN and unrecognised commands, before the reply", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the command's own answer; an unrecognised one: 500", Reject: unknown, Defer: later, Fields: "line: verb, argument", Edits: connEdits},
 	Deny:       {Stage: Deny, Name: "deny", Scope: OfConnection, When: "any negative reply is about to be sent", Verbs: []Verb{Accept, Reject, Defer, Drop}, Default: "the refusal stays", Reject: refused, Defer: later, Fields: "refusal: stage, policy, code, enhanced, text", Edits: connEdits},
 	Disconnect: {Stage: Disconnect, Name: "disconnect", Scope: OfConnection, When: "connection over", Observe: true, Default: "nothing", Reject: refused, Defer: later, Fields: "conn.totals"},
-	Route:      {Stage: Route, Name: "route", Scope: OfRecipient, When: "before the first attempt and after each deferral", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "the routes of the configuration", Reject: refused, Defer: later, Fields: "rcpt, plan: next_hop, tls", Edits: sendEdits},
+	Route:      {Stage: Route, Name: "route", Scope: OfRecipient, When: "before the first attempt and after each deferral", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "the routes of the configuration", Reject: refused, Defer: later, Fields: "rcpt, plan: next_hop, tls, source, retry", Edits: append([]EditKind{SetPlan}, sendEdits...)},
 	Attempt:    {Stage: Attempt, Name: "attempt", Scope: OfDelivery, When: "about to open or reuse a connection to a next hop", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "accept", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, age", Edits: sendEdits},
 	Delivered:  {Stage: Delivered, Name: "delivered", Scope: OfRecipient, When: "a recipient's next hop took the message", Observe: true, Default: "nothing", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, peer, reply, age", Edits: tellEdits},
 	Deferred:   {Stage: Deferred, Name: "deferred", Scope: OfRecipient, When: "an attempt failed for now (may override: retry at, give up, hold, reroute)", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "the retry plan", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, peer, reply, age", Edits: sendEdits},
 	Bounced:    {Stage: Bounced, Name: "bounced", Scope: OfRecipient, When: "an attempt failed for good (may override: retry at, hold, reroute)", Verbs: []Verb{Accept, Reject, Defer, Hold}, Default: "a bounce", Reject: refused, Defer: later, Fields: "try: attempt, next_hop, peer, reply, age", Edits: sendEdits},
-	DSN:        {Stage: DSN, Name: "dsn", Unserved: true, Scope: OfMessage, When: "a bounce, delay or success notice is about to be queued (may suppress, redirect, edit)", Verbs: []Verb{Accept, Discard}, Default: "the notice is queued", Reject: refused, Defer: later, Fields: "notice: kind, recipients, to; tx.headers are the notice's", Edits: []EditKind{SetNotice, SetNote, AddTag, AddHeader, AppendHeader, ReplaceHeader, RemoveHeader}},
+	DSN:        {Stage: DSN, Name: "dsn", Scope: OfMessage, When: "a bounce, delay or success notice is about to be queued (may suppress, redirect, edit)", Verbs: []Verb{Accept, Discard}, Default: "the notice is queued", Reject: refused, Defer: later, Fields: "notice: kind, recipients, to; tx.headers are the notice's", Edits: []EditKind{SetNotice, SetNote, AddTag, AddHeader, AppendHeader, ReplaceHeader, RemoveHeader}},
 	Tick:       {Stage: Tick, Name: "tick", Scope: OfPolicy, When: "on the policy's own interval, `every`", Observe: true, Default: "nothing", Reject: refused, Defer: later},
 	Load:       {Stage: Load, Name: "load", Scope: OfPolicy, When: "the policy's generation starts", Observe: true, Default: "nothing", Reject: refused, Defer: later},
 	Unload:     {Stage: Unload, Name: "unload", Scope: OfPolicy, When: "the policy's generation is over", Observe: true, Default: "nothing", Reject: refused, Defer: later},
@@ -193,9 +190,6 @@ func WriteTable(w io.Writer) error {
 			verbs = append(verbs, "`"+v.String()+"`")
 		}
 		reject, postpone := r.Reject.String(), r.Defer.String()
-		if r.Unserved {
-			r.When += " (not asked in this version)"
-		}
 		if r.Observe {
 			verbs, reject, postpone = []string{"observes only"}, "", ""
 		}

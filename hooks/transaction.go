@@ -212,7 +212,7 @@ type Line struct{ Verb, Argument string }
 
 // Notice is what stage dsn judges.
 type Notice struct {
-	Kind       string // bounce, delay, success
+	Kind       string // bounce, delay, success, or double: a bounce that failed, for the postmaster
 	To         message.Address
 	Recipients []string // that it tells of
 }

@@ -215,11 +215,6 @@ func (p *policyLoader) load(c *config.Config, pol *config.Policy) (*hooks.Entry,
 		e.DenyAt, _ = hooks.ParseStage(pol.DenyAt)
 	}
 	problems = append(problems, stageProblems(pol, e)...)
-	for _, at := range e.Handler.Stages() {
-		if at.Row().Unserved {
-			problems = append(problems, pol.Problem("use", fmt.Sprintf("stage %q is not available in this version; take the handler of that name out of the policy", at)))
-		}
-	}
 	return e, problems
 }
 

@@ -63,7 +63,7 @@ func (s *Sender) before(j *job, chain *hooks.Chain, now time.Time) (verdicts []v
 	r := &e.m.Recipients[first]
 	was := e.routeOf(first)
 	d := s.ask(e, chain, hooks.Attempt, first, &hooks.Try{
-		Attempt: r.Attempts + 1, NextHop: j.hop.NextHop.String(), TLS: j.hop.TLS, Age: now.Sub(e.m.Arrived),
+		Attempt: r.Attempts + 1, NextHop: j.hop.NextHop.String(), TLS: j.hop.TLS, Source: j.hop.source(), Retry: j.hop.Retry, Age: now.Sub(e.m.Arrived),
 	})
 	to := e.routeOf(first)
 	for _, i := range j.rcpts {
@@ -163,13 +163,20 @@ func (s *Sender) ask(e *entry, chain *hooks.Chain, at hooks.Stage, i int, try *h
 	if tx.Route != "" {
 		tx.Recipients[i].Route, tx.Route = tx.Route, ""
 	}
+	*try = *tx.Try // an edited plan is another one
 	tx.Current, tx.Try = nil, nil
+	s.keepFacts(e, at)
+	return d
+}
+
+// keepFacts has the next settling keep what policies changed. e.mu is held.
+func (s *Sender) keepFacts(e *entry, at hooks.Stage) {
+	tx := e.tx
 	if facts, err := json.Marshal(tx.Facts()); err != nil {
 		s.o.Log.Warn("notes of a policy can't be kept", "id", e.id, "stage", at.String(), "error", err)
 	} else if !bytes.Equal(facts, e.m.Facts) && (len(e.m.Facts) > 0 || string(facts) != "{}") {
 		e.facts = facts
 	}
-	return d
 }
 
 // judge turns an outcome into a verdict: by the policies of stages deferred and
@@ -178,7 +185,7 @@ func (s *Sender) judge(j *job, chain *hooks.Chain, c *Config, o *Outcome, starte
 	e, i := j.e, o.Recipient
 	r := &e.m.Recipients[i]
 	v := verdict{rcpt: i, reply: bounded(o.Reply), peer: o.Peer, tls: o.TLS, hop: j.hop.NextHop, at: started, took: o.Duration, result: o.Result}
-	try := &hooks.Try{Attempt: r.Attempts + 1, NextHop: j.hop.NextHop.String(), TLS: j.hop.TLS, Peer: o.Peer, Reply: v.reply, Age: now.Sub(e.m.Arrived)}
+	try := &hooks.Try{Attempt: r.Attempts + 1, NextHop: j.hop.NextHop.String(), TLS: j.hop.TLS, Source: j.hop.source(), Retry: j.hop.Retry, Peer: o.Peer, Reply: v.reply, Age: now.Sub(e.m.Arrived)}
 	if o.Result == Delivered {
 		v.state, v.reach = queue.Delivered, o.Reach
 		if chain.Has(hooks.Delivered) {
@@ -210,7 +217,7 @@ func (s *Sender) judge(j *job, chain *hooks.Chain, c *Config, o *Outcome, starte
 	case at == hooks.Bounced && d.Verb != hooks.Defer:
 		v.state = queue.Failed
 	default:
-		v.next = c.nextTry(e.m, j.hop.Scheme, now)
+		v.next = c.nextTry(e.m, j.hop, now)
 	}
 	return v
 }

@@ -110,7 +110,11 @@ func (s *Sender) send(e *entry, c *Config, kind Kind, to message.Address, list [
 	if r.full == nil {
 		r.header = s.headerOf(e)
 	}
-	reply := s.o.Bounce(s.work, &Notice{Kind: kind, About: e.m, To: to, Body: r.bytes()})
+	n := Notice{Kind: kind, About: e.m, To: to, Body: r.bytes()}
+	if s.judged(e, &n, list) {
+		return message.NewReply(250, "2.0.0", "dropped by a policy")
+	}
+	reply := s.o.Bounce(s.work, &n)
 	if !reply.Positive() {
 		log.Warn("notice refused", "reply", reply)
 		if !reply.Permanent() {

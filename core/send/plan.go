@@ -79,7 +79,11 @@ func dueRecipients(e *entry, now time.Time) []int {
 func (s *Sender) planFor(e *entry, chain *hooks.Chain, rcpts []int, now time.Time) (verdicts []verdict) {
 	c := s.conf.Load()
 	var groups []group
-	index := map[key]int{}
+	type place struct {
+		key   key
+		retry string
+	}
+	index := map[place]int{}
 	facts := routeFacts(e.m)
 	for _, i := range rcpts {
 		h, v := s.route(e, chain, c, i, facts, now)
@@ -87,12 +91,12 @@ func (s *Sender) planFor(e *entry, chain *hooks.Chain, rcpts []int, now time.Tim
 			verdicts = append(verdicts, *v)
 			continue
 		}
-		k := keyOf(h, e.m.Recipients[i].Address.Domain)
+		k := place{keyOf(h, e.m.Recipients[i].Address.Domain), h.Retry}
 		g, ok := index[k]
 		if !ok {
 			g = len(groups)
 			index[k] = g
-			groups = append(groups, group{key: k, hop: h})
+			groups = append(groups, group{key: k.key, hop: h})
 		}
 		groups[g].rcpts = append(groups[g].rcpts, i)
 	}
@@ -104,7 +108,8 @@ func (s *Sender) route(e *entry, chain *hooks.Chain, c *Config, i int, facts rou
 	r := &e.m.Recipients[i]
 	h, err := c.hop(e.m, r.Address, e.routeOf(i), facts)
 	if chain.Has(hooks.Route) {
-		try := hooks.Try{Attempt: r.Attempts + 1, TLS: h.TLS, Age: now.Sub(e.m.Arrived)}
+		try := hooks.Try{Attempt: r.Attempts + 1, TLS: h.TLS, Source: h.source(), Retry: h.Retry, Age: now.Sub(e.m.Arrived)}
+		was := try
 		if err == nil {
 			try.NextHop = h.NextHop.String()
 		}
@@ -119,6 +124,9 @@ func (s *Sender) route(e *entry, chain *hooks.Chain, c *Config, i int, facts rou
 		}
 		if after := e.routeOf(i); after != before {
 			h, err = c.hop(e.m, r.Address, after, facts)
+		}
+		if err == nil {
+			h, err = h.planned(&was, &try)
 		}
 	}
 	if err != nil {
@@ -138,7 +146,7 @@ func (s *Sender) postpone(e *entry, c *Config, i int, h Way, d hooks.Decision, n
 	case c.expired(e.m, now):
 		v.state = queue.Failed
 	default:
-		v.next = c.nextTry(e.m, h.Scheme, now)
+		v.next = c.nextTry(e.m, h, now)
 	}
 	return &v
 }
@@ -158,10 +166,13 @@ func (c *Config) expired(m *queue.Message, now time.Time) bool {
 
 // nextTry is when a message that was not delivered now is tried next: when the
 // schedule says, and once more at the end of its life.
-func (c *Config) nextTry(m *queue.Message, scheme string, now time.Time) time.Time {
+func (c *Config) nextTry(m *queue.Message, h Way, now time.Time) time.Time {
 	plan := c.RetryRemote
-	if channelOf(scheme) == local {
+	if channelOf(h.Scheme) == local {
 		plan = c.RetryLocal
+	}
+	if own, err := ParseRetry(h.Retry, h.Scheme); err == nil && own != nil {
+		plan = own
 	}
 	next := plan(m.Arrived, now)
 	if end := m.Arrived.Add(c.Lifetime); now.Before(end) && next.After(end) {
@@ -232,7 +243,7 @@ func (e *entry) parked(c *Config, h Way, rcpts []int, p park, now time.Time) []v
 				v.reply = r.Last
 			}
 		default:
-			v.next = c.nextTry(e.m, h.Scheme, now)
+			v.next = c.nextTry(e.m, h, now)
 			if v.next.Before(p.until) {
 				v.next = p.until
 			}

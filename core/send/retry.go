@@ -1,7 +1,10 @@
 package send
 
 import (
+	"errors"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -47,4 +50,60 @@ func Delays(list []time.Duration) Retry {
 		last := list[len(list)-1]
 		return next.Add((now.Sub(next)/last + 1) * last)
 	}
+}
+
+var errRetry = errors.New(`write quadratic, or the waits between attempts, such as 5m, 15m, 1h`)
+
+// ParseRetry reads a plan as a policy writes it: quadratic, or waits parted by commas
+// or blanks. scheme is the next hop's. A nil one, of an empty text, is the
+// configuration's.
+func ParseRetry(s string, scheme string) (Retry, error) {
+	switch s = strings.TrimSpace(s); s {
+	case "":
+		return nil, nil
+	case "quadratic":
+		if channelOf(scheme) == local {
+			return Quadratic(SkipLocal), nil
+		}
+		return Quadratic(SkipRemote), nil
+	}
+	var list []time.Duration
+	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ',' || r == ' ' }) {
+		d, ok := parseWait(word)
+		if !ok || d < time.Second {
+			return nil, errRetry
+		}
+		list = append(list, d)
+	}
+	if len(list) == 0 || len(list) > maxWaits {
+		return nil, errRetry
+	}
+	return Delays(list), nil
+}
+
+// Bounds of a policy's plan.
+const (
+	maxWaits = 100
+	maxWait  = 365 * 24 * time.Hour
+)
+
+// parseWait reads a duration as the configuration has it: 90s, 1h30m, 7d.
+func parseWait(s string) (sum time.Duration, ok bool) {
+	units := map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}
+	for s != "" {
+		i := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+		if i <= 0 || i > 9 {
+			return 0, false
+		}
+		n, err := strconv.Atoi(s[:i])
+		unit := units[s[i]]
+		if err != nil || unit == 0 || time.Duration(n) > maxWait/unit {
+			return 0, false
+		}
+		if sum += time.Duration(n) * unit; sum > maxWait {
+			return 0, false
+		}
+		s = s[i+1:]
+	}
+	return sum, sum > 0
 }

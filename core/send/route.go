@@ -85,6 +85,40 @@ type Way struct {
 	TLS    string // as Route.TLS
 	Auth   Login
 	Source netip.Addr
+	Retry  string // a policy's plan, as ParseRetry reads it; "": the configuration's
+}
+
+// source is where connections leave from as a configuration writes it, "" anywhere.
+func (w Way) source() string {
+	if !w.Source.IsValid() {
+		return ""
+	}
+	return w.Source.String()
+}
+
+// planned is w with what policies of stage route made of the plan, which is checked as
+// the configuration is.
+func (w Way) planned(was, t *hooks.Try) (Way, error) {
+	if t.TLS != was.TLS {
+		if !slices.Contains([]string{"none", "may", "encrypt", "verify"}, t.TLS) {
+			return w, fmt.Errorf("a policy set tls to %q: write none, may, encrypt or verify", t.TLS)
+		}
+		w.TLS = t.TLS
+	}
+	if t.Source != was.Source {
+		a, err := netip.ParseAddr(t.Source)
+		if t.Source != "" && (err != nil || a.Zone() != "") {
+			return w, fmt.Errorf("a policy set source to %q: write an address of this host, or nothing", t.Source)
+		}
+		w.Source = a
+	}
+	if t.Retry != was.Retry {
+		if _, err := ParseRetry(t.Retry, w.Scheme); err != nil {
+			return w, fmt.Errorf("a policy set retry to %q: %w", t.Retry, err)
+		}
+		w.Retry = t.Retry
+	}
+	return w, nil
 }
 
 // Each tells whether the next hop answers a message for each of its recipients.
@@ -152,7 +186,7 @@ func (rs Routes) Way(sender, rcpt message.Address, set string, facts routeAsk) (
 	r, ok := rs.Find(sender, rcpt, facts)
 	w = Way{TLS: "may"}
 	if ok {
-		w, proxy = Way{r.NextHop, r.TLS, r.Auth, r.Source}, r.Proxy
+		w, proxy = Way{NextHop: r.NextHop, TLS: r.TLS, Auth: r.Auth, Source: r.Source}, r.Proxy
 	}
 	if set != "" {
 		n, err := ParseNextHop(set)

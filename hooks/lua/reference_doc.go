@@ -20,9 +20,6 @@ func WriteReference(w io.Writer) error {
 	}
 	b.WriteString("\n## Stages\n\nA policy's functions, and what each is given.\n\n```lua\n")
 	for _, row := range hooks.Stages() {
-		if row.Unserved {
-			continue
-		}
 		var names []string
 		for _, p := range Arguments(row.Stage) {
 			names = append(names, p.Name)

@@ -174,7 +174,7 @@ func noticeSection() section {
 	return section{
 		name: "notice", class: "notice", doc: "The notice that is about to be queued; tx.headers are its own.", stages: []hooks.Stage{hooks.DSN}, at: hooks.DSN,
 		items: []member{
-			def("kind", "string", "bounce, delay or success.", "notice.kind --> \"bounce\""),
+			def("kind", "string", "bounce, delay, success, or double: a bounce that failed, for the postmaster.", "notice.kind --> \"bounce\""),
 			def("recipients", "string[]", "The addresses that it tells of.", "notice.recipients --> { \"b@example.net\" }"),
 			def("to", "address", "Who gets it.", "notice.to = \"postmaster@example.net\"\nnotice.to --> postmaster@example.net").settable(hooks.SetNotice),
 		},

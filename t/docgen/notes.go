@@ -79,6 +79,27 @@ edits the header section of that recipient's copy when it is delivered, behind o
 Received field, which it can't reach; recipients whose copies differ are transactions of
 their own to the next hop. In proxy mode there is one answer for all, so there recipients
 with different copies are deferred (451 4.3.5).
+
+## route: the plan
+
+~plan.tls~, ~plan.source~ and ~plan.retry~ are as in the configuration: none, may, encrypt
+or verify; an address of this host, or nothing; quadratic, or the waits between attempts
+parted by commas. They are of this recipient and of this try: the stage is asked again
+before the next one. Recipients of one destination with different plans are tried apart.
+A value that the configuration would refuse puts the recipient off with 451 4.3.5, and
+the reply names it. What the configured route has stays, where a policy sets another next
+hop, but for its password.
+
+## dsn: notices
+
+A policy is asked about each notice before it is queued: ~notice.kind~ is bounce, delay,
+success, or double for a bounce that failed and goes to ~[queue] double_bounce_to~. ~tx~ is
+the message in question (its id, notes and tags; what is noted or tagged stays with it),
+but ~tx.headers~ are the notice's own. ~discard~ drops the notice, and it counts as sent;
+~notice.to~ sends it to somebody else, whom its To field names then. The notice itself is
+not judged by other stages, has the null reverse-path, and is never answered by a notice.
+Where nobody is to be told (the null sender, NOTIFY=NEVER, a double bounce that fails)
+nobody is asked.
 `
 
 // writeStages writes docs/stages.md behind its head.
