@@ -40,6 +40,7 @@ type HandlerRun struct {
 	Duration time.Duration
 	Shadow   bool
 	Err      error // the failure, where it failed; Verb is then what its failure policy made of it
+	Lookups  []Lookup
 }
 
 // StageRun is what happened at one stage.
@@ -262,11 +263,11 @@ func (l *link) applies(tx *Transaction) bool {
 // ask calls one handler and settles what it answered.
 func (c *Chain) ask(ctx context.Context, l *link, at Stage, tx *Transaction, run *StageRun) Decision {
 	start, judged := time.Now(), tx.Recipients
-	d, err := c.call(ctx, l, at, tx)
+	d, found, err := c.call(ctx, l, at, tx)
 	if err == nil && len(d.Edits) > 0 {
 		err = apply(at, tx, d.Edits)
 	}
-	h := HandlerRun{Policy: l.Name, Duration: time.Since(start), Edits: d.Edits, Reason: d.Reason, Err: err}
+	h := HandlerRun{Policy: l.Name, Duration: time.Since(start), Edits: d.Edits, Reason: d.Reason, Err: err, Lookups: found}
 	if err != nil {
 		d, h.Edits = c.failed(l, at, tx, err), nil
 	}
@@ -289,9 +290,13 @@ func (c *Chain) ask(ctx context.Context, l *link, at Stage, tx *Transaction, run
 }
 
 // call is the handler's own time: bounded, and safe from its panics.
-func (c *Chain) call(ctx context.Context, l *link, at Stage, tx *Transaction) (d Decision, err error) {
-	ctx, cancel := context.WithTimeout(ctx, l.Timeout)
+func (c *Chain) call(ctx context.Context, l *link, at Stage, tx *Transaction) (d Decision, found []Lookup, err error) {
+	own := &asked{}
+	var cancel context.CancelFunc
+	own.Context, cancel = context.WithTimeout(ctx, l.Timeout)
+	ctx = own
 	defer cancel()
+	defer func() { found = own.lookups() }()
 	defer func() {
 		if p := recover(); p != nil {
 			d, err = Decision{}, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
@@ -302,24 +307,24 @@ func (c *Chain) call(ctx context.Context, l *link, at Stage, tx *Transaction) (d
 		if ctx.Err() == context.DeadlineExceeded {
 			err = fmt.Errorf("no answer within %s: %w", l.Timeout, err)
 		}
-		return Decision{}, err
+		return Decision{}, nil, err
 	}
 	if row := at.Row(); !row.Observe && !row.Allows(d.Verb) {
-		return Decision{}, fmt.Errorf("%q is no decision of stage %s", d.Verb, at)
+		return Decision{}, nil, fmt.Errorf("%q is no decision of stage %s", d.Verb, at)
 	}
 	if err := errors.Join(checkReply(&d), checkEach(at.Row(), tx, &d)); err != nil {
-		return Decision{}, err
+		return Decision{}, nil, err
 	}
 	if d.Verb == Accept && at == Auth && d.User == "" {
-		return Decision{}, errors.New("accept at stage auth names no user")
+		return Decision{}, nil, errors.New("accept at stage auth names no user")
 	}
 	if d.Verb == Accept && d.Reply.Code != 0 && d.Reply.Code/100 != 2 {
-		return Decision{}, fmt.Errorf("%s with the code %d", d.Verb, d.Reply.Code)
+		return Decision{}, nil, fmt.Errorf("%s with the code %d", d.Verb, d.Reply.Code)
 	}
 	if slices.ContainsFunc(d.Edits, func(e Edit) bool { return e.Kind == AddFooter }) {
 		d.Edits = slices.Clone(d.Edits) // apply tells in them how it was done
 	}
-	return d, nil
+	return d, nil, nil
 }
 
 // checkReply tells where a decision's code says something else than its verb.
@@ -392,11 +397,11 @@ func (c *Chain) runAside(ctx context.Context, l *link, at Stage, tx *Transaction
 		defer func() { <-c.places }()
 		defer release()
 		start, judged := time.Now(), snap.Recipients
-		d, err := c.call(ctx, l, at, snap)
+		d, found, err := c.call(ctx, l, at, snap)
 		if err == nil {
 			err = apply(at, snap, d.Edits)
 		}
-		h := HandlerRun{Policy: l.Name, Reason: d.Reason, Edits: d.Edits, Duration: time.Since(start), Shadow: l.Mode == Shadow, Err: err}
+		h := HandlerRun{Policy: l.Name, Reason: d.Reason, Edits: d.Edits, Duration: time.Since(start), Shadow: l.Mode == Shadow, Err: err, Lookups: found}
 		if err != nil {
 			d = c.failed(l, at, snap, err)
 		}

@@ -58,7 +58,7 @@ func (c *Chain) live(ctx context.Context, at Stage) {
 // nowhere. When, sample and immune are about mail.
 func (c *Chain) liveOne(ctx context.Context, at Stage, l *link) {
 	tx, start := &Transaction{Session: &Session{}}, time.Now()
-	d, err := c.call(ctx, l, at, tx)
+	d, _, err := c.call(ctx, l, at, tx)
 	if err == nil {
 		err = apply(at, tx, d.Edits)
 	}
@@ -73,17 +73,6 @@ func (c *Chain) liveOne(ctx context.Context, at Stage, l *link) {
 	l.verbs[Pass].Add(1)
 	if c.observer != nil {
 		c.observer.Stage(tx, StageRun{Stage: at, Time: start, Handlers: []HandlerRun{h}})
-	}
-}
-
-// Ask asks the policies' handlers of load, tick or unload now, those of one policy
-// where name is not empty. It is for those who move the clock by hand, in the place
-// of Start.
-func (c *Chain) Ask(ctx context.Context, at Stage, name string) {
-	for _, l := range c.stages[at] {
-		if name == "" || name == l.Name {
-			c.liveOne(ctx, at, l)
-		}
 	}
 }
 

@@ -54,7 +54,9 @@ func (s *Session) Host(ctx context.Context) string {
 	if s.Reverse == nil {
 		return ""
 	}
-	return s.Reverse(ctx)
+	name := s.Reverse(ctx)
+	Looked(ctx, Lookup{Kind: "host", Question: s.Client.Addr().Unmap().String(), Answer: name})
+	return name
 }
 
 // Forwarded is the attributes of Postfix's XFORWARD command; "" is one that was
@@ -246,6 +248,11 @@ type Transaction struct {
 
 	Header *message.Header
 	Body   message.Body // the whole message as received, header section included
+
+	// Came is the header section as it came, for the recorder; where that keeps
+	// bodies, the start of the message, and CameBody says so.
+	Came     []byte
+	CameBody bool
 
 	Notes map[string]any
 	Marks

@@ -125,6 +125,7 @@ func (m *Mail) scanHeader(p []byte) {
 func (m *Mail) headerDone(n int) {
 	m.complete, m.headLen = true, n
 	m.head = m.head[:n:n]
+	m.tx.Came = m.head
 	if m.binary && faulty(m.head) {
 		m.refuse(hooks.Headers, errBinary)
 		return
@@ -227,6 +228,9 @@ func (m *Mail) end() Answer {
 	if m.refusal == nil {
 		m.tx.Size = m.draft.Size()
 		m.tx.Body = m.draft.Body()
+		if came := m.in.o.Record.Sample(m.tx.Body); came != nil {
+			m.tx.Came, m.tx.CameBody = came, true
+		}
 		_ = m.judge(hooks.Message) || m.score() || m.judge(hooks.Queue)
 		m.changed, m.tx.Body = m.tx.Body, nil
 	}
@@ -317,7 +321,7 @@ func (m *Mail) score() (ended bool) {
 
 // commit stamps the message, makes it durable, and only then says so.
 func (m *Mail) commit(place queue.Place, why string) Answer {
-	now := m.in.o.Now()
+	now := time.Now()
 	tx := m.tx
 	facts, err := json.Marshal(tx.Facts())
 	if err != nil {

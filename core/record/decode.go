@@ -106,7 +106,7 @@ func (r *reader) reply() string {
 	return m.String()
 }
 
-func (r *reader) step() Step {
+func (r *reader) step(version int) Step {
 	s := Step{Stage: r.text(), Time: r.time(), Recipient: r.text(), Handlers: []Answer{}}
 	for range r.count() {
 		h := Answer{Policy: r.text(), Decision: r.text(), Reply: r.reply(), Reason: r.text(), Duration: r.millis(), Edits: []string{}}
@@ -115,6 +115,11 @@ func (r *reader) step() Step {
 		}
 		h.Shadow = r.bool()
 		h.Error = r.text()
+		if version > 1 {
+			for range r.count() {
+				h.Lookups = append(h.Lookups, Lookup{Kind: r.text(), Question: r.text(), Answer: r.text(), Error: r.text()})
+			}
+		}
 		if r.bad {
 			break
 		}
@@ -124,7 +129,7 @@ func (r *reader) step() Step {
 }
 
 // story reads what stands behind storyRecord.
-func (r *reader) story() Story {
+func (r *reader) story(version int) Story {
 	s := Story{
 		ID: r.text(), Session: r.text(), Time: r.time(), Ended: r.time(), Verdict: r.text(), Reply: r.reply(), Reason: r.text(), Policy: r.text(),
 		Client: r.text(), Port: int(r.int()), Listener: r.text(), Protocol: r.text(), Helo: r.text(), TLS: r.text(), User: r.text(),
@@ -152,7 +157,7 @@ func (r *reader) story() Story {
 		if r.bad {
 			break
 		}
-		s.Stages = append(s.Stages, r.step())
+		s.Stages = append(s.Stages, r.step(version))
 	}
 	for range r.count() {
 		if r.bad {
@@ -162,6 +167,14 @@ func (r *reader) story() Story {
 	}
 	s.LeftOut = int(r.int())
 	s.Message = string(r.take(r.uint()))
+	if version == 1 {
+		return s
+	}
+	s.Header = string(r.take(r.uint()))
+	s.Local, s.Extended, s.Relaying = r.text(), r.bool(), r.bool()
+	for range r.count() {
+		s.Params = append(s.Params, [2]string{r.text(), r.text()})
+	}
 	return s
 }
 
@@ -198,14 +211,19 @@ func decode(record []byte) (told, error) {
 		return told{}, errDamaged
 	}
 	t := told{kind: record[0]}
+	version := 2
+	switch t.kind {
+	case storyRecord - 1, lateRecord - 1:
+		t.kind, version = t.kind+1, 1
+	}
 	r := &reader{b: record[1:]}
 	switch t.kind {
 	case storyRecord:
-		t.story = r.story()
+		t.story = r.story(version)
 		t.id, t.session = t.story.ID, t.story.Session
 	case lateRecord:
 		t.id, t.session = r.text(), r.text()
-		t.step = r.step()
+		t.step = r.step(version)
 	case attemptRecord:
 		t.id = r.text()
 		t.try, t.sender = r.try()

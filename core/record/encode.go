@@ -15,10 +15,11 @@ import (
 // A record begins with a byte for its kind and version; decode.go reads what is
 // written here. Numbers are varints, texts have their length in front, times are
 // microseconds since 1970, and names stand as words rather than numbers, so that
-// a record outlives a change of our tables.
+// a record outlives a change of our tables. A record of version 1 has no look-ups,
+// and a story of version 1 ends with the message.
 const (
-	storyRecord   = 0x11
-	lateRecord    = 0x21
+	storyRecord   = 0x12
+	lateRecord    = 0x22
 	attemptRecord = 0x31
 	leftRecord    = 0x41
 )
@@ -79,6 +80,11 @@ func putRun(b []byte, run *hooks.StageRun) []byte {
 			failure = firstLine(h.Err.Error())
 		}
 		b = putText(b, failure)
+		b = binary.AppendUvarint(b, uint64(len(h.Lookups)))
+		for i := range h.Lookups {
+			l := &h.Lookups[i]
+			b = putText(putText(putText(putText(b, l.Kind), l.Question), l.Answer), l.Error)
+		}
 	}
 	return b
 }
@@ -154,8 +160,25 @@ func (d *draft) encode(b []byte) []byte {
 		b = putReply(b, f.reply)
 	}
 	b = putInt(b, int64(d.leftOut+d.unkept))
-	b = binary.AppendUvarint(b, uint64(len(d.message)))
-	return append(b, d.message...)
+	b = putBytes(b, d.message)
+	b = putBytes(b, d.header)
+	local := ""
+	if d.facts.local.IsValid() {
+		local = d.facts.local.String()
+	}
+	b = putText(b, local)
+	b = putBool(putBool(b, d.facts.extended), d.facts.relaying)
+	params := min(len(d.params), maxRuns)
+	b = binary.AppendUvarint(b, uint64(params))
+	for _, p := range d.params[:params] {
+		b = putText(putText(b, p.Key), p.Value)
+	}
+	return b
+}
+
+func putBytes(b, p []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(p)))
+	return append(b, p...)
 }
 
 func putFacts(b []byte, f *facts) []byte {

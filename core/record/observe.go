@@ -10,9 +10,6 @@ import (
 
 // Connected tells of a new connection: its id, client and listener are known.
 func (r *Recorder) Connected(s *hooks.Session) {
-	if r == nil {
-		return
-	}
 	r.connections.Add(1)
 	r.metrics.connected(s.Listener)
 	r.logConnected(s)
@@ -35,9 +32,6 @@ func (r *Recorder) Connected(s *hooks.Session) {
 // Disconnected tells that a connection is over. A transaction under way is
 // written with the verdict that its refusals amount to.
 func (r *Recorder) Disconnected(s *hooks.Session) {
-	if r == nil {
-		return
-	}
 	r.connections.Add(-1)
 	r.logDisconnected(s)
 	sh := r.shard(s.ID)
@@ -54,9 +48,6 @@ func (r *Recorder) Disconnected(s *hooks.Session) {
 // policies may report after the verdict: they are written at once and joined
 // with their story by Why.
 func (r *Recorder) Stage(tx *hooks.Transaction, run hooks.StageRun) {
-	if r == nil {
-		return
-	}
 	if len(run.Handlers) == 0 {
 		return
 	}
@@ -96,9 +87,6 @@ func (r *Recorder) Stage(tx *hooks.Transaction, run hooks.StageRun) {
 // where there is none (tx.ID is empty): a recipient, a HELO, a command. by is the
 // policy, "" for the protocol engine.
 func (r *Recorder) Refused(tx *hooks.Transaction, stage hooks.Stage, by string, reply message.Reply) {
-	if r == nil {
-		return
-	}
 	now := time.Now()
 	r.metrics.refused(stage, by, reply)
 	e := eventOf(tx, now)
@@ -149,9 +137,6 @@ func (r *Recorder) Refused(tx *hooks.Transaction, stage hooks.Stage, by string, 
 // that is not in the reply. What tx holds is read before Verdict returns; its
 // body is read only where Options.Bodies is set.
 func (r *Recorder) Verdict(tx *hooks.Transaction, v Verdict, reply message.Reply, reason string) {
-	if r == nil {
-		return
-	}
 	now := time.Now()
 	d := &draft{
 		id: tx.Subject(), session: tx.Session.ID, ended: now, verdict: v, reply: reply, reason: reason,
@@ -162,9 +147,16 @@ func (r *Recorder) Verdict(tx *hooks.Transaction, v Verdict, reply message.Reply
 	if tx.Header != nil {
 		d.subject, _ = tx.Header.Get("Subject")
 	}
-	if r.o.Bodies && tx.Body != nil && !r.o.ReadOnly {
+	switch {
+	case r.o.ReadOnly:
+	case tx.CameBody:
+		d.message = tx.Came
+	case r.o.Bodies && tx.Body != nil:
 		d.message = keepBody(tx.Body)
+	default:
+		d.header = tx.Came[:min(len(tx.Came), maxHeader)]
 	}
+	d.params = tx.Params
 	r.take(d, tx)
 	if at := d.decided; at.by != "" && !v.Good() && (!v.Refuses() || at.reply == reply || at.by == reason) {
 		d.by, d.at = at.by, at.at

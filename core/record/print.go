@@ -162,6 +162,14 @@ func (p *printer) answer(h *Answer, width int) {
 	if h.Error != "" {
 		p.line("              %s", p.wrap("31", "failed: "+Clean(h.Error)))
 	}
+	for i := range h.Lookups {
+		l := &h.Lookups[i]
+		found := l.Error
+		if found == "" {
+			found = strings.ReplaceAll(l.Answer, "\n", ", ")
+		}
+		p.line("              %s %s %s: %s", p.dim("asked"), Clean(l.Kind), Clean(l.Question), Clean(clip(found, 200)))
+	}
 	for _, e := range h.Edits {
 		p.line("              %s %s", p.dim("edit"), Clean(e))
 	}

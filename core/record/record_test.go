@@ -728,7 +728,7 @@ func TestPrintIsHarmless(t *testing.T) {
 	s := Story{
 		ID: "0MESSAGE0000001", Session: bad, Client: bad, Sender: bad, Recipients: []string{bad}, Verdict: bad, Helo: bad, TLS: bad, User: bad, Subject: bad, Reply: bad, Policy: bad,
 		Reason: bad, Route: bad, Tags: []string{bad}, Listener: bad, Message: bad, Scores: []Symbol{{bad, 1, bad}},
-		Stages:   []Step{{bad, noon, bad, []Answer{{bad, bad, bad, bad, 1, []string{bad}, true, bad}}}},
+		Stages:   []Step{{bad, noon, bad, []Answer{{bad, bad, bad, bad, 1, []string{bad}, true, bad, []Lookup{{bad, bad, bad, bad}, {bad, bad, bad, ""}}}}}},
 		Attempts: []Try{{Recipient: bad, NextHop: bad, Peer: bad, TLS: bad, Reply: bad, Outcome: bad}}, Refusals: []Refusal{{bad, noon, bad, bad, bad}},
 	}
 	var b bytes.Buffer

@@ -68,10 +68,12 @@ type facts struct {
 	listener, protocol string
 	helo, user         string
 	tls                *hooks.TLSFact
+	local              netip.AddrPort
+	extended, relaying bool
 }
 
 func factsOf(s *hooks.Session) facts {
-	return facts{s.Client, s.Listener, s.Protocol, s.Helo, s.User, s.TLS}
+	return facts{s.Client, s.Listener, s.Protocol, s.Helo, s.User, s.TLS, s.Local, s.Extended, s.Relaying}
 }
 
 // key is the name under which a transaction's session is kept; mail made on
@@ -300,6 +302,18 @@ func addresses(list []*hooks.Recipient) []message.Address {
 		out = append(out, one.Address)
 	}
 	return out
+}
+
+// maxHeader bounds what is kept of a header section, in bytes.
+const maxHeader = 32 << 10
+
+// Sample is a copy of the start of a message that the recorder is to keep; nil
+// where it keeps no bodies.
+func (r *Recorder) Sample(b message.Body) []byte {
+	if !r.o.Bodies || r.o.ReadOnly {
+		return nil
+	}
+	return keepBody(b)
 }
 
 // keepBody copies the start of a message.

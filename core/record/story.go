@@ -40,6 +40,13 @@ type Story struct {
 	LeftOut           int    `json:"left_out,omitempty"`            // stage runs and refusals beyond the bounds
 	RecipientsLeftOut int    `json:"recipients_left_out,omitempty"` // beyond the bound
 	Message           string `json:"message,omitempty"`             // its first 64 KiB, where the recorder keeps bodies
+
+	// What a replay needs beside all that.
+	Header   string      `json:"-"` // the header section as it came, at most 32 KiB, where Message is not kept
+	Local    string      `json:"-"` // address and port that the client came to
+	Extended bool        `json:"-"` // EHLO
+	Relaying bool        `json:"relaying,omitempty"`
+	Params   [][2]string `json:"-"` // of MAIL
 }
 
 // Step is one stage that asked somebody.
@@ -60,6 +67,15 @@ type Answer struct {
 	Edits    []string `json:"edits"`
 	Shadow   bool     `json:"shadow"`
 	Error    string   `json:"error,omitempty"` // the handler's failure; Decision is then what on_failure made of it
+	Lookups  []Lookup `json:"lookups,omitempty"`
+}
+
+// Lookup is a question that a policy asked the outside, and what came back.
+type Lookup struct {
+	Kind     string `json:"kind"`
+	Question string `json:"question"`
+	Answer   string `json:"answer,omitempty"`
+	Error    string `json:"error,omitempty"`
 }
 
 // Try is one delivery attempt for one recipient.

@@ -56,6 +56,8 @@ type draft struct {
 	refusals       []refusal
 	leftOut        int
 	unkept         int
+	header         []byte // as it came, where message is not kept
+	params         []hooks.Param
 	message        []byte
 }
 

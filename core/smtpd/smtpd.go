@@ -59,9 +59,6 @@ type Options struct {
 	// (gate.Listener.Auth).
 	Auth *auth.Authenticator
 	Log  *slog.Logger // nil: none
-	// Now is the clock of what policies see; nil: time.Now. Deadlines are the
-	// machine's.
-	Now func() time.Time
 }
 
 // Limits bound one connection. A zero is the default.
@@ -92,7 +89,6 @@ type Server struct {
 	record   recorder
 	tls      func() *tls.Config
 	auth     *auth.Authenticator
-	now      func() time.Time
 	log      *slog.Logger
 	limits   atomic.Pointer[Limits]
 
@@ -174,9 +170,6 @@ func newServer(o Options) *Server {
 	for i := range list {
 		s.params[list[i].of+" "+list[i].key] = &list[i]
 	}
-	if s.now = o.Now; s.now == nil {
-		s.now = time.Now
-	}
 	s.buffers.New = func() any { return new(bigBuffer) }
 	s.SetLimits(o.Limits)
 	return s
@@ -213,9 +206,7 @@ func (s *Server) Serve(ctx context.Context, peer *gate.Conn) {
 	c.work = work
 	c.alarm.start(c.nc, s.grace, cancel)
 	stop := context.AfterFunc(ctx, c.alarm.stop)
-	if c.s.Early == nil {
-		c.s.Early = c.early
-	}
+	c.s.Early = c.early
 	s.record.Connected(c.s)
 	defer func() {
 		stop()

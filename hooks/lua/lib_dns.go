@@ -50,7 +50,7 @@ func (st *state) toDNS(question func(ctx context.Context, r dns.Resolver) error,
 		return answer(L)
 	}}
 	if r != nil {
-		q.ask = func(ctx context.Context) { err = question(ctx, r) }
+		q.ask = func(ctx context.Context) { err = question(ctx, witness{r}) }
 	}
 	return q
 }
