@@ -19,11 +19,23 @@ type stain struct{}
 
 func (stain) Name() string { return "stain" }
 func (stain) Stages() []hooks.Stage {
-	return []hooks.Stage{hooks.Helo, hooks.Mail, hooks.Rcpt, hooks.Data, hooks.Headers, hooks.Message, hooks.Queue, hooks.Deny}
+	return []hooks.Stage{hooks.Helo, hooks.Auth, hooks.Command, hooks.Mail, hooks.Rcpt, hooks.Data, hooks.Headers, hooks.Message, hooks.Queue, hooks.Deny}
 }
 
 func (stain) Handle(_ context.Context, at hooks.Stage, tx *hooks.Transaction) (hooks.Decision, error) {
 	first := strings.HasPrefix(tx.Sender.Local, "first")
+	switch {
+	case at == hooks.Auth && tx.Login.Password == "policy":
+		return hooks.Decision{Verb: hooks.Reject}, nil
+	case at == hooks.Command && tx.Command.Argument == "refuse":
+		return hooks.Decision{Verb: hooks.Reject}, nil
+	case at == hooks.Command && tx.Command.Verb == "RSET" && strings.HasPrefix(tx.Session.Helo, "refuse"):
+		return hooks.Decision{Verb: hooks.Defer}, nil
+	case at == hooks.Helo && strings.HasPrefix(tx.Session.Helo, "lost"):
+		return hooks.Decision{Edits: []hooks.Edit{{Kind: hooks.RemoveCapability, Value: "DSN"}, {Kind: hooks.RemoveCapability, Value: "PRDR"}}}, nil
+	case at == hooks.Auth || at == hooks.Command:
+		return hooks.Decision{}, nil
+	}
 	if !first && !strings.HasPrefix(tx.Session.Helo, "first") {
 		return hooks.Decision{}, nil
 	}
@@ -41,6 +53,19 @@ func (stain) Handle(_ context.Context, at hooks.Stage, tx *hooks.Transaction) (h
 			d.Edits, hooks.Edit{Kind: hooks.SetNote, Name: "stain", Any: true},
 			hooks.Edit{Kind: hooks.SetRoute, Value: "smtp://stain.example"}, hooks.Edit{Kind: hooks.SetPriority, N: 9},
 		)
+		for _, r := range tx.Recipients {
+			to := r.Address.String()
+			d.Edits = append(
+				d.Edits, hooks.Edit{Kind: hooks.SetRcptNote, Rcpt: to, Name: "stain", Any: true}, hooks.Edit{Kind: hooks.AddRcptHeader, Rcpt: to, Name: "X-Stain", Value: "first"},
+			)
+		}
+		if at == hooks.Queue {
+			d.Edits = append(d.Edits, hooks.Edit{Kind: hooks.SetReceived, Value: "stained"})
+		}
+		if strings.HasPrefix(tx.Sender.Local, "first-each") && at.Row().Each {
+			verb, _ := hooks.ParseVerb(strings.TrimPrefix(tx.Sender.Local, "first-each-"))
+			d.Each = map[int]hooks.Decision{0: {Verb: verb}}
+		}
 	}
 	if tx.Sender.Local == "first-"+at.String() {
 		d.Verb = hooks.Reject
@@ -120,6 +145,14 @@ func TestStateNeverLeaks(t *testing.T) {
 		"AUTH":                                "TLS\n" + open + "RSET\n< 250\nAUTH PLAIN " + b64("\x00anna\x00secret") + "\n< 235\n",
 		"XCLIENT":                             open + "RSET\n< 250\nXCLIENT ADDR=192.0.2.7\n< 220\nEHLO client.example.org\n< 250\n",
 		"XFORWARD":                            "XFORWARD NAME=first.example ADDR=192.0.2.1\n< 250\n" + open + "RSET\n< 250\n",
+		"a command that a policy refuses":     open + "FROB refuse\n< 502\nNOOP refuse\n< 502\nRSET\n< 250\n",
+		"RSET that a policy defers":           "EHLO refuse.example\n< 250\n" + open + ">BDAT 5\\r\\nfirst\n< 250\nRSET\n< 450\n",
+		"AUTH that a policy refuses":          "TLS\n" + open + "RSET\n< 250\nAUTH PLAIN " + b64("\x00anna\x00policy") + "\n< 535\n",
+		"a recipient refused by itself":       at("each-reject") + "DATA\n< 354\nX: y\n\nfirst\n.\n< 554 5.7.1\n",
+		"a recipient refused, by PRDR":        strings.Replace(at("each-reject"), " SIZE=99", " PRDR", 1) + "DATA\n< 354\nX: y\n\nfirst\n.\n< 353\n< 554 5.7.1 <first@\n< 554 5.7.1\n",
+		"a recipient discarded by itself":     at("each-discard") + ">BDAT 8 LAST\\r\\nX: y\\r\\n\\r\\n\n< 250\n",
+		"a recipient in quarantine by itself": at("each-quarantine") + "DATA\n< 354\nX: y\n\nfirst\n.\n< 250\n",
+		"EHLO that lost extensions":           "EHLO lost.example\n< 250\nMAIL FROM:<first@client.example.org> RET=FULL\n< 555\nMAIL FROM:<first@client.example.org> PRDR\n< 555\nEHLO client.example.org\n< 250\n" + open + "RSET\n< 250\n",
 		"an unknown command, then RSET":       open + "FROB first\n< 500\nRSET\n< 250\n",
 		"a line too long, then RSET":          open + "RCPT TO:<" + strings.Repeat("x", 3000) + "@example.net>\n< 500\nRSET\n< 250\n",
 	} {
@@ -157,7 +190,7 @@ func (w *whole) second(seen []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m, text := w.mails[len(w.mails)-1], w.texts[len(w.texts)-1]
-	if i := strings.Index(text, "00\r\n"); text[i+4:] != "second text\r\n" {
+	if i := strings.Index(text, "00\r\n"); text[i+4:] != "second text\r\n" || strings.Contains(text, "stained") {
 		w.t.Errorf("text %q", text)
 	}
 	if m.Sender.String() != "second@client.example.org" || m.EightBit || m.Binary || m.SMTPUTF8 || m.Ret != "" || m.EnvID != "" {
@@ -168,7 +201,7 @@ func (w *whole) second(seen []string) {
 		w.t.Errorf("recipients %+v", m.Recipients)
 	}
 	var facts hooks.Facts
-	if err := json.Unmarshal(m.Facts, &facts); err != nil || facts.Total() != 0 || len(facts.Tags)+len(facts.Results)+len(facts.Notes)+facts.Priority != 0 {
+	if err := json.Unmarshal(m.Facts, &facts); err != nil || facts.Total() != 0 || len(facts.Tags)+len(facts.Results)+len(facts.Notes)+len(facts.Rcpts)+facts.Priority != 0 {
 		w.t.Errorf("facts %s, %v", m.Facts, err)
 	}
 }
