@@ -13,11 +13,10 @@ import (
 )
 
 // transactions parts recipients of one destination into those that one transaction
-// can serve: they have the same copy of the message, and are not too many. e.mu is
-// held.
-func (e *entry) transactions(rcpts []int) iter.Seq2[[]int, []hooks.Edit] {
+// can serve: they have the same copy of the message, and are not too many.
+func (x *extra) transactions(rcpts []int) iter.Seq2[[]int, []hooks.Edit] {
 	return func(yield func([]int, []hooks.Edit) bool) {
-		facts := e.copies()
+		facts := x.Rcpts
 		for len(rcpts) > 0 {
 			edits := facts[rcpts[0]].Edits
 			same, others := rcpts, []int(nil)
@@ -41,20 +40,25 @@ func (e *entry) transactions(rcpts []int) iter.Seq2[[]int, []hooks.Edit] {
 	}
 }
 
-// rcptsKey begins what hooks.Facts has of single recipients.
-var rcptsKey = []byte(`"rcpts":`)
+// extra is what hooks.Facts has beyond what every message has.
+type extra struct {
+	Rcpts    map[int]hooks.RcptFacts `json:"rcpts"`
+	Priority int                     `json:"priority"`
+}
 
-// copies is what is known of single recipients, nil where nothing is: few messages
-// have any, and the others are not worth a look into their facts.
-func (e *entry) copies() map[int]hooks.RcptFacts {
-	if !bytes.Contains(e.m.Facts, rcptsKey) {
-		return nil
+// What begins the parts of extra in Facts.
+var (
+	rcptsKey    = []byte(`"rcpts":`)
+	priorityKey = []byte(`"priority":`)
+)
+
+// extra is mostly empty: few messages have any, and the others are not worth a look
+// into their facts.
+func (e *entry) extra() (x extra) {
+	if bytes.Contains(e.m.Facts, rcptsKey) || bytes.Contains(e.m.Facts, priorityKey) {
+		_ = json.Unmarshal(e.m.Facts, &x) // damaged ones were complained of
 	}
-	var f struct {
-		Rcpts map[int]hooks.RcptFacts `json:"rcpts"`
-	}
-	_ = json.Unmarshal(e.m.Facts, &f) // damaged ones were complained of
-	return f.Rcpts
+	return x
 }
 
 // copyFor is the message and the body that a job's recipients get.

@@ -1,6 +1,7 @@
 package send
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -50,6 +51,8 @@ type job struct {
 	rcpts []int        // indices into the message's recipients
 	edits []hooks.Edit // of their copy
 
+	priority int // jobs of a higher one start first
+
 	dropped bool // withdrawn while it waited; guarded by Sender.mu
 }
 
@@ -62,6 +65,7 @@ type destination struct {
 
 	lanes map[string]*lane // waiting jobs by sender
 	turn  fifo[*lane]      // lanes with jobs, in the order of their turns
+	ahead []*level         // of other priorities than 0, the highest first
 	ready int              // waiting jobs
 	lined bool             // stands in the channel's line
 	queue fifo[string]     // ids of messages that wait on disk because enough are ready
@@ -78,6 +82,13 @@ type destination struct {
 	restTill time.Time
 	last     message.Reply // why it is down
 	used     time.Time
+}
+
+// level is the jobs of one priority, in the order of their coming. Who sets
+// priorities has an order in mind, so there are no turns.
+type level struct {
+	priority int
+	jobs     fifo[*job]
 }
 
 // lane is one sender's jobs for a destination.
@@ -144,6 +155,10 @@ func (d *destination) named(patterns []string) bool {
 
 // push adds a waiting job.
 func (d *destination) push(j *job) {
+	if j.priority != 0 {
+		d.rank(j)
+		return
+	}
 	sender := j.e.sender
 	l := d.lanes[sender]
 	if l == nil {
@@ -160,9 +175,50 @@ func (d *destination) push(j *job) {
 	d.ready++
 }
 
-// pop takes the next waiting job, nil where there is none: one of each sender in
-// turn, so that a long list does not keep back a single mail.
+// rank puts a job of a priority of its own into its level.
+func (d *destination) rank(j *job) {
+	i, found := slices.BinarySearchFunc(d.ahead, j.priority, func(l *level, n int) int { return cmp.Compare(n, l.priority) })
+	if !found {
+		d.ahead = slices.Insert(d.ahead, i, &level{priority: j.priority})
+	}
+	d.ahead[i].jobs.push(j)
+	d.ready++
+}
+
+// pop takes the next waiting job, nil where there is none: those of a priority above
+// 0 first, and those below it last.
 func (d *destination) pop() *job {
+	if len(d.ahead) == 0 {
+		return d.popTurn()
+	}
+	if j := d.popLevel(func(priority int) bool { return priority > 0 }); j != nil {
+		return j
+	}
+	if j := d.popTurn(); j != nil {
+		return j
+	}
+	return d.popLevel(func(int) bool { return true })
+}
+
+// popLevel takes the first job of the levels that are wanted.
+func (d *destination) popLevel(wanted func(priority int) bool) *job {
+	for len(d.ahead) > 0 && wanted(d.ahead[0].priority) {
+		l := d.ahead[0]
+		if l.jobs.empty() {
+			d.ahead = slices.Delete(d.ahead, 0, 1)
+			continue
+		}
+		if j := l.jobs.pop(); !j.dropped {
+			d.ready--
+			return j
+		}
+	}
+	return nil
+}
+
+// popTurn takes one of each sender in turn, so that a long list does not keep back a
+// single mail.
+func (d *destination) popTurn() *job {
 	for !d.turn.empty() {
 		l := d.turn.pop()
 		j := l.jobs.pop()

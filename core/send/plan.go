@@ -190,6 +190,7 @@ func (s *Sender) admit(e *entry, c *Config, groups []group, now time.Time) (verd
 	if !s.running || e.withdrawn {
 		return nil // they stay as they are and are found again
 	}
+	more := e.extra()
 	for _, g := range groups {
 		d := s.destination(g.key, g.hop)
 		if e.effort == urgent {
@@ -199,7 +200,7 @@ func (s *Sender) admit(e *entry, c *Config, groups []group, now time.Time) (verd
 		switch {
 		case d.resting(now):
 			p = &park{until: d.restTill, reply: d.notTried()}
-		case d.ready < s.fill():
+		case d.ready < s.fill() || more.Priority > 0:
 		case len(s.outside) < outsideShare*s.o.Window:
 			e.wait = d
 			continue
@@ -210,8 +211,8 @@ func (s *Sender) admit(e *entry, c *Config, groups []group, now time.Time) (verd
 			verdicts = append(verdicts, e.parked(c, g.hop, g.rcpts, *p, now)...)
 			continue
 		}
-		for rcpts, edits := range e.transactions(g.rcpts) {
-			j := &job{e: e, d: d, hop: g.hop, rcpts: rcpts, edits: edits}
+		for rcpts, edits := range more.transactions(g.rcpts) {
+			j := &job{e: e, d: d, hop: g.hop, rcpts: rcpts, edits: edits, priority: more.Priority}
 			d.push(j)
 			e.jobs = append(e.jobs, j)
 			e.pending++

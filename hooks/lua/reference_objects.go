@@ -35,7 +35,7 @@ func txSection() section {
 		def(":ret", "(value: \"full\"|\"hdrs\")", "Whether a bounce brings the whole message back, or its header section (DSN parameter RET).", "tx:ret(\"hdrs\")").edits(hooks.SetReturn),
 		def(":each_rcpt", "(judge: function): decision", "Asks the function about each recipient, and makes one decision of what it returns; nil and pass leave a recipient to the next policy. LMTP and PRDR give each its reply; else `[server] mixed_recipients` says what follows.",
 			"return tx:each_rcpt(function(rcpt)\n  if rcpt.user == \"c\" then return reject(\"5.7.1\", \"Not for %s\", rcpt.user) end\nend)").at(hooks.Message, hooks.Queue),
-		def(":priority", "(n: integer)", "The priority in the queue.", "tx:priority(5)").edits(hooks.SetPriority),
+		def(":priority", "(n: integer)", "What waits for the same next hop goes in the order of priorities, the highest first; 0 where none is set.", "tx:priority(5)").edits(hooks.SetPriority),
 	}}
 }
 
