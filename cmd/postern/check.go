@@ -19,7 +19,9 @@ func checkCommand(g *global) *cobra.Command {
 		Short: "Find every mistake in the configuration, its scripts and plugins",
 		Long: `Reads the configuration and everything it names, as serve would, and prints
 each finding as FILE:LINE: key: what is wrong; what to write. What depends on the
-moment, such as a port in use, is a warning.
+moment, such as a port in use, is a warning; so is what the analysis of scripts
+finds: members that there are not, stages that do not know them, decisions that
+are not returned, settings that nobody reads.
 
 Exit status: 0 nothing is wrong (warnings do not count, unless --strict), 1
 errors, 2 wrong use.`,
@@ -42,11 +44,7 @@ func check(g *global, strict bool) error {
 		policies = n
 	}
 	for _, p := range problems {
-		kind := ""
-		if p.Warning {
-			kind = "warning: "
-		}
-		fmt.Fprintf(g.std.out, "%s%s\n", kind, p)
+		fmt.Fprintln(g.std.out, p)
 	}
 	if len(problems.Errors()) > 0 || strict && len(problems) > 0 {
 		return exitError{exitNo, fmt.Errorf("%s: %w", count(len(problems), "finding"), errFound)}

@@ -150,6 +150,9 @@ func newPolicy(name, about string, stages []string) (*beginning, error) {
 	if _, stage := hooks.ParseStage(name); stage {
 		return nil, fmt.Errorf("%q is the name of a stage; choose another one", name)
 	}
+	if slices.Contains(takenNames(), name) {
+		return nil, fmt.Errorf("%q is a name that scripts have already; choose another one, such as %s_policy", name, name)
+	}
 	p := &beginning{name: name, about: about}
 	if p.about == "" {
 		p.about = "Refuses mail with one of our words."
@@ -172,6 +175,21 @@ func newPolicy(name, about string, stages []string) (*beginning, error) {
 	}
 	slices.Sort(p.stages)
 	return p, nil
+}
+
+// takenNames can't name the local that holds a policy: words of the language, and
+// what scripts are given. The file postern.lua is what `policy stubs` writes.
+func takenNames() []string {
+	names := []string{
+		"and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in", "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while",
+		"tx", "conn", "login", "line", "plan", "try", "notice", "refusal", "word", "text", "listed", "postern",
+	}
+	for _, e := range lua.Reference() {
+		if e.Of == "" {
+			names = append(names, e.Name)
+		}
+	}
+	return names
 }
 
 // looked is what a stage is about, in Lua and in Go.
@@ -204,29 +222,28 @@ func refuses(at hooks.Stage) bool {
 
 func (p *beginning) lua() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, `-- %s: %s
---
--- Settings:
---   words   what is refused, in any case
---   text    of the reply
---
--- Example:
---   [[policy]]
---   use   = "%s"
---   words = ["casino"]
-
-local %s = policy {
-  about    = "%s",
-  settings = {
+	judges := slices.ContainsFunc(p.stages, refuses)
+	fmt.Fprintf(&b, "-- %s: %s\n--\n", p.name, p.about)
+	if judges {
+		b.WriteString("-- Settings:\n--   words   what is refused, in any case\n--   text    of the reply\n--\n")
+	}
+	fmt.Fprintf(&b, "-- Example:\n--   [[policy]]\n--   use   = \"%s\"\n", p.name)
+	if judges {
+		b.WriteString("--   words = [\"casino\"]\n")
+	}
+	fmt.Fprintf(&b, "\nlocal %s = policy {\n  about    = \"%s\",\n", p.name, p.about)
+	if judges {
+		b.WriteString(`  settings = {
     words = list(string) {}              : about "what is refused, in any case",
     text  = string "This is not welcome" : about "of the reply",
   },
-`, p.name, p.about, p.name, p.name, p.about)
+`)
+	}
 	if slices.Contains(p.stages, hooks.Tick) {
 		b.WriteString("  every    = \"1m\",\n")
 	}
 	b.WriteString("}\n")
-	if slices.ContainsFunc(p.stages, refuses) {
+	if judges {
 		fmt.Fprintf(&b, `
 -- listed is the first of our words that a text holds.
 local function listed(text)

@@ -68,10 +68,11 @@ func TestNewPolicyCommands(t *testing.T) {
 		t.Error("it was overwritten")
 	}
 	for want, args := range map[string][]string{
-		"is no name for a policy":  {"policy", "new", "../words"},
-		"is the name of a stage":   {"policy", "new", "rcpt"},
-		`there is no stage "rctp"`: {"policy", "new", "x", "--stage", "rctp"},
-		"write one line without":   {"policy", "new", "x", "--about", "a\"b"},
+		"is no name for a policy":   {"policy", "new", "../words"},
+		"is the name of a stage":    {"policy", "new", "rcpt"},
+		"that scripts have already": {"policy", "new", "dns"},
+		`there is no stage "rctp"`:  {"policy", "new", "x", "--stage", "rctp"},
+		"write one line without":    {"policy", "new", "x", "--about", "a\"b"},
 	} {
 		if out := run(2, append(args, "--dir", dir)...); !strings.Contains(out, want) {
 			t.Errorf("%v: %s", args, out)

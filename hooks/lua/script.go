@@ -61,7 +61,7 @@ func Compile(name string, source []byte, o Options) (*Script, []Problem) {
 	if Failed(problems) {
 		return nil, problems
 	}
-	return s, problems
+	return s, append(problems, s.lint(source, c.lines)...)
 }
 
 func (o Options) filled() Options {

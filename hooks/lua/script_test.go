@@ -99,7 +99,7 @@ func TestDeclaration(t *testing.T) {
 		t.Errorf("settings %s", got)
 	}
 	s, problems = Compile("x.lua", []byte(`local p = policy { on_failure = "pass", immune = { "relaying", "authenticated" }, timeout = "3s", settings = { key = secret : about "key", kind = enum { "a", "b" } "b" } }
-function p.rcpt() end
+function p.rcpt() return accept(), p.key, p.kind end
 return p`), o)
 	if len(problems) > 0 || !s.FailOpen() || s.Timeout() != 3*time.Second || !slices.Equal(s.Immune(), []string{"relaying", "authenticated"}) {
 		t.Fatalf("%v", problems)
