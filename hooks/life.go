@@ -76,6 +76,17 @@ func (c *Chain) liveOne(ctx context.Context, at Stage, l *link) {
 	}
 }
 
+// Ask asks the policies' handlers of load, tick or unload now, those of one policy
+// where name is not empty. It is for those who move the clock by hand, in the place
+// of Start.
+func (c *Chain) Ask(ctx context.Context, at Stage, name string) {
+	for _, l := range c.stages[at] {
+		if name == "" || name == l.Name {
+			c.liveOne(ctx, at, l)
+		}
+	}
+}
+
 // Acquire keeps the generation's handlers open until Release. It reports false
 // where the chain is retired and closed already.
 func (c *Chain) Acquire() bool {

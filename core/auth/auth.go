@@ -42,11 +42,15 @@ type Options struct {
 	// that has a user decides.
 	Files []string
 	Log   *slog.Logger // nil: none
+	// Pause waits before a failure is answered, or until ctx is done; nil: on the
+	// machine's clock.
+	Pause func(ctx context.Context, d time.Duration)
 }
 
 // Authenticator judges logins. It is safe for concurrent use.
 type Authenticator struct {
 	log      *slog.Logger
+	pause    func(ctx context.Context, d time.Duration)
 	files    atomic.Pointer[[]*passwordFile]
 	throttle throttle
 	work     *semaphore.Weighted // of bytes that hashing holds
@@ -84,7 +88,10 @@ type Login struct {
 // New reads the password files; without any nobody can log in, and nothing is
 // offered. Every line that can't be used is a *LineError in the joined error.
 func New(o Options) (*Authenticator, error) {
-	a := &Authenticator{work: semaphore.NewWeighted(hashMemory), share: hashMemory / int64(runtime.GOMAXPROCS(0))}
+	if o.Pause == nil {
+		o.Pause = pause
+	}
+	a := &Authenticator{pause: o.Pause, work: semaphore.NewWeighted(hashMemory), share: hashMemory / int64(runtime.GOMAXPROCS(0))}
 	if a.log = o.Log; a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -131,7 +138,7 @@ func (a *Authenticator) Check(ctx context.Context, client netip.Addr, l *Login, 
 	failed := err != nil && message.ReplyOf(err).Permanent()
 	wait := a.throttle.leave(client, failed)
 	if failed {
-		pause(ctx, wait)
+		a.pause(ctx, wait)
 	}
 	return user, err
 }

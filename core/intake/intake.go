@@ -45,6 +45,8 @@ type Options struct {
 	// NextHop is asked while a client waits, for the routes in proxy mode; nil: there
 	// are none.
 	NextHop NextHop
+	// Now is the clock of arrivals and trace fields; nil: time.Now.
+	Now func() time.Time
 	// Verifier asks next hops about recipients of domains with Callout.
 	Verifier Verifier
 }
@@ -91,6 +93,9 @@ type Intake struct {
 
 // New makes an intake.
 func New(o Options, s Settings) *Intake {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	in := &Intake{o: o}
 	in.Reconfigure(s)
 	return in

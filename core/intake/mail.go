@@ -321,7 +321,7 @@ func (m *Mail) score() (ended bool) {
 
 // commit stamps the message, makes it durable, and only then says so.
 func (m *Mail) commit(place queue.Place, why string) Answer {
-	now := time.Now()
+	now := m.in.o.Now()
 	tx := m.tx
 	facts, err := json.Marshal(tx.Facts())
 	if err != nil {

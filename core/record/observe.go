@@ -10,6 +10,9 @@ import (
 
 // Connected tells of a new connection: its id, client and listener are known.
 func (r *Recorder) Connected(s *hooks.Session) {
+	if r == nil {
+		return
+	}
 	r.connections.Add(1)
 	r.metrics.connected(s.Listener)
 	r.logConnected(s)
@@ -32,6 +35,9 @@ func (r *Recorder) Connected(s *hooks.Session) {
 // Disconnected tells that a connection is over. A transaction under way is
 // written with the verdict that its refusals amount to.
 func (r *Recorder) Disconnected(s *hooks.Session) {
+	if r == nil {
+		return
+	}
 	r.connections.Add(-1)
 	r.logDisconnected(s)
 	sh := r.shard(s.ID)
@@ -48,6 +54,9 @@ func (r *Recorder) Disconnected(s *hooks.Session) {
 // policies may report after the verdict: they are written at once and joined
 // with their story by Why.
 func (r *Recorder) Stage(tx *hooks.Transaction, run hooks.StageRun) {
+	if r == nil {
+		return
+	}
 	if len(run.Handlers) == 0 {
 		return
 	}
@@ -87,6 +96,9 @@ func (r *Recorder) Stage(tx *hooks.Transaction, run hooks.StageRun) {
 // where there is none (tx.ID is empty): a recipient, a HELO, a command. by is the
 // policy, "" for the protocol engine.
 func (r *Recorder) Refused(tx *hooks.Transaction, stage hooks.Stage, by string, reply message.Reply) {
+	if r == nil {
+		return
+	}
 	now := time.Now()
 	r.metrics.refused(stage, by, reply)
 	e := eventOf(tx, now)
@@ -137,6 +149,9 @@ func (r *Recorder) Refused(tx *hooks.Transaction, stage hooks.Stage, by string, 
 // that is not in the reply. What tx holds is read before Verdict returns; its
 // body is read only where Options.Bodies is set.
 func (r *Recorder) Verdict(tx *hooks.Transaction, v Verdict, reply message.Reply, reason string) {
+	if r == nil {
+		return
+	}
 	now := time.Now()
 	d := &draft{
 		id: tx.Subject(), session: tx.Session.ID, ended: now, verdict: v, reply: reply, reason: reason,

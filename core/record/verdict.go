@@ -53,6 +53,9 @@ type Attempt struct {
 
 // Attempt tells the outcome of a delivery attempt for one recipient of message id.
 func (r *Recorder) Attempt(id string, a Attempt) {
+	if r == nil {
+		return
+	}
 	r.metrics.attempt(&a)
 	e := Event{
 		Time: time.Now(), ID: id, Sender: a.Sender, Recipient: a.Recipient, Verdict: a.Outcome,
@@ -68,6 +71,9 @@ func (r *Recorder) Attempt(id string, a Attempt) {
 // Left tells that message id left the queue: every recipient's fate is settled.
 // age is the time since it arrived.
 func (r *Recorder) Left(id string, age time.Duration) {
+	if r == nil {
+		return
+	}
 	r.metrics.left(age)
 	r.logLeft(id, age)
 	if !r.o.ReadOnly {
@@ -79,6 +85,9 @@ func (r *Recorder) Left(id string, age time.Duration) {
 // released, held, rerouted, imported, returned, deleted or expired, by "operator" or
 // "quarantine". The last two end the message. In its story it is a line of stage queued.
 func (r *Recorder) Operated(id, event, by, why string) {
+	if r == nil {
+		return
+	}
 	if r.logs(slog.LevelInfo) {
 		r.emit(slog.LevelInfo, event, optional([]slog.Attr{slog.String("id", id), slog.String("by", by)}, "reason", why)...)
 	}

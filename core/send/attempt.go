@@ -22,7 +22,7 @@ func (s *Sender) attempt(j *job) {
 	defer s.finish(e)
 	chain := s.o.Chain()
 	defer chain.Release()
-	started := time.Now()
+	started := s.o.Now()
 	e.mu.Lock()
 	m := e.m
 	if chain.Has(hooks.Attempt) {
@@ -43,7 +43,7 @@ func (s *Sender) attempt(j *job) {
 	s.ended(j, outcomes)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	c, now := s.conf.Load(), time.Now()
+	c, now := s.conf.Load(), s.o.Now()
 	cut := s.work.Err() != nil
 	verdicts := make([]verdict, 0, len(outcomes))
 	for i := range outcomes {
@@ -94,10 +94,10 @@ func (s *Sender) before(j *job, chain *hooks.Chain, now time.Time) (verdicts []v
 // deliver calls the Deliverer and sees to it that each recipient has one outcome.
 func (s *Sender) deliver(j *job, m *queue.Message) []Outcome {
 	outcomes := make([]Outcome, 0, len(j.rcpts))
-	started := time.Now()
+	started := s.o.Now()
 	all := func(r message.Reply) []Outcome {
 		for _, i := range j.rcpts {
-			outcomes = append(outcomes, Outcome{Recipient: i, Reply: r, Duration: time.Since(started)})
+			outcomes = append(outcomes, Outcome{Recipient: i, Reply: r, Duration: s.o.Now().Sub(started)})
 		}
 		return outcomes
 	}
@@ -123,7 +123,7 @@ func (s *Sender) deliver(j *job, m *queue.Message) []Outcome {
 	}
 	got := s.call(by, &Job{Message: m, Recipients: j.rcpts, Body: body, NextHop: j.hop.NextHop, Domain: j.domain(m), TLS: j.hop.TLS, Auth: j.hop.Auth, Source: j.hop.Source})
 	for _, i := range j.rcpts {
-		o := Outcome{Recipient: i, Reply: message.NewReply(451, "4.3.0", "The delivery gave no answer"), Duration: time.Since(started)}
+		o := Outcome{Recipient: i, Reply: message.NewReply(451, "4.3.0", "The delivery gave no answer"), Duration: s.o.Now().Sub(started)}
 		for k := range got {
 			if got[k].Recipient == i {
 				o = got[k]

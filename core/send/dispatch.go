@@ -33,7 +33,7 @@ func (s *Sender) destination(k key, h Way) *destination {
 	if d == nil {
 		c := &s.channels[channelOf(h.Scheme)]
 		c.name = channelOf(h.Scheme)
-		d = &destination{key: k, hop: h, channel: c, used: time.Now()}
+		d = &destination{key: k, hop: h, channel: c, used: s.o.Now()}
 		d.configure(s.conf.Load())
 		s.dests[k] = d
 	}
@@ -87,7 +87,7 @@ func (s *Sender) start(j *job) {
 // ended gives the attempt's place back and takes in how it went. A destination
 // that turns out to be down keeps no message in memory.
 func (s *Sender) ended(j *job, outcomes []Outcome) {
-	now := time.Now()
+	now := s.o.Now()
 	var parked []*job
 	s.mu.Lock()
 	d := j.d

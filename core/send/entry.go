@@ -146,7 +146,7 @@ func (s *Sender) leave(e *entry) {
 		return // stays known, so that nothing is sent twice
 	}
 	delete(s.messages, e.id)
-	if e.scanned && time.Since(e.m.Arrived) < recentAge {
+	if e.scanned && s.o.Now().Sub(e.m.Arrived) < recentAge {
 		s.recent.add(e.id)
 	}
 	for _, w := range e.waiters {
@@ -159,7 +159,7 @@ func (s *Sender) leave(e *entry) {
 		e.wait.queue.push(e.id)
 		s.feed(e.wait)
 	default:
-		s.rewind = s.rewind || !next.After(time.Now())
+		s.rewind = s.rewind || !next.After(s.o.Now())
 		s.dueAt(next)
 	}
 	if s.more && len(s.messages) <= s.o.Window/2 || len(s.messages) == 0 {

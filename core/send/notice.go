@@ -102,7 +102,7 @@ func (s *Sender) send(e *entry, c *Config, kind Kind, to message.Address, list [
 	}
 	r := report{
 		kind: kind, config: c, about: e.m, to: to, list: list,
-		now: time.Now(), id: message.NewID(time.Now()),
+		now: s.o.Now(), id: message.NewID(s.o.Now()),
 	}
 	if kind == Failure && e.m.Size <= maxFull && strings.EqualFold(e.m.Ret, "FULL") {
 		r.full = returnable(e.m, s.startOf(e, maxFull))

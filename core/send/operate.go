@@ -94,7 +94,7 @@ func (s *Sender) GiveUp(ctx context.Context, id string, reply message.Reply) err
 	if err != nil {
 		return err
 	}
-	c, now, tells, arrived := s.conf.Load(), time.Now(), false, time.Time{}
+	c, now, tells, arrived := s.conf.Load(), s.o.Now(), false, time.Time{}
 	var refused error
 	err = s.o.Queue.Update(ctx, id, func(m *queue.Message) error {
 		switch {
@@ -136,6 +136,6 @@ func (s *Sender) GiveUp(ctx context.Context, id string, reply message.Reply) err
 func (s *Sender) Noticed(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rewind = s.rewind || !at.After(time.Now())
+	s.rewind = s.rewind || !at.After(s.o.Now())
 	s.dueAt(at)
 }

@@ -42,7 +42,7 @@ func (s *Sender) planAside(e *entry) {
 // plan begins e's pass: it asks where the due recipients go and hands out jobs.
 // With inline it doesn't wait for the disk.
 func (s *Sender) plan(e *entry, chain *hooks.Chain, inline bool) {
-	now := time.Now()
+	now := s.o.Now()
 	e.mu.Lock()
 	verdicts := s.planFor(e, chain, dueRecipients(e, now), now)
 	e.mu.Unlock()
@@ -258,7 +258,7 @@ func (e *entry) parked(c *Config, h Way, rcpts []int, p park, now time.Time) []v
 // it waited.
 func (s *Sender) parkJob(j *job, p park) {
 	j.e.mu.Lock()
-	s.settle(j.e, j.e.parked(s.conf.Load(), j.hop, j.rcpts, p, time.Now()))
+	s.settle(j.e, j.e.parked(s.conf.Load(), j.hop, j.rcpts, p, s.o.Now()))
 	j.e.mu.Unlock()
 	s.finish(j.e)
 }

@@ -37,12 +37,12 @@ func (s *Sender) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		now := time.Now()
+		now := s.o.Now()
 		s.scan(ctx, now)
 		if next := earlier(s.awaken(now), s.nextScan()); next.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(max(time.Until(next), 0))
+			timer.Reset(max(next.Sub(s.o.Now()), 0))
 		}
 		select {
 		case <-ctx.Done():
@@ -60,6 +60,37 @@ func earlier(a, b time.Time) time.Time {
 	}
 	return a
 }
+
+// Step does all that is due by Options.Now and returns when nothing is under way:
+// when something is due next, the zero time where nothing is. It is for those who
+// move the clock by hand, in the place of Run, in one goroutine, and not while mail
+// is handed over. Stop ends it.
+func (s *Sender) Step(ctx context.Context) time.Time {
+	s.mu.Lock()
+	if !s.running {
+		s.running, s.more = true, true
+		s.tasks.Go(s.findOwed)
+	}
+	s.mu.Unlock()
+	for {
+		s.tasks.Wait()
+		now := s.o.Now()
+		s.scan(ctx, now)
+		next := earlier(s.awaken(now), s.nextScan())
+		s.tasks.Wait()
+		select {
+		case <-s.wake:
+			continue
+		default:
+		}
+		if ctx.Err() != nil || next.IsZero() || next.After(s.o.Now()) {
+			return next
+		}
+	}
+}
+
+// Stop ends what Step began.
+func (s *Sender) Stop() { s.shut() }
 
 // shut ends everything within the grace.
 func (s *Sender) shut() {
@@ -93,7 +124,7 @@ func (s *Sender) nextScan() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.more && s.roomy() {
-		return time.Now()
+		return s.o.Now()
 	}
 	if s.more {
 		return time.Time{} // the end of a pass gives the kick

@@ -62,6 +62,9 @@ type Options struct {
 	Window int
 	// Grace is how long running attempts may go on after Run was told to stop; 0: 10 s.
 	Grace time.Duration
+	// Now is the clock; nil: time.Now. Where it is moved by hand, Step takes the place
+	// of Run, which waits for the machine's.
+	Now func() time.Time
 }
 
 // Config is what a reload may change.
@@ -129,6 +132,9 @@ func New(o Options, c Config) *Sender {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if o.Window <= 0 {
 		o.Window = defaultWindow
 	}
@@ -164,7 +170,7 @@ func (s *Sender) Reconfigure(c Config) {
 		d.configure(&c)
 		s.enqueue(d)
 	}
-	s.dispatch(time.Now())
+	s.dispatch(s.o.Now())
 	s.kick()
 }
 

@@ -44,7 +44,7 @@ func (s *Sender) settle(e *entry, verdicts []verdict) {
 	if e.stuck || len(verdicts) == 0 {
 		return
 	}
-	c, now := s.conf.Load(), time.Now()
+	c, now := s.conf.Load(), s.o.Now()
 	m := *e.m
 	m.Recipients = slices.Clone(e.m.Recipients)
 	for i := range verdicts {
@@ -71,7 +71,7 @@ func (s *Sender) settle(e *entry, verdicts []verdict) {
 // farewell tells, last of all, that a message left the queue.
 func (s *Sender) farewell(e *entry) {
 	if e.removed && s.o.Record != nil {
-		s.o.Record.Left(e.id, time.Since(e.m.Arrived))
+		s.o.Record.Left(e.id, s.o.Now().Sub(e.m.Arrived))
 	}
 }
 

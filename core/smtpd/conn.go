@@ -240,7 +240,7 @@ func (c *conn) finish() {
 		_ = c.nc.Close() // says so in TLS; the gate closes what is below
 	}
 	c.in.drop()
-	c.s.Totals.Duration = time.Since(c.s.Started)
+	c.s.Totals.Duration = c.server.now().Sub(c.s.Started)
 	c.chain.Tell(hooks.Disconnect, &c.whole)
 	c.server.record.Disconnected(c.s)
 }

@@ -59,6 +59,9 @@ type Options struct {
 	// (gate.Listener.Auth).
 	Auth *auth.Authenticator
 	Log  *slog.Logger // nil: none
+	// Now is the clock of what policies see; nil: time.Now. Deadlines are the
+	// machine's.
+	Now func() time.Time
 }
 
 // Limits bound one connection. A zero is the default.
@@ -89,6 +92,7 @@ type Server struct {
 	record   recorder
 	tls      func() *tls.Config
 	auth     *auth.Authenticator
+	now      func() time.Time
 	log      *slog.Logger
 	limits   atomic.Pointer[Limits]
 
@@ -170,6 +174,9 @@ func newServer(o Options) *Server {
 	for i := range list {
 		s.params[list[i].of+" "+list[i].key] = &list[i]
 	}
+	if s.now = o.Now; s.now == nil {
+		s.now = time.Now
+	}
 	s.buffers.New = func() any { return new(bigBuffer) }
 	s.SetLimits(o.Limits)
 	return s
@@ -206,7 +213,9 @@ func (s *Server) Serve(ctx context.Context, peer *gate.Conn) {
 	c.work = work
 	c.alarm.start(c.nc, s.grace, cancel)
 	stop := context.AfterFunc(ctx, c.alarm.stop)
-	c.s.Early = c.early
+	if c.s.Early == nil {
+		c.s.Early = c.early
+	}
 	s.record.Connected(c.s)
 	defer func() {
 		stop()

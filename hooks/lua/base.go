@@ -273,7 +273,7 @@ func (st *state) require(L *lua.LState) int {
 		L.RaiseError("%s", problem.Text)
 	}
 	st.modules[name] = nil
-	v, err := st.runChunk(c.proto)
+	v, err := st.runChunk(c)
 	if err != nil {
 		if st.b.over == nil {
 			delete(st.modules, name)

@@ -14,12 +14,13 @@ import (
 type chunk struct {
 	proto    *lua.FunctionProto
 	warnings []Problem
+	cover    *covered       // nil: not counted
 	lines    map[string]int // of the keys of policy{…}: "about", "settings.delay"
 }
 
 // compileChunk parses, rewrites and compiles one file. known tells which globals
-// there are.
-func compileChunk(name string, source []byte, known []string) (c *chunk, problem *Problem) {
+// there are; cover, which may be nil, counts what runs.
+func compileChunk(name string, source []byte, known []string, cover *Coverage) (c *chunk, problem *Problem) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -43,7 +44,7 @@ func compileChunk(name string, source []byte, known []string) (c *chunk, problem
 		return nil, syntaxProblem(err)
 	}
 	lines := policyLines(stmts)
-	r := &rewriter{known: known, assigned: map[string]bool{}}
+	r := &rewriter{known: known, covering: cover != nil, assigned: map[string]bool{}}
 	stmts = r.chunk(stmts)
 	proto, err := lua.Compile(stmts, name)
 	if err != nil {
@@ -52,7 +53,11 @@ func compileChunk(name string, source []byte, known []string) (c *chunk, problem
 		}
 		return nil, &Problem{Text: err.Error()}
 	}
-	return &chunk{proto: proto, warnings: r.warnings(), lines: lines}, nil
+	c = &chunk{proto: proto, warnings: r.warnings(), lines: lines}
+	if cover != nil {
+		c.cover = cover.file(name, source, r.covered)
+	}
+	return c, nil
 }
 
 // policyLines finds the lines of the keys of policy{…}, which stands in a local

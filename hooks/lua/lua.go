@@ -68,6 +68,8 @@ type Options struct {
 	Pool *Pool
 	// LuaTime of one call; 0: DefaultLuaTime.
 	LuaTime time.Duration
+	// Coverage counts the statements that run; nil: nothing is counted, at no cost.
+	Coverage *Coverage
 }
 
 // Problem is something wrong with a script or its settings.

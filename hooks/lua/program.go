@@ -34,19 +34,49 @@ type Callback struct {
 // Line is the line where the function begins.
 func (c *Callback) Line() int { return line(c.fn) }
 
-// Call calls the function, with a budget of its own; its results are dropped.
-func (c *Callback) Call(args ...any) error {
+// Call calls the function, with a budget of its own, until ctx is done; its
+// results are dropped. The error is a *Raised.
+func (c *Callback) Call(ctx context.Context, args ...any) error {
+	c.st.b.start(ctx)
+	_, err := c.Invoke(args...)
+	return err
+}
+
+// Invoke calls the function within the call of the host's function that is under
+// way, on its goroutine and its budget, and returns the first result. The error is
+// a *Raised.
+func (c *Callback) Invoke(args ...any) (any, error) {
 	L := c.st.L
-	c.st.b.start(c.st.b.Context)
 	L.Push(c.fn)
 	for _, a := range args {
 		L.Push(c.st.fromHost(a))
 	}
-	if err := L.PCall(len(args), 0, nil); err != nil {
-		return plainError(err)
+	if err := L.PCall(len(args), 1, nil); err != nil {
+		return nil, raised(err)
 	}
-	return nil
+	defer L.Pop(1)
+	return c.st.toHost(L.Get(-1))
 }
+
+// Raised is an error of a program.
+type Raised struct {
+	Text  string // as it was raised, mostly "file:line: text"
+	Stack string // of the calls that led there
+}
+
+func (r *Raised) Error() string { return r.Text }
+
+func raised(err error) error {
+	r := &Raised{Text: plainError(err).Error()}
+	if e, ok := err.(*lua.ApiError); ok {
+		r.Stack = strings.TrimSpace(strings.TrimPrefix(e.StackTrace, "stack traceback:"))
+	}
+	return r
+}
+
+// Tap, given as a global of that name, is told of each call of the library's
+// function.
+type Tap func()
 
 // Program is a script of the host's own kind, such as a test: it has the
 // libraries of policies, and the host's functions as globals. It serves one
@@ -62,7 +92,7 @@ func RunProgram(ctx context.Context, name string, source []byte, globals map[str
 		o.LuaTime = time.Minute
 	}
 	s := &Script{name: name, short: strings.TrimSuffix(name, ".lua"), options: o.filled(), modules: map[string]*chunk{}}
-	c, problem := compileChunk(name, source, nil)
+	c, problem := compileChunk(name, source, nil, nil)
 	if problem != nil {
 		return nil, fmt.Errorf("%s:%s", name, problem)
 	}
@@ -70,9 +100,13 @@ func RunProgram(ctx context.Context, name string, source []byte, globals map[str
 	st.b.start(ctx)
 	st.open()
 	for _, k := range sortedNames(globals) {
-		st.L.G.Global.RawSetString(k, st.fromHost(globals[k]))
+		v := st.fromHost(globals[k])
+		if tap, ok := globals[k].(Tap); ok {
+			v = st.tapped(st.L.G.Global.RawGetString(k), tap)
+		}
+		st.L.G.Global.RawSetString(k, v)
 	}
-	if _, err := st.runChunk(c.proto); err != nil {
+	if _, err := st.runChunk(c); err != nil {
 		st.L.Close()
 		return nil, err
 	}
@@ -83,6 +117,17 @@ func RunProgram(ctx context.Context, name string, source []byte, globals map[str
 func (p *Program) Close() {
 	p.st.hangUp()
 	p.st.L.Close()
+}
+
+// tapped is f, with tap called first.
+func (st *state) tapped(f lua.LValue, tap Tap) lua.LValue {
+	return st.L.NewFunction(func(L *lua.LState) int {
+		tap()
+		n := L.GetTop()
+		L.Insert(f, 1)
+		L.Call(n, lua.MultRet)
+		return L.GetTop()
+	})
 }
 
 // fromHost is a host's value for Lua.

@@ -16,8 +16,9 @@ import (
 //	name = v           global("name", v)       where name is no local
 //	{ [k] = v }        { [key(k)] = v }
 //	upper = v          locked("upper"); upper = v   in a function, upper a local of the file
+//	s                  cover(n); s                  where coverage is counted
 //
-// The five functions are locals on top of the chunk, under names that no script
+// The functions are locals on top of the chunk, under names that no script
 // can write; newState passes them in.
 const (
 	hiddenCat    = "\x01cat"
@@ -25,6 +26,7 @@ const (
 	hiddenGlobal = "\x01global"
 	hiddenKey    = "\x01key"
 	hiddenLocked = "\x01locked"
+	hiddenCover  = "\x01cover"
 )
 
 const (
@@ -58,6 +60,8 @@ type rewriter struct {
 	known    []string
 	assigned map[string]bool
 	reads    []use
+	covering bool
+	covered  []int // lines of statements, in their order
 }
 
 // warnings lists the globals that nothing defines.
@@ -85,9 +89,13 @@ func (r *rewriter) resolve(name string) int {
 
 func (r *rewriter) chunk(stmts []ast.Stmt) []ast.Stmt {
 	r.at = &scope{blocks: []map[string]bool{{}}}
+	names := []string{hiddenCat, hiddenSet, hiddenGlobal, hiddenKey, hiddenLocked}
+	if r.covering {
+		names = append(names, hiddenCover)
+	}
 	stmts = r.stmts(stmts)
 	first := &ast.LocalAssignStmt{
-		Names: []string{hiddenCat, hiddenSet, hiddenGlobal, hiddenKey, hiddenLocked},
+		Names: names,
 		Exprs: []ast.Expr{at(&ast.Comma3Expr{}, 1)},
 	}
 	return append([]ast.Stmt{at(first, 1)}, stmts...)
@@ -104,7 +112,7 @@ func ident(name string, line int) ast.Expr { return at(&ast.IdentExpr{Value: nam
 
 func text(s string, line int) ast.Expr { return at(&ast.StringExpr{Value: s}, line) }
 
-// hidden is a call of one of the five functions.
+// hidden is a call of one of the functions.
 func hidden(name string, line int, args ...ast.Expr) *ast.FuncCallExpr {
 	return at(&ast.FuncCallExpr{Func: ident(name, line), Args: args, AdjustRet: true}, line)
 }
@@ -134,9 +142,23 @@ func (r *rewriter) block(stmts []ast.Stmt, names ...string) []ast.Stmt {
 func (r *rewriter) stmts(list []ast.Stmt) []ast.Stmt {
 	out := make([]ast.Stmt, 0, len(list))
 	for _, s := range list {
+		if r.covering {
+			out = append(out, r.cover(s))
+		}
 		out = r.stmt(out, s)
 	}
 	return out
+}
+
+// cover is what counts that s runs.
+func (r *rewriter) cover(s ast.Stmt) ast.Stmt {
+	line := s.Line()
+	if f, ok := s.(*ast.FuncDefStmt); ok && line == 0 {
+		line = f.Func.Line()
+	}
+	r.covered = append(r.covered, line)
+	n := at(&ast.NumberExpr{Value: strconv.Itoa(len(r.covered) - 1)}, line)
+	return hiddenStmt(hiddenCover, line, n)
 }
 
 // stmt appends what s becomes.

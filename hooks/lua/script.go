@@ -47,7 +47,7 @@ type Script struct {
 func Compile(name string, source []byte, o Options) (*Script, []Problem) {
 	s := &Script{name: name, short: strings.TrimSuffix(path.Base(name), ".lua"), options: o.filled(), modules: map[string]*chunk{}}
 	s.known = knownGlobals(s)
-	c, problem := compileChunk(name, source, s.known)
+	c, problem := compileChunk(name, source, s.known, s.options.Coverage)
 	if problem != nil {
 		return nil, []Problem{*problem}
 	}
@@ -167,7 +167,7 @@ func (s *Script) module(name string) (*chunk, *Problem) {
 		if err != nil {
 			return nil, &Problem{Text: fmt.Sprintf("module %q: %s", name, err)}
 		}
-		c, problem := compileChunk(file, source, s.known)
+		c, problem := compileChunk(file, source, s.known, s.options.Coverage)
 		if problem != nil {
 			return nil, &Problem{Text: fmt.Sprintf("module %q: %s:%s", name, file, problem)}
 		}

@@ -80,7 +80,7 @@ func newState(ctx context.Context, s *Script, p *Policy, values map[string]any) 
 	st.b.limit *= 10 // loading may compute for longer
 	st.b.start(ctx)
 	st.open()
-	result, err := st.runChunk(s.chunk.proto)
+	result, err := st.runChunk(s.chunk)
 	if err != nil {
 		st.L.Close()
 		return nil, err
@@ -96,13 +96,17 @@ func newState(ctx context.Context, s *Script, p *Policy, values map[string]any) 
 }
 
 // runChunk runs a compiled file and returns its value.
-func (st *state) runChunk(proto *lua.FunctionProto) (lua.LValue, error) {
+func (st *state) runChunk(c *chunk) (lua.LValue, error) {
 	L := st.L
-	L.Push(L.NewFunctionFromProto(proto))
-	for _, f := range []lua.LGFunction{st.concat, st.set, st.setGlobal, st.key, st.locked} {
+	L.Push(L.NewFunctionFromProto(c.proto))
+	functions := []lua.LGFunction{st.concat, st.set, st.setGlobal, st.key, st.locked}
+	if c.cover != nil {
+		functions = append(functions, c.cover.count)
+	}
+	for _, f := range functions {
 		L.Push(L.NewFunction(f))
 	}
-	if err := L.PCall(5, 1, nil); err != nil {
+	if err := L.PCall(len(functions), 1, nil); err != nil {
 		return nil, plainError(err)
 	}
 	v := L.Get(-1)

@@ -143,6 +143,10 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
+// DidYouMean names the word that is nearest to a misspelt one, as the end of a message;
+// "" where none is near.
+func DidYouMean(s string, words []string) string { return didYouMean(s, words) }
+
 // didYouMean is `; did you mean "x"?`, or "".
 func didYouMean(s string, words []string) string {
 	if w := nearest(s, words); w != "" {

@@ -2,53 +2,130 @@ package policytest
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/postern-mta/postern/core/gate"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
 	"github.com/postern-mta/postern/hooks/lua"
 )
 
-// session is one SMTP session against the chain.
+// session is one SMTP session with the world's server.
 type session struct {
-	h        *harness
-	chain    *hooks.Chain
-	facts    *hooks.Session
-	tx       *hooks.Transaction // nil outside a transaction
-	discard  bool               // the transaction was answered with a discard
-	greeting message.Reply
+	w        *world
+	c        *client
+	far      *serverEnd
+	addr     netip.AddrPort
+	lmtp     bool
+	greeting *reply
 	closed   bool
+	taken    int // recipients of the transaction, for the replies of LMTP and PRDR
+}
+
+// wanted is what t:connect was given.
+type wanted struct {
+	listener gate.Listener
+	client   netip.AddrPort
+	local    netip.AddrPort
+	relaying bool
+	user     string
+	host     *string
+	tls      *hooks.TLSFact // nil: in the clear
+	early    time.Duration  // negative: never
+	helo     string
+	lmtp     bool
 }
 
 // connect is t:connect{ip =, …}: a session, its greeting in session.greeting.
 func (h *harness) connect(args []any) (any, error) {
-	facts, err := table(args, 0)
+	t, err := table(args, 0)
 	if err != nil {
 		return nil, err
 	}
-	entries := append(append([]hooks.Entry{}, h.entries...), hooks.Entry{Name: "recipient rule", Handler: recipientRule{}})
-	s := &session{h: h, chain: hooks.NewChain(entries, hooks.Options{Observer: h})}
-	if s.facts, err = h.factsOf(facts); err != nil {
+	want, err := wantedOf(t)
+	if err != nil {
 		return nil, err
 	}
-	d := s.run(hooks.Connect, hooks.NewTransaction(s.facts, ""))
-	s.greeting = message.Reply{Code: 220, Text: "mx.example.net ESMTP"}
-	if d.Verb.Refuses() {
-		s.greeting, s.closed = d.Reply, true
+	w, err := h.path()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{w: w, addr: want.client, lmtp: want.lmtp}
+	if err := h.wait(func() error { return s.begin(want) }); err != nil {
+		return nil, err
+	}
+	if want.helo != "" && !s.closed {
+		if _, err := s.run(func(args []any) (*reply, error) { return s.helo(args, true) })([]any{want.helo}); err != nil {
+			return nil, err
+		}
 	}
 	return s.object(), nil
 }
 
-// factsOf makes a session out of what t:connect was given.
-func (h *harness) factsOf(facts map[string]any) (*hooks.Session, error) {
-	s := &hooks.Session{ID: message.NewID(h.time()), Listener: "mx", Protocol: "smtp", Started: h.time()}
+// begin connects and reads the greeting.
+func (s *session) begin(want *wanted) error {
+	h := s.w.h
+	s.w.generation()
+	h.mu.Lock()
+	h.tls[want.client] = want.tls
+	h.mu.Unlock()
+	log := &dialogue{}
+	h.sessions = append(h.sessions, log)
+	log.add(fmt.Sprintf("   %s connects to %s", want.client.Addr(), want.listener.Name))
+	near, far, err := s.w.dial(&want.listener, want.client, want.local, func(f *hooks.Session) { h.give(f, want) })
+	if err != nil {
+		return err
+	}
+	s.c, s.far = newClient(near, log), far
+	if want.listener.ImplicitTLS {
+		if err := s.c.secure(h.ctx, h.options.secrets.client(s.w.config.Hostname)); err != nil {
+			return err
+		}
+	}
+	if s.greeting, err = s.c.read(); err != nil {
+		return err
+	}
+	s.settle()
+	_, err = s.w.deliver()
+	return err
+}
+
+// give makes the session have the facts of t:connect.
+func (h *harness) give(f *hooks.Session, want *wanted) {
+	f.Relaying = f.Relaying || want.relaying
+	if want.user != "" {
+		f.User, f.Authenticated = want.user, true
+	}
+	if want.host != nil {
+		f.Reverse = func(context.Context) string { return *want.host }
+	}
+	f.Early = func(_ context.Context, wait time.Duration) bool {
+		if want.early < 0 || want.early > wait {
+			h.pass(wait)
+			return false
+		}
+		h.pass(want.early)
+		return true
+	}
+}
+
+const connectKeys = "ip, port, local_ip, host, helo, listener, protocol, lmtp, relaying, user, tls, xclient, early"
+
+// wantedOf reads the table of t:connect.
+func wantedOf(t map[string]any) (*wanted, error) {
+	want := &wanted{early: -1, listener: gate.Listener{Name: "mx", Protocol: "smtp", Auth: []string{"PLAIN", "LOGIN", "SCRAM-SHA-256"}}}
 	ip, local, port := "192.0.2.7", "192.0.2.25", 49152.0
-	for key, v := range facts {
-		ok := true
+	xclient := false
+	for _, key := range slices.Sorted(maps.Keys(t)) {
+		v, ok := t[key], true
+		var err error
 		switch key {
 		case "ip":
 			ip, ok = v.(string)
@@ -57,97 +134,109 @@ func (h *harness) factsOf(facts map[string]any) (*hooks.Session, error) {
 		case "port":
 			port, ok = v.(float64)
 		case "listener":
-			s.Listener, ok = v.(string)
+			want.listener.Name, ok = v.(string)
 		case "protocol":
-			s.Protocol, ok = v.(string)
+			want.listener.Protocol, ok = v.(string)
+		case "lmtp":
+			want.lmtp, ok = v.(bool)
 		case "relaying":
-			s.Relaying, ok = v.(bool)
+			want.relaying, ok = v.(bool)
+		case "xclient":
+			xclient, ok = v.(bool)
 		case "user":
-			s.User, ok = v.(string)
-			s.Authenticated = ok
+			want.user, ok = v.(string)
+		case "helo":
+			want.helo, ok = v.(string)
 		case "host":
 			var name string
 			name, ok = v.(string)
-			s.Reverse = func(context.Context) string { return name }
+			want.host = &name
 		case "tls":
-			s.TLS, ok = tlsOf(v)
+			want.tls, err = tlsOf(v)
 		case "early":
+			want.early, err = spanOf([]any{v})
 		default:
-			return nil, fmt.Errorf("connect: %q is none of ip, port, local_ip, listener, protocol, relaying, user, host, tls, early", key)
+			return nil, fmt.Errorf("connect: %q is none of %s%s", key, connectKeys, lua.DidYouMean(key, strings.Split(connectKeys, ", ")))
 		}
 		if !ok {
 			return nil, fmt.Errorf("connect: %s has a wrong type", key)
 		}
+		if err != nil {
+			return nil, fmt.Errorf("connect: %s: %w", key, err)
+		}
 	}
+	return want, want.finish(ip, local, port, xclient)
+}
+
+func (want *wanted) finish(ip, local string, port float64, xclient bool) error {
 	client, err := netip.ParseAddr(ip)
 	if err != nil {
-		return nil, fmt.Errorf("connect: ip: %w", err)
+		return fmt.Errorf("connect: ip: %w", err)
 	}
 	ours, err := netip.ParseAddr(local)
 	if err != nil {
-		return nil, fmt.Errorf("connect: local_ip: %w", err)
+		return fmt.Errorf("connect: local_ip: %w", err)
 	}
-	s.Client, s.Local = netip.AddrPortFrom(client, uint16(port)), netip.AddrPortFrom(ours, 25)
-	return s, h.early(s, facts["early"])
-}
-
-func tlsOf(v any) (*hooks.TLSFact, bool) {
-	t, ok := v.(map[string]any)
-	if !ok {
-		return nil, false
+	want.client, want.local = netip.AddrPortFrom(client, uint16(port)), netip.AddrPortFrom(ours, 25)
+	l := &want.listener
+	if want.lmtp {
+		l.Protocol = "lmtp"
 	}
-	f := &hooks.TLSFact{}
-	f.Version, _ = t["version"].(string)
-	f.Cipher, _ = t["cipher"].(string)
-	f.Client, _ = t["client"].(string)
-	return f, true
-}
-
-// early makes the client speak so long after it connected; nil: never. The wait
-// goes by on the virtual clock.
-func (h *harness) early(s *hooks.Session, v any) error {
-	speaks := time.Duration(-1)
-	if v != nil {
-		var err error
-		if speaks, err = spanOf([]any{v}); err != nil {
-			return fmt.Errorf("connect: early: %w", err)
-		}
+	switch l.Protocol {
+	case "smtp", "submission":
+	case "lmtp":
+		want.lmtp = true
+	default:
+		return fmt.Errorf("connect: protocol: %q is none of smtp, submission, lmtp", l.Protocol)
 	}
-	s.Early = func(_ context.Context, wait time.Duration) bool {
-		if speaks < 0 || speaks > wait {
-			h.pass(wait)
-			return false
-		}
-		h.pass(speaks)
-		return true
+	l.ImplicitTLS, l.StartTLS = want.tls != nil, want.tls == nil
+	if xclient {
+		l.XclientFrom = []netip.Prefix{netip.PrefixFrom(client, client.BitLen())}
 	}
 	return nil
 }
 
-func (s *session) object() *lua.Object {
-	command := func(f func(args []any) (message.Reply, error)) lua.Function {
-		return func(args []any) (any, error) {
-			if s.closed {
-				return nil, errors.New("the session is closed")
-			}
-			r, err := f(args)
-			if err != nil {
-				return nil, err
-			}
-			return replyValue(r), nil
+// tlsOf reads true, or a table of what the handshake is to have agreed on.
+func tlsOf(v any) (*hooks.TLSFact, error) {
+	f := &hooks.TLSFact{}
+	switch v := v.(type) {
+	case bool:
+		if !v {
+			f = nil
 		}
+		return f, nil
+	case map[string]any:
+		for key, value := range v {
+			s, ok := value.(string)
+			field := map[string]*string{"version": &f.Version, "cipher": &f.Cipher, "client": &f.Client}[key]
+			if field == nil || !ok {
+				return nil, fmt.Errorf("%q: version, cipher and client are texts", key)
+			}
+			*field = s
+		}
+		return f, nil
+	}
+	return nil, errors.New(`write true, or { version = "TLSv1.3", cipher =, client = }`)
+}
+
+func (s *session) object() *lua.Object {
+	verb := func(line string) lua.Function {
+		return s.run(func([]any) (*reply, error) { return s.c.say(line, line) })
+	}
+	hello := func(extended bool) lua.Function {
+		return s.run(func(a []any) (*reply, error) { return s.helo(a, extended) })
 	}
 	return &lua.Object{
 		Kind: "a session",
 		Methods: map[string]lua.Function{
-			"helo": command(func(a []any) (message.Reply, error) { return s.helo(a, false) }),
-			"ehlo": command(func(a []any) (message.Reply, error) { return s.helo(a, true) }),
-			"mail": command(s.mail), "rcpt": command(s.rcpt), "data": command(s.data), "rset": command(s.rset), "quit": command(s.quit),
+			"helo": hello(false), "ehlo": hello(true), "lhlo": hello(true), "starttls": s.run(s.startTLS), "auth": s.run(s.auth),
+			"mail": s.run(s.mail), "rcpt": s.run(s.rcpt), "data": s.run(s.data), "command": s.run(s.command), "xclient": s.run(s.xclient),
+			"rset": verb("RSET"), "quit": verb("QUIT"), "close": s.hangUp,
 		},
 		Field: func(name string) (any, bool) {
 			switch name {
 			case "greeting":
-				return replyValue(s.greeting), true
+				return s.greeting.value(), true
 			case "closed":
 				return s.closed, true
 			}
@@ -156,174 +245,273 @@ func (s *session) object() *lua.Object {
 	}
 }
 
-// run asks a stage, and waits for what runs beside it.
-func (s *session) run(at hooks.Stage, tx *hooks.Transaction) hooks.Decision {
-	d := s.chain.Run(s.h.ctx, at, tx)
-	s.chain.Wait()
-	if d.Disconnect {
-		s.closed = true
+// run makes f a method: it waits until the server has done all that the command
+// led to, deliveries included.
+func (s *session) run(f func(args []any) (*reply, error)) lua.Function {
+	return func(args []any) (any, error) {
+		if s.closed {
+			return nil, errors.New("the session is closed")
+		}
+		var r *reply
+		err := s.w.h.wait(func() (err error) {
+			if r, err = f(args); err != nil {
+				return err
+			}
+			s.settle()
+			_, err = s.w.deliver()
+			return err
+		})
+		if err != nil {
+			if cause := context.Cause(s.w.h.ctx); cause != nil {
+				err = cause
+			}
+			return nil, err
+		}
+		v := r.value()
+		v["closed"] = s.closed
+		return v, nil
 	}
-	return d
 }
 
-func outOfOrder(what string) message.Reply { return message.NewReply(503, "5.5.1", "%s first", what) }
+// settle waits for the server after a reply.
+func (s *session) settle() {
+	if s.far.settled() {
+		s.closed = true
+		s.c.log.add("   (closed by the server)")
+	}
+}
 
-func (s *session) helo(args []any, extended bool) (message.Reply, error) {
+// hangUp is session:close(): the client goes without a word.
+func (s *session) hangUp([]any) (any, error) {
+	s.closed = true
+	s.c.log.add("   (the client hangs up)")
+	return nil, s.w.h.wait(func() error {
+		_ = s.c.nc.Close() // a pipe
+		s.far.gone()
+		_, err := s.w.deliver()
+		return err
+	})
+}
+
+func (s *session) helo(args []any, extended bool) (*reply, error) {
 	name, err := text(args, 0)
 	if err != nil {
-		return message.Reply{}, err
+		return nil, err
 	}
-	before, was := s.facts.Helo, s.facts.Extended
-	s.facts.Helo, s.facts.Extended = name, extended
-	s.tx = nil
-	if d := s.run(hooks.Helo, hooks.NewTransaction(s.facts, "")); d.Verb.Refuses() {
-		s.facts.Helo, s.facts.Extended = before, was
-		return d.Reply, nil
+	verb := "HELO"
+	switch {
+	case s.lmtp:
+		verb = "LHLO"
+	case extended:
+		verb = "EHLO"
 	}
-	return message.Reply{Code: 250, Text: "mx.example.net"}, nil
+	s.taken = 0
+	return s.c.say(verb+" "+name, verb+" "+name)
 }
 
-// address reads an address with or without its angle brackets.
-func address(args []any) (message.Address, error) {
-	s, err := text(args, 0)
+// startTLS is session:starttls(facts).
+func (s *session) startTLS(args []any) (*reply, error) {
+	facts := &hooks.TLSFact{}
+	if len(args) > 0 {
+		var err error
+		if facts, err = tlsOf(args[0]); err != nil || facts == nil {
+			return nil, errors.Join(errors.New("starttls takes a table of facts, or nothing"), err)
+		}
+	}
+	h := s.w.h
+	h.mu.Lock()
+	h.tls[s.addr] = facts
+	h.mu.Unlock()
+	r, err := s.c.say("STARTTLS", "STARTTLS")
+	if err == nil && r.code == 220 {
+		err = s.c.secure(h.ctx, h.options.secrets.client(s.w.config.Hostname))
+	}
+	return r, err
+}
+
+// auth is session:auth(user, password, mechanism).
+func (s *session) auth(args []any) (*reply, error) {
+	user, err := text(args, 0)
 	if err != nil {
-		return message.Address{}, err
+		return nil, err
 	}
-	if strings.HasPrefix(s, "<") && strings.HasSuffix(s, ">") {
-		s = s[1 : len(s)-1]
+	password, err := text(args, 1)
+	if err != nil {
+		return nil, err
 	}
-	return message.ParseAddress(s)
+	mechanism := "PLAIN"
+	if len(args) > 2 {
+		if mechanism, err = text(args, 2); err != nil {
+			return nil, err
+		}
+	}
+	encode := base64.StdEncoding.EncodeToString
+	switch mechanism {
+	case "PLAIN":
+		return s.c.say("AUTH PLAIN "+encode([]byte("\x00"+user+"\x00"+password)), "AUTH PLAIN ("+user+")")
+	case "LOGIN":
+		r, err := s.c.say("AUTH LOGIN", "AUTH LOGIN")
+		for _, answer := range []string{user, password} {
+			if err != nil || r.code != 334 {
+				break
+			}
+			r, err = s.c.say(encode([]byte(answer)), "("+answer+")")
+		}
+		return r, err
+	}
+	return nil, fmt.Errorf("auth: %q is none of PLAIN, LOGIN", mechanism)
 }
 
-func params(args []any) ([]hooks.Param, error) {
+// params are the parameters of MAIL and RCPT in a fixed order.
+func params(args []any) (string, error) {
 	t, err := table(args, 1)
-	var list []hooks.Param
-	for k, v := range t {
-		list = append(list, hooks.Param{Key: strings.ToUpper(k), Value: fmt.Sprint(v)})
+	list := ""
+	for _, k := range slices.Sorted(maps.Keys(t)) {
+		list += " " + strings.ToUpper(k)
+		if t[k] != true {
+			list += fmt.Sprintf("=%v", t[k])
+		}
 	}
 	return list, err
 }
 
-func (s *session) mail(args []any) (message.Reply, error) {
-	sender, err := address(args)
-	if err != nil {
-		return message.NewReply(501, "5.1.7", "%v", err), nil
+// pathOf is an address as commands take it, with or without its angle brackets.
+func pathOf(args []any) (string, error) {
+	a, err := text(args, 0)
+	if err == nil && !strings.HasPrefix(a, "<") {
+		a = "<" + a + ">"
 	}
-	list, err := params(args)
-	switch {
-	case err != nil:
-		return message.Reply{}, err
-	case s.facts.Helo == "":
-		return outOfOrder("HELO or EHLO"), nil
-	case s.tx != nil:
-		return outOfOrder("RSET"), nil
-	}
-	tx := hooks.NewTransaction(s.facts, message.NewID(s.h.time()))
-	tx.Sender, tx.Params = sender, list
-	d := s.run(hooks.Mail, tx)
-	if d.Verb.Refuses() {
-		return d.Reply, nil
-	}
-	s.tx, s.discard = tx, d.Verb == hooks.Discard
-	return message.NewReply(250, "2.1.0", "Ok"), nil
+	return a, err
 }
 
-func (s *session) rcpt(args []any) (message.Reply, error) {
-	to, err := address(args)
-	if err != nil || to.IsNull() {
-		return message.NewReply(501, "5.1.3", "This is no address"), nil
+func (s *session) mail(args []any) (*reply, error) {
+	return s.envelope("MAIL FROM:", args)
+}
+
+func (s *session) rcpt(args []any) (*reply, error) {
+	r, err := s.envelope("RCPT TO:", args)
+	if err == nil && r.code/100 == 2 {
+		s.taken++
+	}
+	return r, err
+}
+
+func (s *session) envelope(verb string, args []any) (*reply, error) {
+	a, err := pathOf(args)
+	if err != nil {
+		return nil, err
 	}
 	list, err := params(args)
-	switch {
-	case err != nil:
-		return message.Reply{}, err
-	case s.tx == nil:
-		return outOfOrder("MAIL"), nil
+	if err != nil {
+		return nil, err
 	}
-	r := &hooks.Recipient{Address: to, Given: to, Params: list, Ours: s.h.ours(to.Domain)}
-	s.tx.Current = r
-	d := s.run(hooks.Rcpt, s.tx)
-	s.tx.Current = nil
-	if d.Verb.Refuses() {
-		return d.Reply, nil
+	if strings.HasPrefix(verb, "MAIL") {
+		s.taken = 0
 	}
-	if d.Verb != hooks.Discard {
-		s.tx.Recipients = append(s.tx.Recipients, r)
+	line := verb + a + list
+	if strings.ContainsAny(line, "\r\n") {
+		return nil, errors.New("a line end stands in the address; write s:command for such a thing")
 	}
-	return message.NewReply(250, "2.1.5", "Ok"), nil
+	return s.c.say(line, line)
 }
 
 // data is session:data(text): DATA, the message and its end. Lines may end in LF.
-func (s *session) data(args []any) (message.Reply, error) {
+func (s *session) data(args []any) (*reply, error) {
 	content, err := text(args, 0)
 	if err != nil {
-		return message.Reply{}, err
+		return nil, err
 	}
-	tx := s.tx
-	if tx == nil || len(tx.Recipients) == 0 {
-		return outOfOrder("RCPT"), nil
+	r, err := s.c.say("DATA", "DATA")
+	if err != nil || r.code != 354 {
+		return r, err
 	}
-	s.tx = nil
-	d := s.run(hooks.Data, tx)
-	if d.Verb.Refuses() {
-		return d.Reply, nil
+	content = strings.ReplaceAll(content, "\r\n", "\n")
+	if !strings.HasSuffix(content, "\n") {
+		content += "\n"
 	}
-	content = strings.ReplaceAll(strings.ReplaceAll(content, "\r\n", "\n"), "\n", "\r\n")
-	dropped := s.discard || d.Verb == hooks.Discard
-	tx.Size = int64(len(content))
-	n, _ := message.HeaderLen([]byte(content))
-	tx.Header = message.ParseHeader([]byte(content[:n]))
-	for _, at := range []hooks.Stage{hooks.Headers, hooks.Message, hooks.Queue} {
-		if at == hooks.Message {
-			tx.Body = message.Bytes(content)
+	lines := strings.SplitAfter(strings.ReplaceAll(content, "\n", "\r\n"), "\n")
+	var b strings.Builder
+	for i, line := range lines[:len(lines)-1] {
+		if strings.HasPrefix(line, ".") {
+			b.WriteByte('.')
 		}
-		if d = s.run(at, tx); d.Verb.Refuses() {
-			return d.Reply, nil
-		}
-		if d.Verb == hooks.Discard {
-			dropped = true
-		}
-		if dropped || d.Verb == hooks.Quarantine || d.Verb == hooks.Hold {
-			break
+		b.WriteString(line)
+		if i < maxShown {
+			s.c.log.add("C: " + strings.TrimRight(line, "\r\n"))
 		}
 	}
-	if !dropped {
-		s.keep(tx, d, content[n:])
+	if more := len(lines) - 1 - maxShown; more > 0 {
+		s.c.log.add(fmt.Sprintf("C: … %d lines more", more))
 	}
-	return message.NewReply(250, "2.0.0", "Ok: queued as %s", tx.ID), nil
+	s.c.log.add("C: .")
+	sent := s.c.send(b.String() + ".\r\n")
+	r, err = s.final()
+	if err == nil {
+		<-sent
+	}
+	return r, err
 }
 
-// keep notes a message that was taken on.
-func (s *session) keep(tx *hooks.Transaction, d hooks.Decision, rest string) {
-	recipients, tags := []any{}, []any{}
-	for _, r := range tx.Recipients {
-		recipients = append(recipients, r.Address.String())
+// maxShown is how many lines of a message the dialogue shows.
+const maxShown = 30
+
+// final reads what follows a message: one reply, in LMTP one for each recipient,
+// with PRDR those and one for the whole.
+func (s *session) final() (*reply, error) {
+	n := s.taken
+	s.taken = 0
+	r, err := s.c.read()
+	if err != nil {
+		return nil, err
 	}
-	for _, tag := range tx.Tags {
-		tags = append(tags, tag)
+	var each []*reply
+	switch {
+	case s.lmtp:
+		each = []*reply{r}
+	case r.code == 353:
+		each = []*reply{}
+	default:
+		return r, nil
 	}
-	one := map[string]any{
-		"id": tx.ID, "sender": tx.Sender.String(), "recipients": recipients, "text": string(tx.Header.Bytes()) + rest, "held": d.Verb == hooks.Hold,
-		"tags": tags, "total": tx.Total(), "route": tx.Route, "reason": d.Reason, "notes": map[string]any(tx.Notes),
+	for len(each) < n {
+		one, err := s.c.read()
+		if err != nil {
+			return nil, err
+		}
+		each = append(each, one)
 	}
-	if d.Verb == hooks.Quarantine {
-		s.h.kept = append(s.h.kept, one)
-		return
+	if !s.lmtp {
+		if r, err = s.c.read(); err != nil {
+			return nil, err
+		}
 	}
-	s.h.queued = append(s.h.queued, one)
-	s.facts.Totals.Messages++
-	s.chain.Tell(hooks.Queued, tx)
-	s.chain.Wait()
+	whole := *r
+	whole.each = each
+	return &whole, nil
 }
 
-func (s *session) rset([]any) (message.Reply, error) {
-	s.tx = nil
-	return message.NewReply(250, "2.0.0", "Ok"), nil
+// command is session:command(line): any line, and its reply.
+func (s *session) command(args []any) (*reply, error) {
+	line, err := text(args, 0)
+	if err != nil {
+		return nil, err
+	}
+	return s.c.say(line, line)
 }
 
-func (s *session) quit([]any) (message.Reply, error) {
-	s.closed = true
-	s.chain.Tell(hooks.Disconnect, hooks.NewTransaction(s.facts, ""))
-	s.chain.Wait()
-	return message.NewReply(221, "2.0.0", "Bye"), nil
+// xclient is session:xclient{ addr =, name =, … }.
+func (s *session) xclient(args []any) (*reply, error) {
+	t, err := table(args, 0)
+	if err != nil {
+		return nil, err
+	}
+	line := "XCLIENT"
+	for _, k := range slices.Sorted(maps.Keys(t)) {
+		value := fmt.Sprint(t[k])
+		if ip, err := netip.ParseAddr(value); err == nil && ip.Is6() {
+			value = "IPV6:" + value
+		}
+		line += " " + strings.ToUpper(k) + "=" + message.EncodeXtext(value)
+	}
+	return s.c.say(line, line)
 }
