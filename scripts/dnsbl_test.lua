@@ -52,3 +52,20 @@ test("a dead list, relaying and private clients pass", function(t)
   expect(mail(t, listed, { relaying = true })):accepts()
   expect(mail(t, "10.0.0.1")):accepts()
 end)
+
+test("lists that time out, and results for later policies", function(t)
+  t:policy("dnsbl", { zones = { "dead.example", "slow.example" } })
+  t:dns { fail = { ["7.100.51.198.dead.example"] = "servfail", ["7.100.51.198.slow.example"] = "timeout" } }
+  local s = t:connect { ip = listed, helo = "client.example.org" }
+  expect(s:mail("a@example.org")):accepts()
+  t:policy("dnsbl", { zones = { "bl.example.org" } })
+  expect(mail(t, clean)):accepts()
+  local trace = t:trace()
+  expect(trace[#trace].results.dnsbl.listed):equals(0)
+end)
+
+test("an action that is none is told", function(t)
+  local ok, err = pcall(t.policy, t, "dnsbl", { zones = { "bl.example.org" }, action = "drop" })
+  expect(ok):equals(false)
+  expect(err):contains("action")
+end)

@@ -11,3 +11,12 @@ test("who waits is greeted", function(t)
   expect(t:connect { ip = "198.51.100.7", early = "3s" }.greeting):accepts()
   expect(t:connect { ip = "198.51.100.7", early = "0s", relaying = true }.greeting):accepts()
 end)
+
+test("the session is over, and the wait is on the clock", function(t)
+  t:policy("earlytalker", { wait = "2s" })
+  local before = t:now()
+  expect(t:connect { ip = "198.51.100.7", early = "0s" }.greeting):rejects("5.5.1")
+  expect(t:now() - before):equals(0)
+  t:connect { ip = "198.51.100.8" }
+  expect(t:now() - before):equals(2)
+end)

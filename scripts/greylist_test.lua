@@ -56,3 +56,17 @@ test("relaying clients and foreign recipients are left alone", function(t)
   expect(s:rcpt("b@example.net")):accepts()
   expect(attempt(t, "198.51.100.7", "a@example.org", "b@elsewhere.example")):rejects("5.7.1")
 end)
+
+test("a store that fails holds nobody up", function(t)
+  t:policy("greylist")
+  t:store "down"
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):accepts()
+  t:store "up"
+  expect(attempt(t, "198.51.100.7", "a@example.org", "b@example.net")):defers("4.7.1")
+end)
+
+test("a setting of the wrong kind is told", function(t)
+  local ok, err = pcall(t.policy, t, "greylist", { delay = "soon" })
+  expect(ok):equals(false)
+  expect(err):contains("greylist.lua:delay")
+end)

@@ -30,6 +30,8 @@ type policyLoader struct {
 	pool    *lua.Pool
 	plugins []string // folders beside the binary
 	places  *geoip.DB
+	// coverage counts what runs of scripts in tests; nil: nothing is counted.
+	coverage *lua.Coverage
 }
 
 // outside opens what scripts ask beside the DNS and the store: databases of
@@ -156,9 +158,24 @@ func (p *policyLoader) names(c *config.Config) []string {
 // built in. All problems come at once; with an error among them nothing is left
 // running, and the chain is nil.
 func (p *policyLoader) chain(c *config.Config, o hooks.Options, last ...hooks.Handler) (*hooks.Chain, config.Problems) {
-	var entries []hooks.Entry
 	_, problems := scoreRules(c)
 	problems = append(problems, p.outside(c)...)
+	entries, found := p.entries(c)
+	problems = append(problems, found...)
+	for _, h := range last {
+		// The recipient rule may ask a next hop, which bounds its own time.
+		entries = append(entries, hooks.Entry{Handler: h, Timeout: max(hooks.DefaultTimeout, c.Callout.Timeout+5*time.Second)})
+	}
+	chain := hooks.NewChain(entries, o)
+	if problems.Err() != nil {
+		chain.Retire()
+		return nil, problems.Sorted()
+	}
+	return chain, problems.Sorted()
+}
+
+// entries loads the configured policies, each under a name of its own.
+func (p *policyLoader) entries(c *config.Config) (entries []hooks.Entry, problems config.Problems) {
 	names := map[string]int{}
 	for i := range c.Policies {
 		e, found := p.load(c, &c.Policies[i])
@@ -171,16 +188,7 @@ func (p *policyLoader) chain(c *config.Config, o hooks.Options, last ...hooks.Ha
 		}
 		entries = append(entries, *e)
 	}
-	for _, h := range last {
-		// The recipient rule may ask a next hop, which bounds its own time.
-		entries = append(entries, hooks.Entry{Handler: h, Timeout: max(hooks.DefaultTimeout, c.Callout.Timeout+5*time.Second)})
-	}
-	chain := hooks.NewChain(entries, o)
-	if problems.Err() != nil {
-		chain.Retire()
-		return nil, problems.Sorted()
-	}
-	return chain, problems.Sorted()
+	return entries, problems
 }
 
 // load makes one entry; nil where it has an error.
@@ -287,7 +295,7 @@ func (p *policyLoader) script(f found, pol *config.Policy, e *hooks.Entry) confi
 
 func (p *policyLoader) compile(f found, name string) (*lua.Script, []lua.Problem) {
 	return lua.Compile(f.path, f.script, lua.Options{
-		Library: p.library, Modules: []fs.FS{os.DirFS(f.dir), modules()}, Dir: f.dir, Pool: p.pool,
+		Library: p.library, Modules: []fs.FS{os.DirFS(f.dir), modules()}, Dir: f.dir, Pool: p.pool, Coverage: p.coverage,
 	})
 }
 

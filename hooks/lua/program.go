@@ -94,6 +94,9 @@ func RunProgram(ctx context.Context, name string, source []byte, globals map[str
 	s := &Script{name: name, short: strings.TrimSuffix(name, ".lua"), options: o.filled(), modules: map[string]*chunk{}}
 	c, problem := compileChunk(name, source, nil, nil)
 	if problem != nil {
+		if problem.Line == 0 {
+			return nil, fmt.Errorf("%s: %s", name, problem)
+		}
 		return nil, fmt.Errorf("%s:%s", name, problem)
 	}
 	st := bareState(s)

@@ -46,6 +46,7 @@ type harness struct {
 	zone    *dns.Zone
 	tls     map[netip.AddrPort]*hooks.TLSFact // what t:connect says of clients
 	trace   []traced
+	down    bool // the store fails
 	web     []service
 	dialled []net.Conn // of scripts
 	faults  []error    // of what the test gave, such as a function of t:http
@@ -143,7 +144,7 @@ func (h *harness) object() *lua.Object {
 		}
 	}
 	return &lua.Object{Kind: "t", Methods: map[string]lua.Function{
-		"policy": h.policy, "config": h.config, "dns": h.dns, "domains": h.setDomains, "users": h.setUsers, "http": h.http, "tcp": h.tcp,
+		"policy": h.policy, "config": h.config, "dns": h.dns, "domains": h.setDomains, "users": h.setUsers, "store": h.setStore, "http": h.http, "tcp": h.tcp,
 		"next_hop": h.nextHop, "advance": h.advance, "connect": h.connect, "queue": h.inQueue,
 		"trace":     func([]any) (any, error) { return h.traceValue(), nil },
 		"now":       func([]any) (any, error) { return float64(h.time().UnixNano()) / 1e9, nil },
@@ -240,7 +241,7 @@ func (h *harness) luaOptions() lua.Options {
 // library is what scripts reach in a test.
 func (h *harness) library() lua.Library {
 	return lua.Library{
-		DNS: (*resolver)(h), Store: h.memory, Now: h.time, Ours: h.ours, Dial: h.dial, Roots: h.options.secrets.roots(), Metrics: ignored{}, Log: h.discard,
+		DNS: (*resolver)(h), Store: scratch{h.memory, h}, Now: h.time, Ours: h.ours, Dial: h.dial, Roots: h.options.secrets.roots(), Metrics: ignored{}, Log: h.discard,
 	}
 }
 

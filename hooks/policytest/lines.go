@@ -91,8 +91,9 @@ func readLine(br *bufio.Reader) (string, error) {
 // serveLines speaks as a script says. What it sends goes beside, since a pipe holds
 // nothing and the client may still be writing.
 func (h *harness) serveLines(nc net.Conn, script any) {
-	out := make(chan string, maxTCPAnswers)
-	h.serving.Go(func() {
+	out, said := make(chan string, maxTCPAnswers), make(chan struct{})
+	go func() {
+		defer close(said)
 		for text := range out {
 			if _, err := io.WriteString(nc, text); err != nil {
 				break
@@ -101,8 +102,11 @@ func (h *harness) serveLines(nc net.Conn, script any) {
 		_ = nc.Close() // a pipe
 		for range out {
 		}
-	})
-	defer close(out)
+	}()
+	defer func() {
+		close(out)
+		<-said
+	}()
 	f, _ := script.(*lua.Callback)
 	var l lines
 	if f == nil {

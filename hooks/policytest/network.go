@@ -131,14 +131,7 @@ func failOf(v any) (*failing, error) {
 
 // dial is how scripts reach the network.
 func (h *harness) dial(ctx context.Context, _, address string) (net.Conn, error) {
-	h.mu.Lock()
-	var there []service
-	for _, s := range h.web {
-		if s.address == address {
-			there = append(there, s)
-		}
-	}
-	h.mu.Unlock()
+	there := h.servicesAt(address)
 	if len(there) == 0 {
 		return nil, fmt.Errorf("nothing answers at %s in this test: t:http and t:tcp say what does", address)
 	}
@@ -167,6 +160,19 @@ func (h *harness) dial(ctx context.Context, _, address string) (net.Conn, error)
 	return near, nil
 }
 
+// servicesAt lists what answers at an address now.
+func (h *harness) servicesAt(address string) []service {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var there []service
+	for _, s := range h.web {
+		if s.address == address {
+			there = append(there, s)
+		}
+	}
+	return there
+}
+
 // failure is the error of a connection that fails so. Waiting passes on the test's
 // clock.
 func (h *harness) failure(ctx context.Context, f *failing) error {
@@ -174,9 +180,18 @@ func (h *harness) failure(ctx context.Context, f *failing) error {
 		return &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
 	if until, ok := ctx.Deadline(); ok {
-		h.pass(max(time.Until(until).Round(100*time.Millisecond), 0))
+		h.pass(waited(time.Until(until)))
 	}
 	return &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}
+}
+
+// waited is the time that was meant to be waited, of which a little is gone already.
+func waited(left time.Duration) time.Duration {
+	step := 100 * time.Millisecond
+	if left > 2*time.Second {
+		step = time.Second
+	}
+	return max((left + step - 1).Truncate(step), 0)
 }
 
 // serve answers on one connection.
@@ -203,7 +218,7 @@ func (h *harness) serve(nc net.Conn, there []service) {
 		if err != nil {
 			return
 		}
-		a, err := h.answer(q, body, there)
+		a, err := h.answer(q, body, h.servicesAt(there[0].address))
 		if err != nil {
 			return
 		}

@@ -21,30 +21,42 @@ func shipped(t *testing.T) Options {
 	return Options{Policies: []fs.FS{scripts.Files}, Modules: []fs.FS{scripts.Files, lib}, Dir: t.TempDir()}
 }
 
-// TestShippedScripts runs the tests of every shipped policy.
+// TestShippedScripts runs the tests of every shipped policy, which leave no line of
+// them out.
 func TestShippedScripts(t *testing.T) {
 	o := shipped(t)
+	o.Coverage = &lua.Coverage{}
 	names, err := Files(scripts.Files)
 	if err != nil || len(names) < 7 {
 		t.Fatalf("%v, %v", names, err)
 	}
+	runner := New(o)
 	for _, name := range names {
 		t.Run(strings.TrimSuffix(name, "_test.lua"), func(t *testing.T) {
 			source, err := scripts.Files.ReadFile(name)
 			if err != nil {
 				t.Fatal(err)
 			}
-			results, err := Run(t.Context(), name, source, o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, r := range results {
-				t.Logf("%s: %s", r.Name, r.Duration)
-				if r.Err != nil {
-					t.Errorf("%s:%d: %s: %v", name, r.Line, r.Name, r.Err)
-				}
+			f := FileResult{File: name, Source: source}
+			f.Results, f.Err = runner.File(t.Context(), name, source, nil)
+			if f.Failed() > 0 {
+				var b strings.Builder
+				f.Print(&b, false)
+				t.Error(b.String())
 			}
 		})
+	}
+	covered := map[string]bool{}
+	for _, f := range o.Coverage.Files() {
+		covered[f.Name] = true
+		if missed := Missed(f); len(missed) > 0 {
+			t.Errorf("%s: not run by its tests: %s", f.Name, ShowLines(missed))
+		}
+	}
+	for _, name := range names {
+		if script := strings.TrimSuffix(name, "_test.lua") + ".lua"; !covered[script] {
+			t.Errorf("%s does not run %s", name, script)
+		}
 	}
 }
 

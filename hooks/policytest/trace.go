@@ -109,5 +109,5 @@ func messageValue(content []byte) map[string]any {
 		}
 		fields = append(fields, map[string]any{"name": f.Name, "value": text})
 	}
-	return map[string]any{"text": string(content), "headers": headers, "fields": fields, "body": string(content[n:])}
+	return map[string]any{"text": string(content), "headers": headers, "fields": fields, "body": strings.TrimPrefix(string(content[n:]), "\r\n")}
 }
