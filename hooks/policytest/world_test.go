@@ -2,6 +2,7 @@ package policytest
 
 import (
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -120,8 +121,8 @@ func TestBounds(t *testing.T) {
 function p.mail(tx) http.get("http://web.example/") end
 return p`
 	for _, c := range []struct{ statements, want string }{
-		{`while true do end`, "time for computing"},
-		{`t:policy "p" t:http("http://web.example/", function() while true do end end) t:connect{ helo = "x" }:mail "a@b.example" expect(1):equals(1)`, "time for computing"},
+		{`while true do end`, "time for computing|takes longer than"},
+		{`t:policy "p" t:http("http://web.example/", function() while true do end end) t:connect{ helo = "x" }:mail "a@b.example" expect(1):equals(1)`, "time for computing|takes longer than"},
 		{`t:policy "p" t:http("http://web.example/", function() error("mine") end) t:connect{ helo = "x" }:mail "a@b.example" expect(1):equals(1)`, "p_test.lua:2: mine"},
 		{`t:policy "p" t:http("http://web.example/", function() return {} end) t:connect{ helo = "x" }:mail "a@b.example"`, "expects nothing"},
 		{`string.rep("x", 1e9)`, "MiB"},
@@ -147,10 +148,16 @@ return p`
 		o := Options{Policies: []fs.FS{fstest.MapFS{"p.lua": {Data: []byte(policy)}}}, Timeout: 2 * time.Second}
 		source := "test('one', function(t)\n" + c.statements + "\nend)\ntest('two', function(t) expect(1):equals(1) end)"
 		results, err := Run(t.Context(), "p_test.lua", []byte(source), o)
-		if err != nil || len(results) != 2 || results[0].Err == nil || !strings.Contains(results[0].Err.Error(), c.want) || results[1].Err != nil {
+		if err != nil || len(results) != 2 || results[0].Err == nil || !holdsOne(results[0].Err.Error(), c.want) || results[1].Err != nil {
 			t.Errorf("%s: got %v, %v, want %s", c.statements, results, err, c.want)
 		}
 	}
+}
+
+// holdsOne tells whether a text holds one of several: which bound a loop meets first
+// depends on how busy the machine is.
+func holdsOne(text, wanted string) bool {
+	return slices.ContainsFunc(strings.Split(wanted, "|"), func(w string) bool { return strings.Contains(text, w) })
 }
 
 // TestShowLines: runs of lines in few words.
