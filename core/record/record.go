@@ -64,7 +64,7 @@ type Options struct {
 	ReadOnly bool          // for questions only, while no daemon runs
 }
 
-// Recorder records. It is safe for concurrent use. Apart from Why, Flush and
+// Recorder records. A nil one records nothing. It is safe for concurrent use. Apart from Why, Flush and
 // Close, its methods return at once; of a Recorder that is closed, or opened
 // read-only, they do nothing but count and log.
 type Recorder struct {

@@ -310,7 +310,7 @@ const maxHeader = 32 << 10
 // Sample is a copy of the start of a message that the recorder is to keep; nil
 // where it keeps no bodies.
 func (r *Recorder) Sample(b message.Body) []byte {
-	if !r.o.Bodies || r.o.ReadOnly {
+	if r == nil || !r.o.Bodies || r.o.ReadOnly {
 		return nil
 	}
 	return keepBody(b)
