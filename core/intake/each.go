@@ -238,8 +238,20 @@ func (m *Mail) storeAside(now time.Time, body message.Body) error {
 	return err
 }
 
+// noteAside puts the message of setAside into the story of the other one.
+func (m *Mail) noteAside() {
+	if tx := m.apart.aside; tx != nil {
+		m.traceAside(m.tx, "single recipients are kept in quarantine, as the message "+tx.ID)
+	}
+}
+
+func (m *Mail) traceAside(tx *hooks.Transaction, why string) {
+	m.in.o.Record.Stage(tx, hooks.StageRun{Stage: hooks.Queue, Time: time.Now(), Handlers: []hooks.HandlerRun{{Policy: mixedName, Reason: why}}})
+}
+
 // endAside tells of the message of setAside, or takes it back where the client is
-// told that the whole failed.
+// told that the whole failed. It comes after the verdict on the other one: a session
+// has one story under way.
 func (m *Mail) endAside(keep bool) {
 	tx := m.apart.aside
 	switch {
@@ -250,12 +262,7 @@ func (m *Mail) endAside(keep bool) {
 		}
 	default:
 		m.apart.stored = true
-		for _, one := range [...]struct {
-			tx   *hooks.Transaction
-			text string
-		}{{tx, "for these recipients alone; the others have the message " + m.tx.ID}, {m.tx, "for single recipients, as the message " + tx.ID}} {
-			m.in.o.Record.Stage(one.tx, hooks.StageRun{Stage: hooks.Queue, Time: time.Now(), Handlers: []hooks.HandlerRun{{Policy: mixedName, Reason: "kept in quarantine " + one.text}}})
-		}
+		m.traceAside(tx, "kept for these recipients alone; the others have the message "+m.tx.ID)
 		m.in.o.Record.Verdict(tx, record.Quarantined, queuedAs(tx.ID), m.apart.because)
 		m.chain.Tell(hooks.Queued, tx)
 	}

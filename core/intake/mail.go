@@ -339,8 +339,8 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 		return m.answer()
 	}
 	stored, err := m.draft.Commit(context.WithoutCancel(m.ctx), q, head, from)
-	m.endAside(err == nil)
 	if err != nil {
+		m.endAside(false)
 		m.failed("commit", err)
 		return m.answer()
 	}
@@ -352,7 +352,9 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 	case queue.Quarantined:
 		verdict = record.Quarantined
 	}
+	m.noteAside()
 	m.in.o.Record.Verdict(tx, verdict, reply, why)
+	m.endAside(true)
 	if place == queue.Active {
 		m.in.o.Accepted(q, stored)
 	} else if r, ok := stored.(message.Retainer); ok {

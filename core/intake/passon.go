@@ -64,7 +64,9 @@ func (m *Mail) relayed(way Way) Answer {
 	}
 	q.Size = body.Size()
 	sent := m.relay.send(m.ctx, way, q, body)
+	m.noteAside()
 	answer := m.nextHopSaid(way, sent)
+	m.endAside(answer.Reply.Positive() || m.apart.each)
 	m.tell(way, q, sent, now)
 	if way.Each() {
 		answer.Each = m.relay.replies(m.each(sent))
@@ -85,7 +87,6 @@ func (m *Mail) nextHopSaid(way Way, sent []Sent) Answer {
 	if whole.Negative() {
 		m.refuseBy(hooks.Queue, byNextHop, whole)
 	}
-	m.endAside(whole.Positive() || m.apart.each)
 	answer := Answer{Reply: whole}
 	if m.refusal != nil {
 		answer = m.answer()
