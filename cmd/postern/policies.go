@@ -345,7 +345,7 @@ func forPlugins(pol *config.Policy) (found config.Problems) {
 func (p *policyLoader) plugin(c *config.Config, f found, pol *config.Policy, e *hooks.Entry) config.Problems {
 	h, found, err := plugin.Load(f.path, plugin.Options{
 		Name: pol.Name, Settings: pol.Settings, Dir: c.Dir, TempDir: shortTemp(), Log: p.log,
-		SHA256: pol.SHA256, User: pol.RunAs, InFlight: pol.Concurrency,
+		SHA256: pol.SHA256, User: pol.RunAs, InFlight: pol.Concurrency, Store: p.library.Store, Metrics: p.library.Metrics,
 	})
 	switch {
 	case errors.Is(err, plugin.ErrChecksum):

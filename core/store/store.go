@@ -4,6 +4,7 @@
 // The map:
 //
 //	store.go     Store, the interface policies see, and its errors
+//	plain.go     keys of parts and plain values, as policies write them
 //	prefix.go    Prefixed: a part of a store, by a name before each key
 //	embedded.go  Embedded: the rules of Store over a table of records
 //	bucket.go    Take: token buckets

@@ -1,16 +1,10 @@
 package lua
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"math"
-	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -26,10 +20,8 @@ func (st *state) openStore(g *lua.LTable) {
 // failStore is fail for an error of the store.
 func failStore(L *lua.LState, err error) int {
 	kind := "temporary"
-	for _, bad := range []error{store.ErrKey, store.ErrValue, store.ErrTTL, store.ErrNotCounter, store.ErrOverflow, store.ErrBucket} {
-		if errors.Is(err, bad) {
-			kind = "bad"
-		}
+	if store.Misused(err) {
+		kind = "bad"
 	}
 	return fail(L, kind, err.Error())
 }
@@ -56,24 +48,20 @@ func (st *state) toStore(question func(ctx context.Context, s store.Store) error
 func (st *state) storeKey(L *lua.LState, n int) []byte {
 	t, ok := L.Get(n).(*lua.LTable)
 	if !ok {
-		return st.keyPart(L, nil, n, L.Get(n))
+		return store.Key(keyPart(L, n, L.Get(n)))
 	}
-	var key []byte
-	count := t.Len()
-	if count == 0 {
+	parts := make([]string, t.Len())
+	if len(parts) == 0 {
 		L.ArgError(n, "the key is empty")
 	}
-	for i := range count {
-		if i > 0 {
-			key = append(key, 0, 1)
-		}
-		key = st.keyPart(L, key, n, t.RawGetInt(i+1))
+	for i := range parts {
+		parts[i] = keyPart(L, n, t.RawGetInt(i+1))
 		st.b.spend(L, 1)
 	}
-	return key
+	return store.Key(parts...)
 }
 
-func (st *state) keyPart(L *lua.LState, key []byte, n int, v lua.LValue) []byte {
+func keyPart(L *lua.LState, n int, v lua.LValue) string {
 	s, ok := joinable(v)
 	if b, isBool := v.(lua.LBool); isBool {
 		s, ok = b.String(), true
@@ -81,35 +69,7 @@ func (st *state) keyPart(L *lua.LState, key []byte, n int, v lua.LValue) []byte 
 	if !ok {
 		L.ArgError(n, "a key is a text or a list of texts and numbers; "+kindOf(v)+" is none")
 	}
-	if strings.IndexByte(s, 0) >= 0 {
-		s = strings.ReplaceAll(s, "\x00", "\x00\xff")
-	}
-	return append(key, s...)
-}
-
-// Values are stored as JSON, but a text alone is stored as it is behind a quote,
-// whatever bytes it has. A whole number is a counter that incr can go on with.
-func encodeStored(v any) ([]byte, error) {
-	switch v := v.(type) {
-	case string:
-		return append([]byte{'"'}, v...), nil
-	case float64:
-		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
-			return strconv.AppendInt(nil, int64(v), 10), nil
-		}
-		return strconv.AppendFloat(nil, v, 'g', -1, 64), nil
-	}
-	return encodeJSON(v)
-}
-
-func decodeStored(b []byte) (any, error) {
-	if len(b) > 0 && b[0] == '"' {
-		return string(b[1:]), nil
-	}
-	if f, err := strconv.ParseFloat(string(b), 64); err == nil {
-		return f, nil
-	}
-	return decodeJSON(b)
+	return s
 }
 
 func (st *state) storedArgument(L *lua.LState, n int) ([]byte, error) {
@@ -120,7 +80,7 @@ func (st *state) storedArgument(L *lua.LState, n int) ([]byte, error) {
 	if v == nil {
 		return nil, nil
 	}
-	return encodeStored(v)
+	return store.Encode(v)
 }
 
 // span reads a time argument; nothing means for ever.
@@ -148,7 +108,7 @@ func (st *state) storeGet(L *lua.LState) lookup {
 			return fail(L, "none", "there is no such entry")
 		}
 		st.b.make(L, len(b))
-		v, err := decodeStored(b)
+		v, err := store.Decode(b)
 		if err != nil {
 			return fail(L, "bad", "the entry is not a value of ours: "+err.Error())
 		}
@@ -238,40 +198,7 @@ func (st *state) storeSwap(L *lua.LState) lookup {
 
 // encodeJSON writes a plain value; texts must be UTF-8, so that they come back
 // as they were.
-func encodeJSON(v any) ([]byte, error) {
-	if err := checkUTF8(v); err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-func checkUTF8(v any) error {
-	switch v := v.(type) {
-	case string:
-		if !utf8.ValidString(v) {
-			return fmt.Errorf("%q is not UTF-8", v[:min(len(v), 40)])
-		}
-	case []any:
-		for _, item := range v {
-			if err := checkUTF8(item); err != nil {
-				return err
-			}
-		}
-	case map[string]any:
-		for k, item := range v {
-			if err := errors.Join(checkUTF8(k), checkUTF8(item)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
+func encodeJSON(v any) ([]byte, error) { return store.EncodeJSON(v) }
 
 // decodeJSON reads one JSON value.
 func decodeJSON(b []byte) (any, error) {

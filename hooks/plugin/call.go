@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
+	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
 	"github.com/postern-mta/postern/hooks/proto"
 )
@@ -53,7 +54,11 @@ func (p *Plugin) Handle(ctx context.Context, at hooks.Stage, tx *hooks.Transacti
 		return hooks.Decision{}, fmt.Errorf("plugin: %w", err)
 	}
 	defer remove()
-	answer, err := p.ask(ctx, ev)
+	var body message.Body
+	if p.about.Access == proto.Access_ACCESS_STREAM && hasMessage(at) {
+		body = tx.Body
+	}
+	answer, err := p.ask(ctx, ev, body)
 	if err != nil {
 		return hooks.Decision{}, p.blame(ctx, err)
 	}
@@ -68,15 +73,20 @@ func (p *Plugin) Handle(ctx context.Context, at hooks.Stage, tx *hooks.Transacti
 
 // ask sends the event to the present process. What was not sent because the
 // process had ended just before is sent to the next one; what may have been sent
-// is never sent twice.
-func (p *Plugin) ask(ctx context.Context, ev *proto.Event) (answer *proto.Decision, err error) {
+// is never sent twice. A body that is not nil is streamed behind the event.
+func (p *Plugin) ask(ctx context.Context, ev *proto.Event, body message.Body) (answer *proto.Decision, err error) {
 	for range callTries {
 		r, down := p.current(ctx)
 		if down != nil {
 			return nil, down
 		}
 		var sent atomic.Bool
-		answer, err = r.policy.Handle(context.WithValue(ctx, sentKey{}, &sent), ev, grpc.WaitForReady(true))
+		marked := context.WithValue(ctx, sentKey{}, &sent)
+		if body != nil {
+			answer, err = stream(marked, r.policy, ev, body)
+		} else {
+			answer, err = r.policy.Handle(marked, ev, grpc.WaitForReady(true))
+		}
 		if err == nil || sent.Load() || ctx.Err() != nil {
 			break
 		}
@@ -157,6 +167,8 @@ func (p *Plugin) blame(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, ErrDown) || errors.Is(err, ErrClosed):
 		return err
+	case isBodyError(err):
+		return fmt.Errorf("plugin: %w", err)
 	case ctx.Err() != nil || grpcError && s.Code() == codes.DeadlineExceeded:
 		if cause := ctx.Err(); cause == nil || cause == context.DeadlineExceeded {
 			p.count(&p.late, maxLate, hanging)
@@ -180,4 +192,9 @@ func (p *Plugin) blame(ctx context.Context, err error) error {
 	}
 	p.count(&p.nonsense, maxNonsense, nonsense)
 	return err
+}
+
+func isBodyError(err error) bool {
+	_, ok := errors.AsType[errBody](err)
+	return ok
 }

@@ -16,7 +16,7 @@ type Description struct {
 	About     string
 	Stages    []hooks.Stage
 	Settings  []Setting
-	Access    string        // none, headers, prefix, whole, file
+	Access    string        // none, headers, prefix, whole, file, stream
 	Prefix    int64         // bytes of the body, with access prefix
 	OnFailure string        // "defer", "pass" or "": the server's default
 	Immune    []string      // "relaying", "authenticated"
@@ -55,6 +55,9 @@ func describe(x *proto.Description) (Description, error) {
 		Name: x.Name, Version: oneLine(x.Version), About: oneLine(x.About), OnFailure: x.OnFailure, Immune: x.Immune,
 		Prefix: x.PrefixBytes, Timeout: time.Duration(x.TimeoutMs) * time.Millisecond,
 	}
+	if x.Revision > proto.Revision {
+		return d, fmt.Errorf("it needs revision %d of the plugin protocol, and this server has %d; update the server, or build the plugin with the hooks/sdk of this version", x.Revision, proto.Revision)
+	}
 	if !validName(x.Name) {
 		return d, fmt.Errorf("its name %q is not one to 64 of a-z, 0-9, - and _", x.Name)
 	}
@@ -74,6 +77,7 @@ func describe(x *proto.Description) (Description, error) {
 	names := map[proto.Access]string{
 		proto.Access_ACCESS_NONE: "none", proto.Access_ACCESS_HEADERS: "headers", proto.Access_ACCESS_PREFIX: "prefix",
 		proto.Access_ACCESS_WHOLE: "whole", proto.Access_ACCESS_FILE: "file",
+		proto.Access_ACCESS_STREAM: "stream",
 	}
 	var ok bool
 	if d.Access, ok = names[x.Access]; !ok {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -124,7 +125,7 @@ func connect(client *plugin.Client) (proto.PolicyClient, error) {
 
 // environ is all that a plugin gets from us beside the handshake.
 func (p *Plugin) environ() []string {
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "TMPDIR=" + os.TempDir()}
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "TMPDIR=" + os.TempDir(), proto.HostKey + "=" + filepath.Join(p.dir, hostSocketName)}
 	if p.log.Enabled(context.Background(), slog.LevelDebug) {
 		env = append(env, "POSTERN_LOG_LEVEL=debug")
 	}

@@ -65,7 +65,7 @@ func build() (dir string, err error) {
 			return "", fmt.Errorf("building %s: %w\n%s", name, err, out)
 		}
 	}
-	for _, name := range []string{"probe-file", "probe-prefix"} {
+	for _, name := range []string{"probe-file", "probe-prefix", "probe-stream"} {
 		if err := os.Link(filepath.Join(dir, "probe"), filepath.Join(dir, name)); err != nil {
 			return "", err
 		}

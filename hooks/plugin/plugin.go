@@ -7,6 +7,8 @@
 //   - Plugin.Handle (call.go) makes an event of the transaction (event.go,
 //     spool.go), asks, and reads the decision (decision.go). A call that fails is
 //     an error for the Chain to treat as on_failure says.
+//   - The process may call back: for the memory that policies share, and metrics
+//     (host.go).
 //   - The supervisor (supervisor.go) starts a process anew when it ended, when it
 //     answers nonsense, or when it hangs, with growing pauses.
 //   - A process (process.go, launch.go) has a process group and a bounded
@@ -28,6 +30,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
+
+	"github.com/postern-mta/postern/core/store"
 	"github.com/postern-mta/postern/hooks"
 	"github.com/postern-mta/postern/hooks/proto"
 )
@@ -45,6 +50,10 @@ type Options struct {
 	StartTimeout time.Duration // from the start to the last answer before the first call; 0: 10s
 	TempDir      string        // where a private folder for sockets and messages is made; "": the system's
 	Log          *slog.Logger  // nil: none
+
+	// What the plugin may reach of the server, by service Host (host.go).
+	Store   store.Store // nil: a memory of its own, which ends with it
+	Metrics Metrics     // nil: nobody counts
 }
 
 // Problem is what is wrong with the entry's settings.
@@ -66,6 +75,9 @@ type Plugin struct {
 	about    *proto.Description
 	desc     Description
 	settings map[string]*proto.Value
+
+	host    *grpc.Server   // what the process may call
+	serving sync.WaitGroup // of host
 
 	slots    chan struct{} // one for each call under way
 	suspect  chan suspicion
@@ -143,6 +155,9 @@ func prepare(path string, o Options) (*Plugin, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Store == nil {
+		o.Store = store.Memory(time.Now)
+	}
 	p := &Plugin{
 		o: o, path: abs, log: o.Log.With("plugin", o.Name),
 		slots: make(chan struct{}, o.InFlight), suspect: make(chan suspicion, 1), done: make(chan struct{}),
@@ -158,6 +173,10 @@ func prepare(path string, o Options) (*Plugin, error) {
 	if err := p.owner.give(p.dir); err != nil {
 		os.Remove(p.dir)
 		return nil, fmt.Errorf("plugin: %s: private folder: %w", abs, err)
+	}
+	if err := p.openHost(); err != nil {
+		os.RemoveAll(p.dir)
+		return nil, fmt.Errorf("plugin: %s: socket for what it may call: %w", abs, err)
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
@@ -190,6 +209,7 @@ func (p *Plugin) abandon(r *running, err error) {
 	} else if r != nil {
 		r.stop(stopGrace)
 	}
+	p.closeHost()
 	os.RemoveAll(p.dir)
 }
 
@@ -219,6 +239,7 @@ func (p *Plugin) Close() error {
 		p.cancel()
 	})
 	<-p.done
+	p.closeHost()
 	if err := os.RemoveAll(p.dir); err != nil {
 		return fmt.Errorf("plugin: %s: private folder: %w", p.path, err)
 	}

@@ -246,7 +246,7 @@ func TestEnvironment(t *testing.T) {
 		names = append(names, name)
 	}
 	want := []string{
-		"LANG", "PATH", "PLUGIN_MAX_PORT", "PLUGIN_MIN_PORT", "PLUGIN_PROTOCOL_VERSIONS", "PLUGIN_UNIX_SOCKET_DIR", "POSTERN_PLUGIN", "SITE", "TMPDIR",
+		"LANG", "PATH", "PLUGIN_MAX_PORT", "PLUGIN_MIN_PORT", "PLUGIN_PROTOCOL_VERSIONS", "PLUGIN_UNIX_SOCKET_DIR", "POSTERN_HOST_SOCKET", "POSTERN_PLUGIN", "SITE", "TMPDIR",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("environment %v, want %v", names, want)

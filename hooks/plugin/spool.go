@@ -1,9 +1,12 @@
 package plugin
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+
+	"google.golang.org/grpc"
 
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
@@ -14,7 +17,7 @@ import (
 // called after the call.
 func (p *Plugin) spool(ev *proto.Event, at hooks.Stage, body message.Body) (remove func(), err error) {
 	remove = func() {}
-	if body == nil || at != hooks.Message && at != hooks.Queue && at != hooks.Queued {
+	if body == nil || !hasMessage(at) {
 		return remove, nil
 	}
 	switch p.about.Access {
@@ -59,4 +62,43 @@ func (p *Plugin) spoolFile(ev *proto.Event, body message.Body) (remove func(), e
 	}
 	ev.BodyFile = f.Name()
 	return remove, nil
+}
+
+// hasMessage tells whether the message has come and is brought.
+func hasMessage(at hooks.Stage) bool {
+	return at == hooks.Message || at == hooks.Queue || at == hooks.Queued
+}
+
+// errBody is the message that can't be read; no fault of the plugin.
+type errBody struct{ error }
+
+// Unwrap is what reading it said.
+func (e errBody) Unwrap() error { return e.error }
+
+// stream sends the event and then the message, piece by piece, as fast as the
+// plugin takes them, until it has answered. One piece is in memory here, and what
+// the flow control lets under way.
+func stream(ctx context.Context, policy proto.PolicyClient, ev *proto.Event, body message.Body) (*proto.Decision, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the call where the message can't be read
+	s, err := policy.Stream(ctx, grpc.WaitForReady(true))
+	if err != nil {
+		return nil, err
+	}
+	in, piece := message.NewReader(body), make([]byte, proto.MaxPart)
+	for part := (&proto.Part{Event: ev}); part != nil; {
+		if err := s.Send(part); err != nil {
+			break // io.EOF: it has answered, or failed; what else it is, the answer tells
+		}
+		n, err := io.ReadFull(in, piece)
+		switch {
+		case n > 0:
+			part = &proto.Part{Body: piece[:n]} // Send has copied it when it returns
+		case err == io.EOF:
+			part = nil
+		default:
+			return nil, errBody{fmt.Errorf("reading the message: %w", err)}
+		}
+	}
+	return s.CloseAndRecv()
 }

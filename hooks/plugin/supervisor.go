@@ -180,7 +180,7 @@ func (p *Plugin) start() (*running, []Problem, error) {
 		}
 		return r, nil, fmt.Errorf("plugin: %s: %s: %w", p.path, doing, err)
 	}
-	about, err := r.policy.Describe(ctx, &wire.DescribeRequest{})
+	about, err := r.policy.Describe(ctx, &wire.DescribeRequest{Revision: wire.Revision})
 	if err != nil {
 		return fail("asking what it is", err)
 	}

@@ -19,6 +19,12 @@ const (
 	Version     = 1 // of the protocol: the second field of a plugin's first line
 	CookieKey   = "POSTERN_PLUGIN"
 	CookieValue = "postern.hooks.v1"
+
+	// Revision counts the additions to version 1. A server goes on to serve what
+	// needs an older one.
+	Revision = 2
+	// HostKey is the environment variable with the path of service Host's socket.
+	HostKey = "POSTERN_HOST_SOCKET"
 )
 
 // The bounds of the protocol. What is larger is an error of the call, never a
@@ -33,4 +39,6 @@ const (
 	MaxEach   = 10000     // of one Decision: those on single recipients
 	MaxText   = 2000      // bytes of a reply's text and of a reason
 	MaxDepth  = 32        // of lists and maps in each other
+	MaxPart   = 64 << 10  // bytes of a Part's body
+	MaxNews   = 1000      // Measures of one call
 )

@@ -2,8 +2,10 @@ package sdk
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
@@ -25,6 +27,10 @@ type Event struct {
 	Prefix    []byte // with Access Prefix: the start of the body
 	PrefixCut bool   // and there is more
 	File      string // with Access File: the path of the whole message
+
+	// With Access Stream: the whole message, where the stage brings one. It is empty
+	// at other stages, never nil.
+	Stream io.Reader
 
 	edits []hooks.Edit
 	file  *os.File
@@ -260,7 +266,7 @@ func newEvent(x *proto.Event) (*Event, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	return &Event{Transaction: tx, Stage: at, Accepted: int(x.RecipientCount), HeaderCut: x.HeaderCut}, nil
+	return &Event{Transaction: tx, Stage: at, Accepted: int(x.RecipientCount), HeaderCut: x.HeaderCut, Stream: strings.NewReader("")}, nil
 }
 
 // bring puts the message into ev as the policy's access asks for it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
@@ -22,13 +23,19 @@ func (h hostName) reverse(context.Context) string { return string(h) }
 // Problem each. A Policy's Handler takes one set of settings: make a new one for
 // each call.
 func (p Policy) Local(settings map[string]any) (hooks.Handler, error) {
+	return p.LocalUnder(context.Background(), settings)
+}
+
+// LocalUnder is Local, where the policy finds in HostOf the server that WithHost
+// put into ctx.
+func (p Policy) LocalUnder(ctx context.Context, settings map[string]any) (hooks.Handler, error) {
 	read, err := p.read()
 	if err != nil {
 		return nil, err
 	}
 	values, problems := read.about.CheckSettings(settings, "")
 	if len(problems) == 0 {
-		problems = read.configure(context.Background(), values)
+		problems = read.configure(ctx, values)
 	}
 	var errs []error
 	for _, x := range problems {
@@ -37,11 +44,14 @@ func (p Policy) Local(settings map[string]any) (hooks.Handler, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	return &local{read}, nil
+	return &local{read, HostOf(ctx)}, nil
 }
 
 // local is a policy as a handler of this process.
-type local struct{ policy *policy }
+type local struct {
+	policy *policy
+	host   *Host
+}
 
 // Name implements hooks.Handler.
 func (l *local) Name() string { return l.policy.Name }
@@ -60,7 +70,7 @@ func (l *local) Stages() []hooks.Stage {
 // Handle implements hooks.Handler.
 func (l *local) Handle(ctx context.Context, at hooks.Stage, tx *hooks.Transaction) (hooks.Decision, error) {
 	copied := *tx
-	ev := &Event{Transaction: &copied, Stage: at}
+	ev := &Event{Transaction: &copied, Stage: at, Stream: strings.NewReader("")}
 	copied.Body = nil
 	if at == hooks.Rcpt {
 		ev.Accepted, copied.Recipients = len(tx.Recipients), nil
@@ -83,6 +93,10 @@ func (l *local) Handle(ctx context.Context, at hooks.Stage, tx *hooks.Transactio
 		}
 	case proto.Access_ACCESS_WHOLE, proto.Access_ACCESS_FILE:
 		copied.Body = body
+	case proto.Access_ACCESS_STREAM:
+		if body != nil {
+			ev.Stream = message.NewReader(body)
+		}
 	}
-	return l.policy.handle(ctx, ev)
+	return l.policy.handle(context.WithValue(ctx, hostKey{}, l.host), ev)
 }

@@ -15,7 +15,9 @@
 //	  - Settings (settings.go): the fields of the handler that have a tag.
 //	  - Event (event.go): what a stage's method sees, and the edits it may ask for.
 //	  - Reject, Defer and the other decisions (decision.go).
-//	  - Local (local.go): the same policy inside of a test, without a process.
+//	  - HostOf (host.go): the memory that policies share, and metrics.
+//	  - Local (local.go): the same policy inside of a test, without a process; package
+//	    sdktest has more for tests.
 //
 // Logging goes through log/slog's default logger into the server's log.
 package sdk
@@ -84,6 +86,11 @@ func Whole() Access { return Access{kind: proto.Access_ACCESS_WHOLE} }
 // for programs that take a path: Event.File, from stage message on.
 func File() Access { return Access{kind: proto.Access_ACCESS_FILE} }
 
+// Stream asks for the header section and the whole message as it flows:
+// Event.Stream, from stage message on. No copy is made of it, on disk or in memory,
+// and a policy that has read enough answers at once.
+func Stream() Access { return Access{kind: proto.Access_ACCESS_STREAM} }
+
 // StageFunc is the form of a stage's method.
 type StageFunc = func(ctx context.Context, ev *Event) (Decision, error)
 
@@ -116,6 +123,9 @@ func (p Policy) read() (*policy, error) {
 		Name: p.Name, Version: p.Version, About: p.About, OnFailure: p.OnFailure, Immune: p.Immune, TimeoutMs: p.Timeout.Milliseconds(),
 		Access: p.Access.kind, PrefixBytes: p.Access.prefix, Host: p.Host,
 		DenyAt: p.DenyAt, EveryMs: p.Every.Milliseconds(),
+	}
+	if p.Access.kind == proto.Access_ACCESS_STREAM {
+		out.about.Revision = 2
 	}
 	form := reflect.TypeFor[StageFunc]()
 	for m, method := range v.Methods() {

@@ -35,9 +35,17 @@ func Serve(p Policy) {
 		os.Exit(2)
 	}
 	slog.SetDefault(slog.New(newLogHandler(os.Stderr)))
+	host, err := dialHost(os.Getenv(proto.HostKey))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	reporting, end := context.WithCancel(context.Background())
+	var reporter sync.WaitGroup
+	reporter.Go(func() { host.report(reporting) })
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: proto.Version, MagicCookieKey: proto.CookieKey, MagicCookieValue: proto.CookieValue},
-		Plugins:         plugin.PluginSet{"policy": &served{policy: read, stdout: os.Stdout, stderr: os.Stderr}},
+		Plugins:         plugin.PluginSet{"policy": &served{policy: read, host: host, stdout: os.Stdout, stderr: os.Stderr}},
 		GRPCServer: func(o []grpc.ServerOption) *grpc.Server {
 			return grpc.NewServer(append(o, grpc.MaxRecvMsgSize(proto.MaxEvent), grpc.MaxSendMsgSize(proto.MaxAnswer))...)
 		},
@@ -48,6 +56,8 @@ func Serve(p Policy) {
 			slog.Error("closing", "error", err)
 		}
 	}
+	end()
+	reporter.Wait()
 }
 
 // usage is for a person who starts the plugin by hand.
@@ -96,6 +106,7 @@ type served struct {
 	plugin.NetRPCUnsupportedPlugin
 	proto.UnimplementedPolicyServer
 	policy *policy
+	host   *Host
 
 	stdout, stderr *os.File
 	restore        sync.Once
@@ -122,11 +133,37 @@ func (s *served) Describe(context.Context, *proto.DescribeRequest) (*proto.Descr
 
 // Configure implements proto.PolicyServer.
 func (s *served) Configure(ctx context.Context, x *proto.ConfigureRequest) (*proto.ConfigureReply, error) {
-	return &proto.ConfigureReply{Problems: s.policy.configure(ctx, x.Settings)}, nil
+	return &proto.ConfigureReply{Problems: s.policy.configure(s.under(ctx), x.Settings)}, nil
+}
+
+// under is ctx with the server in it.
+func (s *served) under(ctx context.Context) context.Context {
+	return context.WithValue(ctx, hostKey{}, s.host)
 }
 
 // Handle implements proto.PolicyServer.
 func (s *served) Handle(ctx context.Context, x *proto.Event) (*proto.Decision, error) {
+	return s.answer(ctx, x, nil)
+}
+
+// Stream implements proto.PolicyServer.
+func (s *served) Stream(stream grpc.ClientStreamingServer[proto.Part, proto.Decision]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	d, err := s.answer(stream.Context(), first.GetEvent(), &parts{stream: stream})
+	if err != nil {
+		return err
+	}
+	return stream.SendAndClose(d)
+}
+
+// answer asks the policy; body is what comes behind the event, if something does.
+func (s *served) answer(ctx context.Context, x *proto.Event, body io.Reader) (*proto.Decision, error) {
+	if x == nil {
+		return nil, status.Error(codes.InvalidArgument, "there is no event")
+	}
 	ev, err := newEvent(x)
 	if err == nil {
 		defer ev.close()
@@ -135,17 +172,43 @@ func (s *served) Handle(ctx context.Context, x *proto.Event) (*proto.Decision, e
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, proto.Text(err.Error()))
 	}
-	d, err := s.policy.handle(ctx, ev)
+	if body != nil {
+		ev.Stream = body
+	}
+	d, err := s.policy.handle(s.under(ctx), ev)
 	if err != nil {
 		return nil, status.Error(codes.Unknown, proto.Text(err.Error()))
 	}
 	return onWire(d), nil
 }
 
+// parts reads the message that comes behind an event.
+type parts struct {
+	stream grpc.ClientStreamingServer[proto.Part, proto.Decision]
+	rest   []byte
+	err    error
+}
+
+// Read implements io.Reader.
+func (p *parts) Read(b []byte) (int, error) {
+	for len(p.rest) == 0 {
+		if p.err != nil {
+			return 0, p.err
+		}
+		var part *proto.Part
+		if part, p.err = p.stream.Recv(); p.err == nil {
+			p.rest = part.Body
+		}
+	}
+	n := copy(b, p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
+}
+
 // Health implements proto.PolicyServer.
 func (s *served) Health(ctx context.Context, _ *proto.HealthRequest) (*proto.HealthReply, error) {
 	if h, ok := s.policy.Handler.(interface{ Healthy(context.Context) error }); ok {
-		if err := h.Healthy(ctx); err != nil {
+		if err := h.Healthy(s.under(ctx)); err != nil {
 			return &proto.HealthReply{Text: proto.Text(err.Error())}, nil
 		}
 	}

@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -106,12 +108,43 @@ func (p *probe) Mail(ctx context.Context, ev *sdk.Event) (sdk.Decision, error) {
 			return sdk.Decision{}, err
 		}
 		ev.SetNote("child", child.Process.Pid)
+	case "store":
+		return sdk.Pass(), p.remember(ctx, ev)
+	case "measure":
+		sdk.HostOf(ctx).Count("seen", map[string]string{"how": "well"}, 2)
+		sdk.HostOf(ctx).Observe("length", nil, 3.5)
+		sdk.HostOf(ctx).Count("no name", nil, 1)
 	case "pid":
 		ev.SetNote("pid", os.Getpid())
 		ev.SetNote("uid", os.Getuid())
 		ev.SetNote("goroutines", runtime.NumGoroutine())
 	}
 	return sdk.Pass(), nil
+}
+
+// remember does everything with the server's store.
+func (p *probe) remember(ctx context.Context, ev *sdk.Event) error {
+	h := sdk.HostOf(ctx)
+	value, found, err := h.Get(ctx, sdk.Key{"lua", "said"})
+	ev.SetNote("said", []any{value, found})
+	errs := []error{err, h.Put(ctx, sdk.Key{"probe", "list"}, []any{"a", 1, true}, time.Hour)}
+	sum, err := h.Incr(ctx, sdk.Key{"probe", "n"}, 5, time.Hour)
+	errs = append(errs, err)
+	ev.SetNote("sum", sum)
+	first, _, err := h.Take(ctx, sdk.Key{"probe", "bucket"}, 2, 2, time.Hour)
+	errs = append(errs, err)
+	second, retry, err := h.Take(ctx, sdk.Key{"probe", "bucket"}, 1, 2, time.Hour)
+	errs = append(errs, err)
+	ev.SetNote("took", []any{first, second, retry > time.Minute})
+	one, err := h.Swap(ctx, sdk.Key{"probe", "swap"}, nil, "new", 0)
+	errs = append(errs, err)
+	two, err := h.Swap(ctx, sdk.Key{"probe", "swap"}, "old", "newer", 0)
+	errs = append(errs, err)
+	ev.SetNote("swapped", []any{one, two})
+	errs = append(errs, h.Delete(ctx, sdk.Key{"lua", "said"}))
+	_, _, err = h.Get(ctx, sdk.Key{strings.Repeat("x", 5000)})
+	ev.SetNote("misuse", sdk.Misuse(err))
+	return errors.Join(errs...)
 }
 
 func (p *probe) Rcpt(_ context.Context, ev *sdk.Event) (sdk.Decision, error) {
@@ -141,6 +174,9 @@ func (p *probe) Headers(_ context.Context, ev *sdk.Event) (sdk.Decision, error) 
 }
 
 func (p *probe) Message(_ context.Context, ev *sdk.Event) (sdk.Decision, error) {
+	if strings.HasSuffix(os.Args[0], "-stream") {
+		return p.flow(ev)
+	}
 	if ev.Body == nil {
 		ev.SetNote("prefix", string(ev.Prefix))
 		ev.SetNote("cut", ev.PrefixCut)
@@ -160,6 +196,30 @@ func (p *probe) Message(_ context.Context, ev *sdk.Event) (sdk.Decision, error) 
 	ev.SetNote("total", ev.Total())
 	ev.SetNote("list", []any{"a", 1, true, nil, map[string]any{"k": 2.5}})
 	return sdk.Quarantine("odd"), nil
+}
+
+// flow reads a stream: to its end, or a little of it.
+func (p *probe) flow(ev *sdk.Event) (sdk.Decision, error) {
+	switch ev.Sender.Local {
+	case "early":
+		if _, err := io.ReadFull(ev.Stream, make([]byte, 1000)); err != nil {
+			return sdk.Decision{}, err
+		}
+		return sdk.Reject("5.7.1", "Enough"), nil
+	case "exit":
+		io.ReadFull(ev.Stream, make([]byte, 100000))
+		os.Exit(9)
+	case "wait":
+		time.Sleep(time.Hour)
+	}
+	sum := sha256.New()
+	n, err := io.Copy(sum, ev.Stream)
+	ev.SetNote("read", n)
+	ev.SetNote("sum", hex.EncodeToString(sum.Sum(nil)))
+	var used runtime.MemStats
+	runtime.ReadMemStats(&used)
+	ev.SetNote("heap", used.HeapSys)
+	return sdk.Quarantine("odd"), err
 }
 
 func (p *probe) Queue(_ context.Context, ev *sdk.Event) (sdk.Decision, error) {
@@ -197,6 +257,9 @@ func main() {
 	access := sdk.Whole()
 	if strings.HasSuffix(os.Args[0], "-file") {
 		access = sdk.File()
+	}
+	if strings.HasSuffix(os.Args[0], "-stream") {
+		access = sdk.Stream()
 	}
 	if strings.HasSuffix(os.Args[0], "-prefix") {
 		access = sdk.Prefix(10)
