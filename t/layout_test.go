@@ -54,6 +54,7 @@ var only = map[string][]string{
 	"github.com/BurntSushi/toml":           {"core/config"},
 	"github.com/prometheus/client_golang":  {"core/record", "core/console"},
 	"github.com/spf13/cobra":               {"cmd/postern"},
+	"github.com/fsnotify/fsnotify":         {"cmd/postern"},
 	"github.com/miekg/dns":                 {"core/dns"},
 	"github.com/oschwald/maxminddb-golang": {"core/geoip"},
 }
