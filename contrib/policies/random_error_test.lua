@@ -1,0 +1,6 @@
+test("all or nothing", function(t)
+  t:policy("random_error", { percent = 0 })
+  expect(t:connect { ip = "198.51.100.7", helo = "client.example.org" }:mail "a@example.org"):accepts()
+  t:policy("random_error", { percent = 100 })
+  expect(t:connect { ip = "198.51.100.7" }.greeting):defers("4.3.0", "by chance")
+end)
