@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -17,11 +15,10 @@ import (
 	"github.com/postern-mta/postern/core/console"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
-	"github.com/postern-mta/postern/core/record"
 )
 
 // This file holds the commands that ask the daemon something small: status,
-// reload, why, inject.
+// reload, inject.
 
 func dial(c *config.Config) (*console.Client, error) { return console.Dial(c.Server.Control) }
 
@@ -109,82 +106,6 @@ daemon is down.`,
 			return nil
 		},
 	}
-}
-
-func whyCommand(g *global) *cobra.Command {
-	asJSON := false
-	c := &cobra.Command{
-		Use:   "why ID|ADDRESS|IP",
-		Short: "Tell how a message was decided, step by step",
-		Long: `Tells the story of a message from the flight recorder: each stage, who was asked,
-what was decided and why, how long it took, what was edited, and every delivery
-attempt. Works with the daemon down, too.
-
-ID is the id of a message ("queued as ID") or of a session; an address finds
-messages from and to it, an IP address those of a client, the newest first. With
---json an id gives one object, anything else a list.
-
-Exit status: 0 told, 1 nothing is known, 2 wrong use.`,
-		Example: "  postern why 0V7pYxTq3kLmAbC\n  postern why you@example.net\n  postern why 192.0.2.7 --json",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return why(cmd.Context(), g, args[0], asJSON) },
-	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return c
-}
-
-func why(ctx context.Context, g *global, query string, asJSON bool) error {
-	stories, err := findStories(ctx, g, query)
-	if err != nil {
-		return err
-	}
-	if len(stories) == 0 {
-		return exitError{exitNo, fmt.Errorf("nothing is known about %s", query)}
-	}
-	if asJSON {
-		enc := json.NewEncoder(g.std.out)
-		if len(stories) == 1 && message.ValidID(query) {
-			return enc.Encode(stories[0])
-		}
-		return enc.Encode(stories)
-	}
-	w := bufio.NewWriter(g.std.out)
-	colour := isTerminal(g.std.out) && os.Getenv("NO_COLOR") == ""
-	for i, s := range stories {
-		if i > 0 {
-			fmt.Fprintln(w)
-		}
-		s.Print(w, colour)
-	}
-	return w.Flush()
-}
-
-// findStories asks the daemon, or reads the recorder's disk while none runs.
-func findStories(ctx context.Context, g *global, query string) ([]record.Story, error) {
-	c, problems, err := g.load()
-	if err != nil {
-		return nil, err
-	}
-	if c == nil {
-		return nil, problems.Err()
-	}
-	client, err := dial(c)
-	if err == nil {
-		defer client.Close()
-		return client.Why(ctx, query)
-	}
-	if !isDown(err) {
-		return nil, err
-	}
-	r, err := record.Open(filepath.Join(c.Server.DataDir, "record"), record.Options{ReadOnly: true})
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return r.Why(query)
 }
 
 func injectCommand(g *global) *cobra.Command {

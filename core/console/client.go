@@ -194,9 +194,13 @@ func (c *Client) QueueCheck(ctx context.Context) iter.Seq2[Inspection, error] {
 	return list[Inspection](ctx, c, "/queue/fsck", struct{}{})
 }
 
-// Why asks for the stories that the query names, see record.Recorder.Why.
-func (c *Client) Why(ctx context.Context, query string) ([]record.Story, error) {
-	return call[[]record.Story](ctx, c, http.MethodGet, "/why", url.Values{"q": {query}}, nil)
+// Why asks for the stories that q asks for, see record.Recorder.Why.
+func (c *Client) Why(ctx context.Context, q record.Query) ([]record.Story, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	return call[[]record.Story](ctx, c, http.MethodPost, "/why", nil, bytes.NewReader(body))
 }
 
 // Plugins asks for the plugin processes.

@@ -334,12 +334,15 @@ func TestWhyPluginsInject(t *testing.T) {
 	s := &hooks.Session{ID: "0SESSION1", Client: netip.MustParseAddrPort("192.0.2.7:1"), Helo: evil}
 	tx := hooks.NewTransaction(s, "0MESSAGE1")
 	g.r.Verdict(tx, record.Rejected, message.NewReply(554, "5.7.1", "%s", evil), "")
-	stories, err := g.client.Why(t.Context(), "192.0.2.7")
+	stories, err := g.client.Why(t.Context(), record.Query{Subjects: []string{"192.0.2.7"}})
 	if err != nil || len(stories) != 1 || stories[0].Helo != evil {
 		t.Errorf("%+v, %v", stories, err)
 	}
-	if none, err := g.client.Why(t.Context(), "nobody@x.example"); err != nil || len(none) != 0 {
+	if none, err := g.client.Why(t.Context(), record.Query{Subjects: []string{"nobody@x.example"}}); err != nil || len(none) != 0 {
 		t.Errorf("%+v, %v", none, err)
+	}
+	if _, err := g.client.Why(t.Context(), record.Query{Verdicts: []string{"maybe"}}); err == nil || !strings.Contains(err.Error(), "no verdict") {
+		t.Errorf("%v", err)
 	}
 	if err := g.client.TakeDrops(t.Context()); err != nil || g.drops != 1 {
 		t.Errorf("%d times, %v", g.drops, err)

@@ -72,7 +72,7 @@ func (s *Server) Control() http.Handler {
 	mux.HandleFunc("POST /queue/act/{act}", s.queueAct)
 	mux.HandleFunc("POST /queue/import", s.queueImport)
 	mux.HandleFunc("POST /queue/fsck", s.queueCheck)
-	mux.HandleFunc("GET /why", s.why)
+	mux.HandleFunc("POST /why", s.why)
 	mux.HandleFunc("POST /inject", s.inject)
 	mux.HandleFunc("GET /plugins", s.plugins)
 	mux.Handle("GET /metrics", s.o.Record.Metrics())
@@ -278,7 +278,15 @@ func (l *lines) flush() bool {
 }
 
 func (s *Server) why(w http.ResponseWriter, r *http.Request) {
-	stories, err := s.o.Record.Why(r.URL.Query().Get("q"))
+	q, err := order[record.Query](w, r)
+	if err == nil {
+		err = q.Check()
+	}
+	if err != nil {
+		s.fail(w, http.StatusBadRequest, err)
+		return
+	}
+	stories, err := s.o.Record.Why(r.Context(), q)
 	if err != nil {
 		s.fail(w, http.StatusInternalServerError, err)
 		return

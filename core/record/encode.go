@@ -241,17 +241,42 @@ func (d *draft) refusedOnly() []string {
 func (d *draft) words(f func(kind byte, word string)) {
 	f(byMessage, d.id)
 	f(bySession, d.session)
-	if d.facts.client.Addr().IsValid() {
-		f(byClient, clientWord(d.facts.client.Addr()))
+	if ip := d.facts.client.Addr().Unmap(); ip.IsValid() {
+		f(byClient, clientWord(ip))
+		for _, bits := range networkBits(ip) {
+			f(byNetwork, networkWord(ip, bits))
+		}
 	}
 	f(byAddress, lower(d.sender.String()))
+	f(byDomain, lower(d.sender.Domain))
 	for i, a := range d.recipients {
 		if i < maxRecipients {
 			f(byAddress, lower(a.String()))
+			f(byDomain, lower(a.Domain))
 		}
 	}
 	for _, s := range d.refusedOnly() {
-		f(byAddress, lower(s))
+		s = lower(s)
+		f(byAddress, s)
+		f(byDomain, s[strings.LastIndexByte(s, '@')+1:])
+	}
+	f(byVerdict, d.verdict.String())
+	f(byPolicy, d.by)
+	for i := range d.refusals {
+		f(byPolicy, d.refusals[i].by)
+	}
+	speakers(d.sessionRuns, f)
+	speakers(d.runs, f)
+}
+
+// speakers calls f with the policies that said more than pass.
+func speakers(runs []hooks.StageRun, f func(kind byte, word string)) {
+	for i := range runs {
+		for j := range runs[i].Handlers {
+			if h := &runs[i].Handlers[j]; h.Verb != hooks.Pass || len(h.Edits) > 0 || h.Err != nil {
+				f(byPolicy, h.Policy)
+			}
+		}
 	}
 }
 
@@ -268,6 +293,11 @@ func (l *late) words(f func(kind byte, word string)) {
 	f(byMessage, l.id)
 	if l.id == "" {
 		f(byLate, l.session)
+	}
+	for i := range l.run.Handlers {
+		if h := &l.run.Handlers[i]; h.Verb != hooks.Pass || len(h.Edits) > 0 || h.Err != nil {
+			f(byPolicy, h.Policy)
+		}
 	}
 }
 

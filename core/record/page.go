@@ -26,7 +26,15 @@ const (
 	byLate    = 'l' // the session of a late stage that belongs to no message
 	byAddress = 'a'
 	byClient  = 'c'
+	byDomain  = 'd' // of an address
+	byNetwork = 'n' // of a client, see networkBits
+	byVerdict = 'v'
+	byPolicy  = 'p' // one that said more than pass
+	byVersion = 'i'
 )
+
+// marked is the hash that an index has which knows the words from byDomain on.
+var marked = [...]uint32{hash(byVersion, "2")}
 
 func pageKey(prefix byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{prefix}, n)
@@ -73,6 +81,7 @@ func (p *page) add(e entry) {
 
 // index is the hashes as they are stored.
 func (p *page) index() []byte {
+	p.hashes = append(p.hashes, marked[:]...)
 	slices.Sort(p.hashes)
 	p.hashes = slices.Compact(p.hashes)
 	p.encoded = p.encoded[:0]

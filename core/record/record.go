@@ -11,7 +11,7 @@
 //   - A page stands under the time it was written, beside the hashes of the words
 //     it can be found by (page.go). Expiry (expire.go) is thus the removal of a
 //     range from the old end, by age and by size.
-//   - Why (why.go) finds stories by message, session, address or client and joins
+//   - Why (why.go) finds the stories that a Query (query.go) asks for and joins
 //     them with what came later: delivery attempts, and answers of policies that
 //     nobody waited for. Story (story.go) is the form for programs, Print
 //     (print.go) the one for people.
@@ -46,7 +46,6 @@ const (
 	maxEdits      = 100      // edits of one handler's answer
 	maxMessage    = 64 << 10 // bytes of a message that are kept where Options.Bodies is set
 	maxLoose      = 256      // transactions of unannounced sessions, a shard
-	maxStories    = 100      // that one question gets
 )
 
 const shardCount = 16

@@ -1,8 +1,10 @@
 package record
 
 import (
+	"bytes"
+	"context"
 	"errors"
-	"net/netip"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,13 +17,16 @@ import (
 // maxJoined bounds the attempts, and the later stages, of one story.
 const maxJoined = 10000
 
-// Why finds the stories that query names: the id of a message or a session, the
-// address of a sender or recipient (without case), or the IP address of a client.
-// They come newest first, at most a hundred. None is no error.
-func (r *Recorder) Why(query string) ([]Story, error) {
-	q := newQuestion(strings.TrimSpace(query))
-	if len(q.hashes) == 0 {
-		return nil, nil
+// slow is how long a story may take to the writer.
+const slow = time.Minute
+
+// Why finds the stories that q asks for, the newest first. None is no error. A
+// search that no index helps, such as for a text, reads every page from the newest
+// one back, until it has what q.Limit allows.
+func (r *Recorder) Why(ctx context.Context, q Query) ([]Story, error) {
+	asked, err := newQuestion(&q)
+	if err != nil {
+		return nil, err
 	}
 	r.Flush()
 	r.using.RLock()
@@ -32,14 +37,24 @@ func (r *Recorder) Why(query string) ([]Story, error) {
 	case r.store.broken.Load():
 		return nil, errFailed
 	}
-	s := search{db: r.db, q: q, stories: map[string]*Story{}}
+	if list, done, err := answerFew(ctx, r.db, asked); done || err != nil {
+		return list, err
+	}
+	return answer(ctx, r.db, asked)
+}
+
+func answer(ctx context.Context, db *pebble.DB, q *question) ([]Story, error) {
+	s := search{ctx: ctx, db: db, q: q, stories: map[string]*Story{}}
 	if err := s.find(q.from); err != nil {
 		return nil, err
 	}
-	if len(s.order) == 0 && q.from > 0 {
+	if len(s.order) == 0 && q.from > 0 && !q.sure {
 		if err := s.find(0); err != nil { // a clock that was set back
 			return nil, err
 		}
+	}
+	if err := s.findAgain(); err != nil {
+		return nil, err
 	}
 	if err := s.join(); err != nil {
 		return nil, err
@@ -47,34 +62,26 @@ func (r *Recorder) Why(query string) ([]Story, error) {
 	return s.result(), nil
 }
 
-// question is what is asked for.
-type question struct {
-	text   string
-	client netip.Addr
-	isID   bool
-	hashes []uint32
-	from   uint64 // no page before is of interest, most probably
-}
+// few is how many stories are looked through for a text one by one.
+const few = 1000
 
-func newQuestion(text string) question {
-	text = strings.TrimSuffix(strings.TrimPrefix(text, "<"), ">")
-	q := question{text: text}
-	if text == "" {
-		return q
+// answerFew answers a search for a text that is asked of few stories alone, as of
+// those of one address, without reading every page.
+func answerFew(ctx context.Context, db *pebble.DB, q *question) (list []Story, done bool, err error) {
+	if q.text == "" || !slices.ContainsFunc(q.clauses, func(c clause) bool { return len(c.hashes) > 0 }) {
+		return nil, false, nil
 	}
-	if ip, err := netip.ParseAddr(text); err == nil {
-		q.client = ip.Unmap().WithZone("")
-		q.hashes = []uint32{hash(byClient, clientWord(ip))}
-		return q
+	wider := *q
+	wider.text, wider.tokens, wider.limit = "", nil, few
+	list, err = answer(ctx, db, &wider)
+	all := len(list) < few
+	list = slices.DeleteFunc(list, func(s Story) bool {
+		return !q.textIn(&s) && !slices.ContainsFunc(s.Attempts, func(t Try) bool { return q.says(t.Reply) })
+	})
+	if len(list) >= q.limit {
+		return list[:q.limit], true, err
 	}
-	q.hashes = []uint32{hash(byAddress, lower(text))}
-	if message.ValidID(text) {
-		q.isID = true
-		q.hashes = append(q.hashes, hash(byMessage, text), hash(bySession, text))
-		q.from = idTime(text)
-	}
-	slices.Sort(q.hashes)
-	return q
+	return list, all, err
 }
 
 // idTime is the page number of a minute before the time that an id holds, 0 where
@@ -96,38 +103,221 @@ func idTime(id string) uint64 {
 	return at - min(at, uint64(time.Minute))
 }
 
-func (q *question) wants(s *Story) bool {
-	if q.client.IsValid() {
-		ip, err := netip.ParseAddr(s.Client)
-		return err == nil && ip.WithZone("") == q.client
-	}
-	if q.isID && (s.ID == q.text || s.Session == q.text) {
-		return true
-	}
-	return strings.EqualFold(s.Sender, q.text) ||
-		slices.ContainsFunc(s.Recipients, func(one string) bool { return strings.EqualFold(one, q.text) })
-}
-
 // search is one question on its way.
 type search struct {
+	ctx     context.Context
 	db      *pebble.DB
-	q       question
+	q       *question
 	stories map[string]*Story
 	order   []string // their ids, newest first
 	oldest  time.Time
+	told    later
+	low     []byte // scratch: a record in lower case
+}
+
+// later is what is known of stories that are still to come from what was told
+// after them.
+type later struct {
+	text, policy map[string]struct{} // messages, and sessions of what belongs to none
+	hashes       []uint32            // of those in policy
+	sorted       bool
+	sessions     []uint32 // of the sessions in either
+}
+
+// maxLater bounds each map of later.
+const maxLater = 1 << 20
+
+func (l *later) add(m *map[string]struct{}, id, session string) {
+	kind := byte(byMessage)
+	if id == "" {
+		id, kind = session, bySession
+		l.sessions = append(l.sessions, hash(bySession, session))
+	}
+	if *m == nil {
+		*m = map[string]struct{}{}
+	}
+	if _, ok := (*m)[id]; ok || len(*m) >= maxLater {
+		return
+	}
+	(*m)[id] = struct{}{}
+	if m == &l.policy {
+		l.hashes, l.sorted = append(l.hashes, hash(kind, id)), false
+	}
+}
+
+func (l *later) indexed(index []byte) bool {
+	if !l.sorted {
+		slices.Sort(l.hashes)
+		l.sorted = true
+	}
+	return indexHas(index, l.hashes)
+}
+
+func has(m map[string]struct{}, s *Story) bool {
+	_, byID := m[s.ID]
+	_, bySession := m[s.Session]
+	return byID || bySession
 }
 
 // find looks for the stories, from the newest page back to from.
 func (s *search) find(from uint64) error {
-	return s.scan(s.q.hashes, from, true, func(t told) bool {
-		if t.kind == storyRecord && s.q.wants(&t.story) {
-			s.keep(t.story)
-		} else if at := t.since(); !at.IsZero() && s.q.isID && t.id == s.q.text && s.stories[t.id] == nil {
+	return s.scan(from, true, s.mayHave, func(n uint64, value []byte) bool {
+		var list [][]byte
+		records(value, func(record []byte) bool {
+			if len(record) > 0 {
+				list = append(list, record)
+			}
+			return true
+		})
+		if s.q.soft() {
+			for _, record := range list {
+				s.hear(record)
+			}
+		}
+		if !s.q.until.IsZero() && n > uint64(max(s.q.until.Add(slow).UnixNano(), 0)) {
+			return true
+		}
+		for _, record := range slices.Backward(list) {
+			s.see(record)
+			if len(s.order) >= s.q.limit {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// findAgain looks once more for stories of the sessions of which something was
+// told: it may have been told before their last message.
+func (s *search) findAgain() error {
+	if len(s.told.sessions) == 0 || len(s.order) >= s.q.limit {
+		return nil
+	}
+	slices.Sort(s.told.sessions)
+	s.told.sessions = slices.Compact(s.told.sessions)
+	known := maps.Clone(s.stories)
+	return s.scan(s.q.from, true, func(index []byte) bool { return indexHas(index, s.told.sessions) }, func(_ uint64, value []byte) bool {
+		records(value, func(record []byte) bool {
+			if len(record) > 0 && known[recordID(record)] == nil {
+				s.see(record)
+			}
+			return true
+		})
+		return len(s.order) < s.q.limit
+	})
+}
+
+// recordID is the id that a record begins with, "" where it has none.
+func recordID(record []byte) string {
+	r := reader{b: record[1:]}
+	return r.text()
+}
+
+// mayHave tells by a page's index whether the page is worth reading.
+func (s *search) mayHave(index []byte) bool {
+	old := !indexHas(index, marked[:])
+	if s.q.text != "" {
+		return true // any reply of a delivery may have it
+	}
+	if s.q.policy != "" {
+		switch {
+		case old || indexHas(index, []uint32{hash(byPolicy, s.q.policy)}):
+			return true // an answer that came later, perhaps
+		case !s.told.indexed(index):
+			return false
+		}
+	}
+	for i := range s.q.clauses {
+		c := &s.q.clauses[i]
+		if len(c.hashes) > 0 && !indexHas(index, c.hashes) && !(c.recent && old) {
+			return false
+		}
+	}
+	return true
+}
+
+// hear takes note of what was told after its story.
+func (s *search) hear(record []byte) {
+	switch record[0] {
+	case lateRecord, lateRecord - 1, attemptRecord:
+	default:
+		return
+	}
+	texts := s.q.text != "" && s.holds(record, s.q.tokens...)
+	if !texts && (s.q.policy == "" || record[0] == attemptRecord) {
+		return
+	}
+	t, err := decode(record)
+	if err != nil {
+		return
+	}
+	if texts && (t.kind == attemptRecord && s.q.says(t.try.Reply) || t.kind == lateRecord && s.q.textAt(&t.step)) {
+		s.told.add(&s.told.text, t.id, t.session)
+	}
+	if s.q.policy != "" && t.kind == lateRecord && s.q.policyAt(&t.step) {
+		s.told.add(&s.told.policy, t.id, t.session)
+	}
+}
+
+// holds tells whether each of words, in lower case, is somewhere in the record.
+func (s *search) holds(record []byte, words ...[]byte) bool {
+	if len(words) == 0 {
+		return true
+	}
+	s.low = append(s.low[:0], record...)
+	for i, c := range s.low {
+		if c >= 'A' && c <= 'Z' {
+			s.low[i] = c + 'a' - 'A'
+		}
+	}
+	for _, w := range words {
+		if !bytes.Contains(s.low, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// awaited tells whether the text was in what came after the record's story.
+func (s *search) awaited(record []byte) bool {
+	if len(s.told.text) == 0 {
+		return false
+	}
+	r := reader{b: record[1:]}
+	_, byID := s.told.text[string(r.take(r.uint()))]
+	_, bySession := s.told.text[string(r.take(r.uint()))]
+	return byID || bySession
+}
+
+// see keeps the record's story if it is wanted.
+func (s *search) see(record []byte) {
+	story := record[0] == storyRecord || record[0] == storyRecord-1
+	switch {
+	case !story && s.q.id == "":
+		return
+	case story && len(s.q.verdict) > 0 && !bytes.Contains(record, s.q.verdict):
+		return
+	case story && s.q.text != "" && !s.awaited(record) && !s.holds(record, s.q.tokens...):
+		return
+	}
+	t, err := decode(record)
+	if err != nil {
+		return
+	}
+	if !story {
+		if at := t.since(); !at.IsZero() && t.id == s.q.id && s.stories[t.id] == nil {
 			// Its story may be gone already, or was dropped.
 			s.keep(Story{ID: t.id, Session: t.session, Sender: t.sender, Time: at, Recipients: []string{}, Stages: []Step{}, Attempts: []Try{}})
 		}
-		return len(s.order) < maxStories
-	})
+		return
+	}
+	one := &t.story
+	if !s.q.wants(one) ||
+		s.q.text != "" && !has(s.told.text, one) && !s.q.textIn(one) ||
+		s.q.policy != "" && !has(s.told.policy, one) && !s.q.policyIn(one) {
+		return
+	}
+	s.keep(*one)
 }
 
 // since is when what was told of a message apart from its story was; zero for
@@ -178,7 +368,7 @@ func (s *search) join() error {
 	}
 	slices.Sort(hashes)
 	from := uint64(max(s.oldest.Add(-time.Minute).UnixNano(), 0))
-	return s.scan(hashes, from, false, func(t told) bool {
+	return s.scanRecords(hashes, from, func(t told) bool {
 		if t.kind == lateRecord && t.id == "" {
 			for _, one := range bySessions[t.session] {
 				one.addStep(t.step)
@@ -229,13 +419,27 @@ func (s *search) result() []Story {
 		list = append(list, *one)
 	}
 	slices.SortStableFunc(list, func(a, b Story) int { return b.Time.Compare(a.Time) })
-	return list
+	return list[:min(len(list), s.q.limit)]
 }
 
-// scan calls f with each record of the pages whose index has one of the sorted
-// hashes, the newest page first or last, until f returns false. Records of one
-// page come in their order. Damaged ones are passed over.
-func (s *search) scan(hashes []uint32, from uint64, newestFirst bool, f func(told) bool) (err error) {
+// scanRecords calls f with each record of the pages whose index has one of the
+// sorted hashes, the oldest first. Damaged ones are passed over.
+func (s *search) scanRecords(hashes []uint32, from uint64, f func(told) bool) error {
+	return s.scan(from, false, func(index []byte) bool { return indexHas(index, hashes) }, func(_ uint64, value []byte) bool {
+		more := true
+		records(value, func(record []byte) bool {
+			if t, err := decode(record); err == nil {
+				more = f(t)
+			}
+			return more
+		})
+		return more
+	})
+}
+
+// scan calls f with each page whose index choose approves of, the newest first or
+// last, until f returns false or nobody waits any more.
+func (s *search) scan(from uint64, newestFirst bool, choose func(index []byte) bool, f func(n uint64, value []byte) bool) (err error) {
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: pageKey(indexPrefix, from), UpperBound: []byte{indexPrefix + 1}})
 	if err != nil {
 		return err
@@ -248,8 +452,11 @@ func (s *search) scan(hashes []uint32, from uint64, newestFirst bool, f func(tol
 		ok = it.First()
 	}
 	for ; ok; ok = step() {
+		if err := context.Cause(s.ctx); err != nil {
+			return err
+		}
 		n, valid := pageNumber(it.Key())
-		if !valid || !indexHas(it.Value(), hashes) {
+		if !valid || !choose(it.Value()) {
 			continue
 		}
 		more, err := s.page(n, f)
@@ -260,7 +467,7 @@ func (s *search) scan(hashes []uint32, from uint64, newestFirst bool, f func(tol
 	return it.Error()
 }
 
-func (s *search) page(n uint64, f func(told) bool) (more bool, err error) {
+func (s *search) page(n uint64, f func(n uint64, value []byte) bool) (more bool, err error) {
 	value, closer, err := s.db.Get(pageKey(pagePrefix, n))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return true, nil // expired in between
@@ -269,12 +476,5 @@ func (s *search) page(n uint64, f func(told) bool) (more bool, err error) {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
-	more = true
-	records(value, func(record []byte) bool {
-		if t, err := decode(record); err == nil {
-			more = f(t)
-		}
-		return more
-	})
-	return more, nil
+	return f(n, value), nil
 }
