@@ -186,9 +186,17 @@ func (g *gateway) children() map[string][]int {
 			if err != nil {
 				continue
 			}
-			if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil {
-				name := filepath.Base(exe)
-				found[name] = append(found[name], pid)
+			exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+			if err != nil {
+				continue
+			}
+			name := filepath.Base(exe)
+			found[name] = append(found[name], pid)
+			// A script's is its interpreter; its own name is here, cut to 15 bytes.
+			if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil {
+				if own := strings.TrimSpace(string(comm)); own != name && own != name[:min(len(name), 15)] {
+					found[own] = append(found[own], pid)
+				}
 			}
 		}
 	}

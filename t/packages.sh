@@ -20,6 +20,8 @@ dovecot:dovecot-core:Dovecot as a next hop
 /usr/lib/dovecot/lmtp:dovecot-lmtpd:Dovecot as a next hop
 /usr/bin/python3:python3:aiosmtpd as a next hop
 /usr/lib/python3/dist-packages/aiosmtpd/__init__.py:python3-aiosmtpd:aiosmtpd as a next hop
+/usr/lib/python3/dist-packages/grpc/__init__.py:python3-grpcio:a plugin in Python
+/usr/lib/python3/dist-packages/google/protobuf/__init__.py:python3-protobuf:a plugin in Python
 unshare:util-linux:Exim and OpenSMTPD as next hops, nullmailer as a client
 /usr/share/perl5/IO/Socket/SSL.pm:libio-socket-ssl-perl:Net::SMTP as a client with TLS
 /usr/share/perl5/Authen/SASL.pm:libauthen-sasl-perl:Net::SMTP as a client that logs in

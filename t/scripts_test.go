@@ -271,6 +271,8 @@ func cmdNeed(ts *testscript.TestScript, _ bool, args []string) {
 		switch {
 		case strings.Contains(program, "::"):
 			err = exec.Command("perl", "-M"+program, "-e", "1").Run()
+		case strings.HasPrefix(program, "python:"): // a module of the system's Python
+			err = exec.Command("/usr/bin/python3", "-c", "import "+strings.TrimPrefix(program, "python:")).Run()
 		case program == "nodemailer":
 			_, err = os.Stat(filepath.Join(repository(), "bin/peers/nodemailer/node_modules/nodemailer"))
 		default:
