@@ -203,6 +203,15 @@ func (c *Client) Why(ctx context.Context, q record.Query) ([]record.Story, error
 	return call[[]record.Story](ctx, c, http.MethodPost, "/why", nil, bytes.NewReader(body))
 }
 
+// Shadow asks what policies in shadow mode would have done, see record.Recorder.Shadow.
+func (c *Client) Shadow(ctx context.Context, q record.ShadowQuery) (record.ShadowReport, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return record.ShadowReport{}, err
+	}
+	return call[record.ShadowReport](ctx, c, http.MethodPost, "/shadow", nil, bytes.NewReader(body))
+}
+
 // Plugins asks for the plugin processes.
 func (c *Client) Plugins(ctx context.Context) ([]Plugin, error) {
 	return call[[]Plugin](ctx, c, http.MethodGet, "/plugins", nil, nil)

@@ -73,6 +73,7 @@ func (s *Server) Control() http.Handler {
 	mux.HandleFunc("POST /queue/import", s.queueImport)
 	mux.HandleFunc("POST /queue/fsck", s.queueCheck)
 	mux.HandleFunc("POST /why", s.why)
+	mux.HandleFunc("POST /shadow", s.shadow)
 	mux.HandleFunc("POST /inject", s.inject)
 	mux.HandleFunc("GET /plugins", s.plugins)
 	mux.Handle("GET /metrics", s.o.Record.Metrics())
@@ -295,6 +296,24 @@ func (s *Server) why(w http.ResponseWriter, r *http.Request) {
 		stories = []record.Story{}
 	}
 	s.reply(w, stories)
+}
+
+// shadow reports what policies in shadow mode would have done.
+func (s *Server) shadow(w http.ResponseWriter, r *http.Request) {
+	q, err := order[record.ShadowQuery](w, r)
+	if err == nil {
+		err = q.Check()
+	}
+	if err != nil {
+		s.fail(w, http.StatusBadRequest, err)
+		return
+	}
+	report, err := s.o.Record.Shadow(r.Context(), q)
+	if err != nil {
+		s.fail(w, http.StatusInternalServerError, err)
+		return
+	}
+	s.reply(w, report)
 }
 
 // inject takes a message: a line with the Envelope, then the message itself.
