@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -368,8 +369,15 @@ func params(args []any) (string, error) {
 	list := ""
 	for _, k := range slices.Sorted(maps.Keys(t)) {
 		list += " " + strings.ToUpper(k)
-		if t[k] != true {
-			list += fmt.Sprintf("=%v", t[k])
+		switch v := t[k].(type) {
+		case bool:
+			if !v {
+				list += "=false"
+			}
+		case float64: // never with an exponent
+			list += "=" + strconv.FormatFloat(v, 'f', -1, 64)
+		default:
+			list += fmt.Sprintf("=%v", v)
 		}
 	}
 	return list, err
