@@ -60,7 +60,7 @@ func build() (dir string, err error) {
 			return "", err
 		}
 	}
-	for name, from := range map[string]string{"probe": "./testdata/probe", "plain": "./testdata/plain", "checker": "../../plugins/checker", "example": filepath.Join(dir, "example.go")} {
+	for name, from := range map[string]string{"probe": "./testdata/probe", "plain": "./testdata/plain", "rogue": "./testdata/rogue", "checker": "../../plugins/checker", "example": filepath.Join(dir, "example.go")} {
 		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), from).CombinedOutput(); err != nil {
 			return "", fmt.Errorf("building %s: %w\n%s", name, err, out)
 		}

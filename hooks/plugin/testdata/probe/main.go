@@ -166,6 +166,30 @@ func (p *probe) Rcpt(_ context.Context, ev *sdk.Event) (sdk.Decision, error) {
 }
 
 func (p *probe) Headers(_ context.Context, ev *sdk.Event) (sdk.Decision, error) {
+	ev.Tag("before") // goes with what follows, or not at all
+	switch ev.Sender.Local {
+	case "line":
+		ev.Prepend("X-A", "a\r\nBcc: all@example.net")
+		return sdk.Pass(), nil
+	case "feed":
+		ev.Append("X-A", "a\nb")
+		return sdk.Pass(), nil
+	case "name":
+		ev.Prepend("X-A: b\r\nX-C", "d")
+		return sdk.Pass(), nil
+	case "word":
+		ev.Replace("X-Old", strings.Repeat("x", 5000))
+		return sdk.Pass(), nil
+	case "own":
+		ev.PrependFor("first@example.net", "X-A", "a\r\nb")
+		return sdk.Pass(), nil
+	case "longname":
+		ev.Prepend(strings.Repeat("X", 999), "a")
+		return sdk.Pass(), nil
+	case "sentence":
+		ev.Prepend("X-A", strings.Repeat("word ", 1000)+"end")
+		return sdk.Pass(), nil
+	}
 	subject, _ := ev.Header.Get("Subject")
 	ev.Prepend("X-Subject", strings.ToUpper(subject))
 	ev.Remove("X-Gone", 0)
