@@ -62,7 +62,9 @@ func (l listener) Accept() (net.Conn, error) {
 	return wire{c}, err
 }
 
-type policy struct{ proto.UnimplementedPolicyServer }
+type policy struct {
+	proto.UnimplementedPolicyServer
+}
 
 func (policy) Describe(context.Context, *proto.DescribeRequest) (*proto.Description, error) {
 	return &proto.Description{Name: "rogue", Stages: []string{"mail", "message"}, Access: proto.Access_ACCESS_HEADERS}, nil
