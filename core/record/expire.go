@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -19,20 +18,11 @@ const (
 
 // sweep is the sweeper: it removes what is too old, too much or forgotten.
 func (r *Recorder) sweep() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	r.owned.Go(func() {
-		select {
-		case <-r.closing:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		r.dropQuiet(time.Now().Add(-looseFor))
-		if err := r.expire(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		if err := r.expire(r.stopping, time.Now()); err != nil && r.stopping.Err() == nil {
 			r.log.Error("recorder: expiry", "error", err)
 		}
 		select {
@@ -44,8 +34,11 @@ func (r *Recorder) sweep() {
 }
 
 // expire removes pages written before now minus Keep, and then the oldest until
-// the store takes nine tenths of MaxSize, where it had outgrown it.
+// the store takes seven tenths of MaxSize, where it takes more than eight: the rest
+// is for what a removal needs while it lasts.
 func (r *Recorder) expire(ctx context.Context, now time.Time) error {
+	r.expiring.Lock()
+	defer r.expiring.Unlock()
 	if r.store.broken.Load() {
 		return nil
 	}
@@ -54,12 +47,9 @@ func (r *Recorder) expire(ctx context.Context, now time.Time) error {
 		return err
 	}
 	cut := uint64(max(now.Add(-r.o.Keep).UnixNano(), 0))
-	size, err := r.usage(0, math.MaxUint64)
-	if err != nil {
-		return err
-	}
-	if size > uint64(r.o.MaxSize) {
-		byMass, err := r.cutFor(first, last, size-uint64(r.o.MaxSize)/10*9)
+	limit := uint64(r.o.MaxSize)
+	if size, _, _ := r.disk(); size > limit/10*8 {
+		byMass, err := r.cutFor(first, last, size-limit/10*7)
 		if err != nil {
 			return err
 		}
@@ -69,6 +59,31 @@ func (r *Recorder) expire(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	return r.removeBefore(ctx, cut)
+}
+
+// disk is how many bytes the store takes on disk, how many more are removed and
+// still held by somebody's question, and how many are being deleted.
+func (r *Recorder) disk() (used, held, going uint64) {
+	m := r.db.Metrics()
+	held, going = m.Table.Local.ZombieSize, m.Table.Local.ObsoleteSize
+	all := m.DiskSpaceUsage()
+	return all - min(held+going, all), held, going
+}
+
+// bound is called by the writer with the bytes that it is about to write. Where
+// much has come in since it last looked, it makes room; room tells whether there
+// is some.
+func (r *Recorder) bound(n int) (room bool) {
+	if r.grown += int64(n); r.grown < r.o.MaxSize/64 {
+		return !r.over
+	}
+	r.grown = 0
+	if err := r.expire(r.stopping, time.Now()); err != nil && r.stopping.Err() == nil {
+		r.log.Error("recorder: expiry", "error", err)
+	}
+	used, held, _ := r.disk()
+	r.over = used+held > uint64(r.o.MaxSize)/5*6
+	return !r.over
 }
 
 // span is the numbers of the oldest and the newest page, 0 where there is none.
@@ -100,7 +115,7 @@ func (r *Recorder) usage(first, last uint64) (uint64, error) {
 // cutFor finds the moment before which about excess bytes were written.
 func (r *Recorder) cutFor(first, last, excess uint64) (uint64, error) {
 	low, high := first, last+1
-	for high-low > uint64(time.Second) {
+	for high-low > uint64(time.Millisecond) {
 		middle := low + (high-low)/2
 		size, err := r.usage(0, middle)
 		if err != nil {
@@ -130,5 +145,17 @@ func (r *Recorder) removeBefore(ctx context.Context, cut uint64) error {
 			return err
 		}
 	}
+	for range deleteTries { // deleted in the background
+		if _, _, going := r.disk(); going == 0 || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(deletePause)
+	}
 	return nil
 }
+
+// How long a removal waits for its files to be gone.
+const (
+	deleteTries = 100
+	deletePause = time.Millisecond
+)

@@ -20,6 +20,7 @@
 package record
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -83,10 +84,16 @@ type Recorder struct {
 	list    list
 	last    uint64 // key of the newest page; the writer's
 	failing bool   // the last page was lost; the writer's
+	grown   int64  // bytes since the writer looked at the disk
+	over    bool   // the disk has more than it should, the writer found
 	closing chan struct{}
 	ended   chan struct{}  // the writer is gone
 	owned   sync.WaitGroup // writer and sweeper
 	closed  sync.Once
+
+	expiring sync.Mutex
+	stopping context.Context // ends with closing
+	stop     context.CancelFunc
 
 	using sync.RWMutex // held by questions
 	shut  bool         // under using
@@ -110,6 +117,7 @@ func Open(dir string, o Options) (*Recorder, error) {
 	}
 	r := &Recorder{dir: dir, o: o, log: o.Log, seed: maphash.MakeSeed(), closing: make(chan struct{}), ended: make(chan struct{})}
 	r.store = &storeLog{log: o.Log}
+	r.stopping, r.stop = context.WithCancel(context.Background())
 	r.metrics = newMetrics(r)
 	for i := range r.shards {
 		r.shards[i].sessions = map[string]*session{}
@@ -172,6 +180,7 @@ func (r *Recorder) Close() error {
 	r.closed.Do(func() {
 		r.finishAll()
 		close(r.closing)
+		r.stop()
 		r.owned.Wait()
 		r.using.Lock()
 		defer r.using.Unlock()

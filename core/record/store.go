@@ -36,14 +36,16 @@ func openReading(dir string, o Options, log *storeLog) (db *pebble.DB, err error
 }
 
 // openStore opens Pebble with little memory: it is written in order of its keys
-// and seldom read.
+// and seldom read. Files are small beside MaxSize, so that it can be kept.
 func openStore(dir string, o Options, log *storeLog) (*pebble.DB, error) {
 	cache := pebble.NewCache(8 << 20)
 	defer cache.Unref()
+	file := min(max(o.MaxSize/64, 256<<10), 4<<20)
 	return pebble.Open(dir, &pebble.Options{
 		FS:                 lazy{vfs.Default},
 		Cache:              cache,
-		MemTableSize:       8 << 20,
+		MemTableSize:       uint64(min(max(o.MaxSize/32, 256<<10), 8<<20)),
+		TargetFileSizes:    [7]int64{file, file, file, file, file, file, file},
 		MaxOpenFiles:       200,
 		ReadOnly:           o.ReadOnly,
 		ErrorIfNotExists:   o.ReadOnly,

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -223,6 +224,9 @@ func (r *Recorder) writeAll(p *page, items []entry) {
 func (r *Recorder) writePage(p *page) error {
 	if !r.room() {
 		return fmt.Errorf("less than %d MiB are free on the disk", minFree>>20)
+	}
+	if !r.bound(len(p.records) + 4*len(p.hashes)) {
+		return errors.New("max_size is reached, and a question that takes long keeps what is too old")
 	}
 	r.last = max(uint64(time.Now().UnixNano()), r.last+1)
 	b := r.db.NewBatchWithSize(len(p.records) + 8*len(p.hashes) + 64)
