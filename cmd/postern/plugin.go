@@ -22,10 +22,10 @@ import (
 func pluginCommand(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "plugin",
-		Short: "List and check plugins",
+		Short: "List, check and try plugins",
 		Long: `Plugins are policies in processes of their own. list shows those that run in the
 daemon, and those that are there to be used; check starts one, asks what it is,
-and ends it.`,
+and ends it; run asks one about a sample message.`,
 	}
 	asJSON := false
 	list := &cobra.Command{
@@ -46,7 +46,7 @@ Exit status: 0 it is a plugin that this version can use, 1 it is not, 2 wrong us
 		RunE: func(_ *cobra.Command, args []string) error { return pluginCheck(g, args[0], checkJSON) },
 	}
 	check.Flags().BoolVar(&checkJSON, "json", false, "print JSON")
-	c.AddCommand(list, check)
+	c.AddCommand(list, check, pluginRunCommand(g))
 	return c
 }
 
