@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/console"
+	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
 )
@@ -102,6 +104,7 @@ daemon is down.`,
 			if err != nil {
 				return offline(err)
 			}
+			s.Policies = slices.DeleteFunc(s.Policies, func(p console.Policy) bool { return p.Name == intake.RuleName })
 			fmt.Fprintf(g.std.out, "reloaded: configuration %d, %s\n", s.Generation, count(len(s.Policies), "policy"))
 			return nil
 		},

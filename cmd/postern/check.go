@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/console"
 	"github.com/postern-mta/postern/hooks"
 )
 
@@ -66,7 +70,7 @@ func examine(g *global, c *config.Config) (problems config.Problems, policies in
 		}
 		if ln, err := net.Listen("tcp", l.Address); err == nil {
 			_ = ln.Close()
-		} else {
+		} else if !servedByUs(c, l.Address) {
 			p := l.Problem("address", bindError(err))
 			p.Warning = true
 			problems = append(problems, p)
@@ -79,6 +83,31 @@ func examine(g *global, c *config.Config) (problems config.Problems, policies in
 		chain.Retire()
 	}
 	return append(problems, found...), len(c.Policies)
+}
+
+// servedByUs tells whether the daemon of this configuration listens there, which is
+// as it should be.
+func servedByUs(c *config.Config, address string) bool {
+	client, err := dial(c)
+	if err != nil {
+		return false
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	s, err := client.Status(ctx)
+	return err == nil && slices.ContainsFunc(s.Listeners, func(l console.Listener) bool { return sameAddress(l.Address, address) })
+}
+
+// sameAddress compares an address that is listened on with one that is configured.
+func sameAddress(is, configured string) bool {
+	a, errA := net.ResolveTCPAddr("tcp", is)
+	b, errB := net.ResolveTCPAddr("tcp", configured)
+	if errA != nil || errB != nil || a.Port != b.Port {
+		return false
+	}
+	everywhere := func(t *net.TCPAddr) bool { return t.IP == nil || t.IP.IsUnspecified() }
+	return everywhere(a) && everywhere(b) || a.IP.Equal(b.IP)
 }
 
 func count(n int, what string) string {

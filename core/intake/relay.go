@@ -102,9 +102,9 @@ func (r *Relay) Offer(ctx context.Context, to *hooks.Recipient) (reply message.R
 	switch {
 	case len(r.taken) == 0:
 	case way != r.way:
-		return errOtherWay, ruleName
+		return errOtherWay, RuleName
 	case way != nil && way.Each() && !r.each:
-		return errOneByOne, ruleName
+		return errOneByOne, RuleName
 	}
 	if r.passage != nil && way != r.way {
 		r.Close()

@@ -90,6 +90,10 @@ func (d *Domains) find(domain string) *Domain {
 	}
 }
 
+// RuleName is what stories, metrics and the state call the recipient rule, which
+// stands behind the configured policies.
+const RuleName = "recipient-rule"
+
 // Replies of the recipient rule.
 var (
 	errNoRelay   = message.NewReply(550, "5.7.1", "Relaying denied: this server takes no mail for that domain from you")
@@ -97,7 +101,6 @@ var (
 	errUnknown   = message.NewReply(550, "5.1.1", "No such recipient here")
 	errNoAnswer  = message.NewReply(451, "4.4.3", "The list of recipients can't be read now, please try again later")
 	errNotAsked  = message.NewReply(451, "4.3.5", "No next hop is configured that could tell whether the recipient exists")
-	ruleName     = "recipient-rule"
 	ruleStages   = []hooks.Stage{hooks.Rcpt}
 	ruleRelaying = hooks.Decision{Verb: hooks.Accept, Reason: "the client may relay"}
 )
@@ -111,7 +114,7 @@ type rule struct{ in *Intake }
 // everything else is 550 5.7.1. It belongs at the end of every chain.
 func (in *Intake) RecipientRule() hooks.Handler { return rule{in} }
 
-func (rule) Name() string          { return ruleName }
+func (rule) Name() string          { return RuleName }
 func (rule) Stages() []hooks.Stage { return ruleStages }
 
 func (r rule) Handle(ctx context.Context, _ hooks.Stage, tx *hooks.Transaction) (hooks.Decision, error) {
