@@ -15,7 +15,7 @@ func TestGeneratedDocuments(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, name := range []string{"stages.md", "config.md", "lua-reference.md"} {
+	for _, name := range []string{"stages.md", "config.md", "lua-reference.md", "plugin-protocol.md"} {
 		if read(t, filepath.Join(dir, name)) != read(t, filepath.Join("../docs", name)) {
 			t.Errorf("docs/%s is behind its source: run make generate", name)
 		}

@@ -148,7 +148,11 @@ func (p *Plugin) explain(ctx context.Context, x *process, err error) error {
 	case len(parts) < 4 || parts[0] != strconv.Itoa(plugin.CoreProtocolVersion):
 		return fmt.Errorf("it wrote %.80q instead of the plugin handshake; is it a plugin made with hooks/sdk?", first)
 	case parts[1] != strconv.Itoa(proto.Version):
-		return fmt.Errorf("it speaks version %.20q of the plugin protocol, this server version %d; build it with the hooks/sdk of this version", parts[1], proto.Version)
+		way := "build it with the hooks/sdk of this version"
+		if n, err := strconv.Atoi(parts[1]); err == nil && n > proto.Version {
+			way = "it is newer: update the server, or " + way
+		}
+		return fmt.Errorf("it speaks version %.20q of the plugin protocol, this server version %d; %s", parts[1], proto.Version, way)
 	case len(parts) < 5 || parts[4] != string(plugin.ProtocolGRPC):
 		return errors.New("it does not speak gRPC; a plugin's handshake ends with |grpc")
 	case x.ended() != nil:

@@ -80,6 +80,7 @@ func scripts() map[string]string {
 		"silent":      "#!/bin/sh\nexec sleep 600\n",
 		"chatty":      "#!/bin/sh\necho hello there\nexec sleep 600\n",
 		"newer":       "#!/bin/sh\necho '1|99|unix|'$PLUGIN_UNIX_SOCKET_DIR'/s|grpc'\nexec sleep 600\n",
+		"older":       "#!/bin/sh\necho '1|0|unix|'$PLUGIN_UNIX_SOCKET_DIR'/s|grpc'\nexec sleep 600\n",
 		"netrpc":      "#!/bin/sh\necho '1|1|unix|'$PLUGIN_UNIX_SOCKET_DIR'/s|netrpc'\nexec sleep 600\n",
 		"tcp":         "#!/bin/sh\necho '1|1|tcp|127.0.0.1:1|grpc'\nexec sleep 600\n",
 		"elsewhere":   "#!/bin/sh\necho '1|1|unix|/tmp/elsewhere.sock|grpc'\nexec sleep 600\n",

@@ -1,6 +1,7 @@
 // Command docgen writes the documents that come from the code: docs/stages.md
 // from the table of stages, docs/config.md from the schema of the configuration,
-// docs/lua-reference.md from the table of what scripts can use.
+// docs/lua-reference.md from the table of what scripts can use,
+// docs/plugin-protocol.md from the comments of policy.proto.
 // `make generate` runs it in the repository's root; a test in t fails where a
 // document is behind its source.
 package main
@@ -88,6 +89,7 @@ func main() {
 		write(filepath.Join(dir, "stages.md"), stagesHead, writeStages),
 		write(filepath.Join(dir, "config.md"), configHead, config.WriteReference),
 		write(filepath.Join(dir, "lua-reference.md"), luaHead, lua.WriteReference),
+		write(filepath.Join(dir, "plugin-protocol.md"), protocolHead, writeProtocol),
 	} {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "docgen:", err)
