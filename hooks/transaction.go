@@ -331,7 +331,9 @@ type Facts struct {
 	Relaying bool           `json:"relaying,omitempty"`
 	Notes    map[string]any `json:"notes,omitempty"`
 	Marks
-	Priority int `json:"priority,omitempty"`
+	// Skip is the policies that are not asked about the message any more.
+	Skip     []string `json:"skip,omitempty"`
+	Priority int      `json:"priority,omitempty"`
 	// Rcpts is what belongs to single recipients, by their place in the queued
 	// message.
 	Rcpts map[int]RcptFacts `json:"rcpts,omitempty"`
@@ -350,8 +352,22 @@ func (tx *Transaction) Facts() Facts {
 	return Facts{
 		Session: s.ID, Listener: s.Listener, Protocol: s.Protocol, Client: s.Client, Helo: s.Helo, Extended: s.Extended,
 		TLS: s.TLS, User: s.User, Auth: s.Authenticated, Relaying: s.Relaying,
-		Notes: tx.Notes, Marks: tx.Marks, Priority: tx.Priority, Rcpts: tx.rcptFacts(),
+		Notes: tx.Notes, Marks: tx.Marks, Skip: tx.skips(), Priority: tx.Priority, Rcpts: tx.rcptFacts(),
 	}
+}
+
+// skips are the policies that are not asked any more, of the transaction and of its
+// session, sorted.
+func (tx *Transaction) skips() []string {
+	if len(tx.Skipped) == 0 && len(tx.Session.Skipped) == 0 {
+		return nil
+	}
+	all := maps.Clone(tx.Skipped)
+	if all == nil {
+		all = map[string]bool{}
+	}
+	maps.Copy(all, tx.Session.Skipped)
+	return slices.Sorted(maps.Keys(all))
 }
 
 func (tx *Transaction) rcptFacts() (facts map[int]RcptFacts) {
@@ -369,11 +385,18 @@ func (tx *Transaction) rcptFacts() (facts map[int]RcptFacts) {
 
 // Restore makes the transaction of a queued message out of its facts.
 func (f Facts) Restore(id string) *Transaction {
-	return &Transaction{
+	tx := &Transaction{
 		ID: id, Notes: f.Notes, Marks: f.Marks, Priority: f.Priority,
 		Session: &Session{
 			ID: f.Session, Listener: f.Listener, Protocol: f.Protocol, Client: f.Client, Helo: f.Helo, Extended: f.Extended,
 			TLS: f.TLS, User: f.User, Authenticated: f.Auth, Relaying: f.Relaying,
 		},
 	}
+	if len(f.Skip) > 0 {
+		tx.Skipped = make(map[string]bool, len(f.Skip))
+		for _, name := range f.Skip {
+			tx.Skipped[name] = true
+		}
+	}
+	return tx
 }

@@ -29,7 +29,7 @@ func txSection() section {
 		def(":result", "(name: string, fields: table<string, plain>)", "Leaves a named result for later policies, score rules and the story.", "tx:result(\"scan\", { clean = true })").edits(hooks.SetResult),
 		def(":results", "(name: string): table?", "A result that a policy left, or nil.", "tx:result(\"scan\", { clean = true })\ntx:results(\"scan\") --> { clean = true }\ntx:results(\"none\") --> nil"),
 		def(":tag", "(tag: string)", "Sets a tag, which routes and the story know.", "tx:tag(\"newsletter\")").edits(hooks.AddTag),
-		def(":skip", "(policy: string)", "The policy is not asked any more in this transaction.", "tx:skip(\"greylist\")").edits(hooks.SkipPolicy),
+		def(":skip", "(policy: string)", "The policy is not asked about this message any more, at delivery neither.", "tx:skip(\"greylist\")").edits(hooks.SkipPolicy),
 		def(":route", "(url: string)", "The next hop for all recipients.", "tx:route(\"smtp://scanner.example.net\")").edits(hooks.SetRoute),
 		def(":pardon", "(policy?: string)", "Drops the refusals that deny_at of a policy keeps, or of all.", "tx:pardon(\"dnsbl\")").edits(hooks.Pardon),
 		def(":ret", "(value: \"full\"|\"hdrs\")", "Whether a bounce brings the whole message back, or its header section (DSN parameter RET).", "tx:ret(\"hdrs\")").edits(hooks.SetReturn),
