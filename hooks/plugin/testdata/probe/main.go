@@ -20,6 +20,7 @@ import (
 
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
+	"github.com/postern-mta/postern/hooks/plugin/testdata/dump"
 	"github.com/postern-mta/postern/hooks/sdk"
 )
 
@@ -263,8 +264,27 @@ func (p *probe) Deferred(_ context.Context, ev *sdk.Event) (sdk.Decision, error)
 }
 
 func (p *probe) Disconnect(_ context.Context, ev *sdk.Event) (sdk.Decision, error) {
+	if ev.Sender.Local == "whole" {
+		ev.SetConnNote("dump", dump.Of(ev.Transaction))
+		return everything(), nil
+	}
 	slog.Info("over", "messages", ev.Session.Totals.Messages, "stage", hooks.Disconnect.String())
 	return sdk.Pass(), nil
+}
+
+// everything is a decision that has every field and every kind of edit.
+func everything() sdk.Decision {
+	d := sdk.Reject("5.7.1", "Everything")
+	d.Reply.Code, d.Disconnect, d.After, d.Reason, d.User = 555, true, time.Minute, "because", "jane"
+	d.Each = map[int]sdk.Decision{1: sdk.Defer("4.7.1", "One"), 3: sdk.Discard("not wanted")}
+	for kind := range hooks.EditKinds() {
+		n := int(kind)
+		d.Edits = append(d.Edits, hooks.Edit{
+			Kind: kind, Name: fmt.Sprint("name", n), Value: fmt.Sprint("value", n), N: n, Number: float64(n) + 0.5,
+			Any: map[string]any{"k": []any{float64(n), true, "t"}}, Rcpt: fmt.Sprintf("r%d@example.net", n),
+		})
+	}
+	return d
 }
 
 func (p *probe) Healthy(context.Context) error {
