@@ -1,5 +1,5 @@
 // Command troubled is a plugin for the tests that does to its host what the
-// subject asks for: hang, crash, or flood its log.
+// subject asks for: hang, crash, flood its log, or edit bodies.
 package main
 
 import (
@@ -10,15 +10,28 @@ import (
 	"github.com/postern-mta/postern/hooks/sdk"
 )
 
-type troubled struct{}
+type troubled struct {
+	Mark string `postern:"mark,file" doc:"file that is made at the first crash in a replacement"`
+}
 
 // Message does what the subject says.
-func (*troubled) Message(ctx context.Context, ev *sdk.Event) (sdk.Decision, error) {
+func (t *troubled) Message(ctx context.Context, ev *sdk.Event) (sdk.Decision, error) {
 	switch subject, _ := ev.Header.Get("Subject"); subject {
 	case "hang":
 		select {} // a plugin that does not look at its context
 	case "crash":
 		os.Exit(7)
+	case "replace", "replace and crash once":
+		if subject != "replace" {
+			if f, err := os.OpenFile(t.Mark, os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+				f.Close()
+				ev.ReplaceBody("text/plain", "never said\n")
+				os.Exit(7)
+			}
+		}
+		ev.ReplaceBody("text/plain", "The script was taken out.\n")
+	case "footer":
+		ev.Footer("-- \nExample Ltd\n", "<p>Example Ltd</p>", false)
 	case "flood":
 		line := strings.Repeat("flood ", 200) + "\n"
 		for range 5000 {
