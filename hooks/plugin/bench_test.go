@@ -47,12 +47,20 @@ func BenchmarkCall16(b *testing.B) {
 	}
 }
 
-// BenchmarkBody is a call with a message, in the two ways it goes.
+// BenchmarkBody is a call with a message, in the ways it goes. The plugin reads all of
+// it; of a stream it makes a SHA-256, too.
 func BenchmarkBody(b *testing.B) {
 	for _, c := range []struct {
 		name, program string
 		size          int
-	}{{"100KiB-bytes", "probe", 100 << 10}, {"100KiB-file", "probe-file", 100 << 10}, {"1MiB-file", "probe", 1 << 20}} {
+	}{
+		{"100KiB-bytes", "probe", 100 << 10},
+		{"100KiB-file", "probe-file", 100 << 10},
+		{"1MiB-file", "probe", 1 << 20},
+		{"50MiB-file", "probe-file", 50 << 20},
+		{"100KiB-stream", "probe-stream", 100 << 10},
+		{"50MiB-stream", "probe-stream", 50 << 20},
+	} {
 		b.Run(c.name, func(b *testing.B) {
 			p := load(b, c.program, plugin.Options{})
 			tx := mail("x")
@@ -64,6 +72,17 @@ func BenchmarkBody(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkHost is a call in which the plugin asks the store eight times.
+func BenchmarkHost(b *testing.B) {
+	p := load(b, "probe", plugin.Options{})
+	tx := mail("store")
+	for b.Loop() {
+		if _, err := p.Handle(b.Context(), hooks.Mail, tx); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

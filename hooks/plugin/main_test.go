@@ -133,8 +133,13 @@ func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, 
 // load starts a program that is to load well, and closes it at the end.
 func load(t testing.TB, name string, o plugin.Options) *plugin.Plugin {
 	t.Helper()
-	if o.TempDir == "" {
-		o.TempDir = t.TempDir()
+	if o.TempDir == "" { // not t.TempDir: a test's name may be too long for a socket
+		dir, err := os.MkdirTemp("", "load-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		o.TempDir = dir
 	}
 	p, problems, err := plugin.Load(program(t, name), o)
 	if err != nil || len(problems) > 0 {
