@@ -3,6 +3,7 @@ package lua
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,6 +89,9 @@ func (st *state) connField(L *lua.LState) int {
 	case "capabilities":
 		v = st.capabilities
 	default:
+		if st.call.at == hooks.Deny && slices.Contains(members("tx"), key) {
+			L.RaiseError("conn has no member %q: deny is given the connection where no message is under way, see refusal.stage", key)
+		}
 		return unknown(L, "conn", key, members("conn")...)
 	}
 	L.Push(v)

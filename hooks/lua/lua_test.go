@@ -199,6 +199,7 @@ func TestFailures(t *testing.T) {
 		{hooks.Rcpt, `error("mine")`, "test.lua:3: mine"},
 		{hooks.Rcpt, `error({})`, "error of type table"},
 		{hooks.Rcpt, `return tx.sendr`, `test.lua:3: tx has no member "sendr"; did you mean "sender"?`},
+		{hooks.Deny, `return tx.conn.params`, "conn has no member \"params\": deny is given the connection where no message is under way"},
 		{hooks.Rcpt, `return tx.conn.hello`, `conn has no member "hello"; did you mean "helo"?`},
 		{hooks.Rcpt, `tx.sender = "x"`, "test.lua:3: tx.sender: \"x\": the address needs a domain"},
 		{hooks.Rcpt, `tx.sendr = "x"`, "test.lua:3: tx.sendr can't be set"},
