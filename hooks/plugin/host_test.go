@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	gproto "google.golang.org/protobuf/proto"
 
 	"github.com/postern-mta/postern/core/store"
 	"github.com/postern-mta/postern/hooks"
@@ -154,4 +155,54 @@ func TestHostRefuses(t *testing.T) {
 	if _, err := none.Measure(ctx, &proto.Measures{List: []*proto.Measure{{Name: "a", Value: 1}}}); err != nil {
 		t.Errorf("without metrics: %v", err)
 	}
+}
+
+// Whatever the bytes of a call are, it is answered, or refused as the protocol says.
+func FuzzHost(f *testing.F) {
+	for _, x := range []gproto.Message{
+		&proto.PutRequest{Key: &proto.StoreKey{Parts: []string{"a", "b\x00"}}, Value: proto.NewValue([]any{"a", 1.5, nil}), TtlMs: 5},
+		&proto.SwapRequest{Key: &proto.StoreKey{Parts: []string{"a"}}, Old: proto.NewValue("x"), New: proto.NewValue(7)},
+		&proto.TakeRequest{Key: &proto.StoreKey{Parts: []string{"a"}}, Tokens: 1, Capacity: 2, PerMs: 1000},
+		&proto.Measures{List: []*proto.Measure{{Name: "a", Labels: map[string]string{"b": "c"}, Value: 1}}},
+	} {
+		b, err := gproto.Marshal(x)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, ctx := plugin.NewHost("p", store.Memory(time.Now), &counts{}), t.Context()
+		var put proto.PutRequest
+		var swap proto.SwapRequest
+		var take proto.TakeRequest
+		var incr proto.IncrRequest
+		var measures proto.Measures
+		errs := map[string]error{}
+		if gproto.Unmarshal(b, &put) == nil {
+			if _, errs["put"] = h.Put(ctx, &put); errs["put"] == nil && put.TtlMs == 0 {
+				x, err := h.Get(ctx, put.Key)
+				if err != nil || !x.Found {
+					t.Errorf("put, and not there: %v, %v", x, err)
+				}
+			}
+		}
+		if gproto.Unmarshal(b, &swap) == nil {
+			_, errs["swap"] = h.Swap(ctx, &swap)
+		}
+		if gproto.Unmarshal(b, &take) == nil {
+			_, errs["take"] = h.Take(ctx, &take)
+		}
+		if gproto.Unmarshal(b, &incr) == nil {
+			_, errs["incr"] = h.Incr(ctx, &incr)
+		}
+		if gproto.Unmarshal(b, &measures) == nil {
+			_, errs["measure"] = h.Measure(ctx, &measures)
+		}
+		for name, err := range errs {
+			if err != nil && status.Code(err) != codes.InvalidArgument {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
 }
