@@ -2,12 +2,12 @@ package t
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,23 +84,26 @@ address = ""
 	return nil
 }
 
-// cpu is the processor time that the gateway has used.
-func (g *benched) cpu(b *testing.B) time.Duration {
+// cpu is the processor time that the gateway's threads have used.
+func (g *benched) cpu(b *testing.B) (sum time.Duration) {
 	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.pid))
-	if err != nil {
-		b.Fatal(err)
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", g.pid))
+	if err != nil || len(threads) == 0 {
+		b.Fatal("no threads", err)
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	ticks := 0
-	for _, f := range fields[11:13] {
-		n, err := strconv.Atoi(f)
+	for _, file := range threads {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it ended
+		}
+		first, _, _ := strings.Cut(string(text), " ")
+		n, err := strconv.ParseInt(first, 10, 64)
 		if err != nil {
 			b.Fatal(err)
 		}
-		ticks += n
+		sum += time.Duration(n)
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100
+	return sum
 }
 
 // resident is the gateway's resident memory in bytes.
@@ -126,6 +129,17 @@ func benchBody() []byte {
 // its 250, and reports the gateway's own processor time for one.
 func accept(b *testing.B, g *benched, sessions int) {
 	b.Helper()
+	before := g.cpu(b)
+	b.ResetTimer()
+	push(b, g, sessions, b.N)
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+	b.ReportMetric(float64((g.cpu(b)-before).Microseconds())/float64(b.N), "cpu-µs/msg")
+}
+
+// push sends n messages of 4 KB over that many sessions.
+func push(b *testing.B, g *benched, sessions, n int) {
+	b.Helper()
 	body := benchBody()
 	work := make(chan struct{})
 	var all sync.WaitGroup
@@ -139,21 +153,16 @@ func accept(b *testing.B, g *benched, sessions int) {
 			}
 		})
 	}
-	before := g.cpu(b)
-	b.ResetTimer()
-	for range b.N {
+	for range n {
 		work <- struct{}{}
 	}
 	close(work)
 	all.Wait()
-	b.StopTimer()
 	select {
 	case err := <-failed:
 		b.Fatal(err)
 	default:
 	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
-	b.ReportMetric(float64((g.cpu(b)-before).Microseconds())/float64(b.N), "cpu-µs/msg")
 }
 
 func acceptSession(addr string, body []byte, work <-chan struct{}) error {
@@ -200,9 +209,10 @@ func BenchmarkAccept(b *testing.B) {
 	}
 }
 
-// BenchmarkAcceptTenPolicies is the same with ten Lua policies at work.
-func BenchmarkAcceptTenPolicies(b *testing.B) {
-	policies := `
+// tenPolicies is ten Lua policies: four of ours and six of a site.
+func tenPolicies(b *testing.B) string {
+	b.Helper()
+	return `
 [[policy]]
 use = "helo"
 [[policy]]
@@ -213,8 +223,62 @@ use = "badrcptto"
 addresses = ["reject@example.net"]
 [[policy]]
 use = "content_signatures"
-`
-	b.Run("sessions=64", func(b *testing.B) { accept(b, startBenched(b, policies+sixMore(b)), 64) })
+` + sixMore(b)
+}
+
+// BenchmarkAcceptTenPolicies is the same with ten Lua policies at work.
+func BenchmarkAcceptTenPolicies(b *testing.B) {
+	b.Run("sessions=64", func(b *testing.B) { accept(b, startBenched(b, tenPolicies(b)), 64) })
+}
+
+// BenchmarkRecorder is what the flight recorder costs a gateway with ten Lua
+// policies: one that records and one that does not take 4 KB messages in turns,
+// b.N rounds of a thousand. It reports medians, and the median of what recording adds in percent.
+func BenchmarkRecorder(b *testing.B) {
+	for _, mode := range []string{"", "bodies = true\n"} {
+		name := "bodies"
+		if mode == "" {
+			name = "headers"
+		}
+		b.Run(name, func(b *testing.B) {
+			const sessions, round = 64, 1000
+			with := [2]*benched{startBenched(b, "[recorder]\nenabled = false\n"+tenPolicies(b)), startBenched(b, "[recorder]\n"+mode+tenPolicies(b))}
+			for _, g := range with { // warm: scripts have their states
+				push(b, g, sessions, round)
+			}
+			var cpu, took [2][]float64
+			b.ResetTimer()
+			for i := range 2 * b.N {
+				k := (i + i/2) % 2 // off on, on off
+				g := with[k]
+				before, start := g.cpu(b), time.Now()
+				push(b, g, sessions, round)
+				took[k] = append(took[k], time.Since(start).Seconds()/round*1e6)
+				cpu[k] = append(cpu[k], float64((g.cpu(b)-before).Microseconds())/round)
+			}
+			b.StopTimer()
+			for k, name := range [2]string{"off", "on"} {
+				b.ReportMetric(median(cpu[k]), name+"-cpu-µs/msg")
+				b.ReportMetric(1e6/median(took[k]), name+"-msgs/s")
+			}
+			b.ReportMetric(added(cpu), "%cpu")
+			b.ReportMetric(added(took), "%time")
+		})
+	}
+}
+
+// added is the median of what the second of each pair has more, in percent.
+func added(pairs [2][]float64) float64 {
+	var more []float64
+	for i, off := range pairs[0] {
+		more = append(more, 100*(pairs[1][i]/off-1))
+	}
+	return median(more)
+}
+
+func median(list []float64) float64 {
+	list = slices.Sorted(slices.Values(list))
+	return list[len(list)/2]
 }
 
 // sixMore adds six scripts of the size that sites write.

@@ -162,7 +162,7 @@ func (d *daemon) openData(c *config.Config) (err error) {
 		return err
 	}
 	d.closers = append(d.closers, d.queue.Close)
-	d.record, err = record.Open(filepath.Join(dir, "record"), record.Options{Keep: c.Recorder.Keep, MaxSize: c.Recorder.MaxSize, Bodies: c.Recorder.Bodies, Log: d.log})
+	d.record, err = record.Open(filepath.Join(dir, "record"), record.Options{Off: !c.Recorder.Enabled, Keep: c.Recorder.Keep, MaxSize: c.Recorder.MaxSize, Bodies: c.Recorder.Bodies, Log: d.log})
 	if err != nil {
 		return err
 	}

@@ -149,7 +149,7 @@ func TestGatewayAsDocumented(t *testing.T) {
 	if *c.Score.Tag != 5 || *c.Score.Quarantine != 8 || *c.Score.Reject != 15 {
 		t.Errorf("score = %v", c.Score)
 	}
-	if c.Store.Engine != "embedded" || c.Recorder != (Recorder{7 * day, 1 << 30, false}) || c.Quarantine != (Quarantine{30 * day, 1 << 30}) || c.Log != (Log{"auto", slog.LevelInfo}) || c.Console.Address != "127.0.0.1:2580" {
+	if c.Store.Engine != "embedded" || c.Recorder != (Recorder{true, 7 * day, 1 << 30, false}) || c.Quarantine != (Quarantine{30 * day, 1 << 30}) || c.Log != (Log{"auto", slog.LevelInfo}) || c.Console.Address != "127.0.0.1:2580" {
 		t.Errorf("store, recorder, log, console = %v %v %v %v", c.Store, c.Recorder, c.Log, c.Console)
 	}
 	if p := c.Policies[2].Problem("words[0]", "too short"); p.String() != "postern.toml:77: policy.words[0]: too short" {

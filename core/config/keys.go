@@ -309,6 +309,7 @@ func recorderKeys() section[Recorder] {
 	return section[Recorder]{
 		name: "recorder", doc: "The flight recorder behind `postern why`.",
 		rows: []row[Recorder]{
+			{"enabled", to(boolean(), func(r *Recorder) *bool { return &r.Enabled }), true, "whether it records; without it `postern why`, `replay` and `shadow report` know nothing"},
 			{"keep", to(duration(time.Second), func(r *Recorder) *time.Duration { return &r.Keep }), "7d", "how long it remembers"},
 			{"max_size", to(size(), func(r *Recorder) *int64 { return &r.MaxSize }), "1GiB", "how much it remembers; the oldest goes first"},
 			{"bodies", to(boolean(), func(r *Recorder) *bool { return &r.Bodies }), false, "whether it keeps bodies of messages too"},

@@ -278,6 +278,7 @@ type Store struct {
 
 // Recorder is the [recorder] section.
 type Recorder struct {
+	Enabled bool
 	Keep    time.Duration
 	MaxSize int64 // bytes
 	Bodies  bool

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/postern-mta/postern/core/message"
@@ -120,5 +122,34 @@ func TestMaxSizeDuringAQuestion(t *testing.T) {
 	tell(maxSize)
 	if list, err := r.Why(t.Context(), Query{Limit: 1}); err != nil || len(list) != 1 || list[0].ID != fmt.Sprintf("0MESSAGE%07d", n-1) {
 		t.Errorf("%d stories, %v", len(list), err)
+	}
+}
+
+// A recorder that is off counts and logs, keeps nothing and says so.
+func TestOff(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "record")
+	r, err := Open(dir, Options{Off: true, Bodies: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSession("0SESSION0000001")
+	tell(r, s, transaction(s, "0MESSAGE0000001", "b@b.example"))
+	if _, err := r.Why(t.Context(), Query{}); !errors.Is(err, errOff) {
+		t.Errorf("%v", err)
+	}
+	if _, err := r.Shadow(t.Context(), ShadowQuery{}); !errors.Is(err, errOff) {
+		t.Errorf("%v", err)
+	}
+	if r.Sample(message.Bytes("x")) != nil {
+		t.Error("a body is copied for nobody")
+	}
+	if text := scrape(r); !strings.Contains(text, `postern_messages_total{verdict="queued"} 1`) {
+		t.Errorf("not counted:\n%s", text)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v", err)
 	}
 }

@@ -125,8 +125,9 @@ func (d *draft) encode(b []byte) []byte {
 	b = putText(b, d.reason)
 	b = putText(b, d.by)
 	b = putFacts(b, &d.facts)
-	b = putText(b, d.sender.String())
-	list := d.allRecipients()
+	d.from, d.to = d.sender.String(), d.allRecipients()
+	list := d.to
+	b = putText(b, d.from)
 	kept := min(len(list), maxRecipients)
 	b = binary.AppendUvarint(b, uint64(kept))
 	for _, one := range list[:kept] {
@@ -247,15 +248,12 @@ func (d *draft) words(f func(kind byte, word string)) {
 			f(byNetwork, networkWord(ip, bits))
 		}
 	}
-	f(byAddress, lower(d.sender.String()))
+	f(byAddress, lower(d.from))
 	f(byDomain, lower(d.sender.Domain))
-	for i, a := range d.recipients {
-		if i < maxRecipients {
-			f(byAddress, lower(a.String()))
-			f(byDomain, lower(a.Domain))
+	for i, s := range d.to {
+		if i >= maxRecipients && i < len(d.recipients) {
+			continue
 		}
-	}
-	for _, s := range d.refusedOnly() {
 		s = lower(s)
 		f(byAddress, s)
 		f(byDomain, s[strings.LastIndexByte(s, '@')+1:])

@@ -82,7 +82,7 @@ func (r *Recorder) bound(n int) (room bool) {
 		r.log.Error("recorder: expiry", "error", err)
 	}
 	used, held, _ := r.disk()
-	r.over = used+held > uint64(r.o.MaxSize)/5*6
+	r.over = used+held > uint64(r.o.MaxSize)/8*9
 	return !r.over
 }
 

@@ -62,6 +62,7 @@ type Options struct {
 	Bodies   bool          // keep the first 64 KiB of each message too
 	Log      *slog.Logger  // nil: none
 	ReadOnly bool          // for questions only, while no daemon runs
+	Off      bool          // log and count alone: nothing is kept, and what is on disk is left alone
 }
 
 // Recorder records. A nil one records nothing. It is safe for concurrent use. Apart from Why, Flush and
@@ -124,6 +125,10 @@ func Open(dir string, o Options) (*Recorder, error) {
 	}
 	r.list.wake, r.list.full = make(chan struct{}, 1), make(chan struct{}, 1)
 	r.list.flush = make(chan chan struct{})
+	if o.Off {
+		r.o.ReadOnly, r.shut = true, true
+		return r, nil
+	}
 	if err := r.open(); err != nil {
 		return nil, fmt.Errorf("record: open %s: %w", dir, err)
 	}
@@ -166,9 +171,23 @@ func (r *Recorder) open() error {
 	return nil
 }
 
+// ready tells whether questions can be answered. The caller holds r.using.
+func (r *Recorder) ready() error {
+	switch {
+	case r.o.Off:
+		return errOff
+	case r.shut:
+		return errClosed
+	case r.store.broken.Load():
+		return errFailed
+	}
+	return nil
+}
+
 // errClosed answers questions to a recorder that is closed, errFailed to one
-// whose store failed.
+// whose store failed, errOff to one that records nothing.
 var (
+	errOff    = errors.New("the flight recorder is off: [recorder] enabled = false")
 	errClosed = errors.New("record: closed")
 	errFailed = errors.New("record: the store failed, see the log")
 )
@@ -185,6 +204,9 @@ func (r *Recorder) Close() error {
 		r.using.Lock()
 		defer r.using.Unlock()
 		r.shut = true
+		if r.o.Off {
+			return
+		}
 		if r.store.broken.Load() {
 			return // what is left of the store may hold its own locks for ever
 		}

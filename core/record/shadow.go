@@ -129,11 +129,8 @@ func (r *Recorder) Shadow(ctx context.Context, q ShadowQuery) (ShadowReport, err
 	r.Flush()
 	r.using.RLock()
 	defer r.using.RUnlock()
-	switch {
-	case r.shut:
-		return ShadowReport{}, errClosed
-	case r.store.broken.Load():
-		return ShadowReport{}, errFailed
+	if err := r.ready(); err != nil {
+		return ShadowReport{}, err
 	}
 	w := shadowing{
 		q: &q, seed: maphash.MakeSeed(), policies: map[string]*shadowed{}, awaited: map[string][]said{}, sessions: map[string][]said{},

@@ -41,7 +41,7 @@ func openStore(dir string, o Options, log *storeLog) (*pebble.DB, error) {
 	cache := pebble.NewCache(8 << 20)
 	defer cache.Unref()
 	file := min(max(o.MaxSize/64, 256<<10), 4<<20)
-	return pebble.Open(dir, &pebble.Options{
+	options := &pebble.Options{
 		FS:                 lazy{vfs.Default},
 		Cache:              cache,
 		MemTableSize:       uint64(min(max(o.MaxSize/32, 256<<10), 8<<20)),
@@ -51,7 +51,9 @@ func openStore(dir string, o Options, log *storeLog) (*pebble.DB, error) {
 		ErrorIfNotExists:   o.ReadOnly,
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             log,
-	})
+	}
+	options.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone }) // pages are packed
+	return pebble.Open(dir, options)
 }
 
 // room tells whether the disk has enough left for stories.

@@ -24,11 +24,8 @@ func (r *Recorder) walk(ctx context.Context, since, until time.Time, yield func(
 	r.Flush()
 	r.using.RLock()
 	defer r.using.RUnlock()
-	switch {
-	case r.shut:
-		return errClosed
-	case r.store.broken.Load():
-		return errFailed
+	if err := r.ready(); err != nil {
+		return err
 	}
 	from := uint64(0)
 	if !since.IsZero() {

@@ -31,11 +31,8 @@ func (r *Recorder) Why(ctx context.Context, q Query) ([]Story, error) {
 	r.Flush()
 	r.using.RLock()
 	defer r.using.RUnlock()
-	switch {
-	case r.shut:
-		return nil, errClosed
-	case r.store.broken.Load():
-		return nil, errFailed
+	if err := r.ready(); err != nil {
+		return nil, err
 	}
 	if list, done, err := answerFew(ctx, r.db, asked); done || err != nil {
 		return list, err

@@ -19,14 +19,14 @@ const (
 	// pageSize is where a page is full; a single large story may exceed it.
 	pageSize = 64 << 10
 	// gather is how long the writer waits for company after the first entry.
-	gather = 20 * time.Millisecond
+	gather = 50 * time.Millisecond
 )
 
 // entry is something to be written.
 type entry interface {
 	// encode appends the entry's record to b.
 	encode(b []byte) []byte
-	// words calls f with everything it is to be found by.
+	// words calls f with everything it is to be found by, after encode.
 	words(f func(kind byte, word string))
 	// weight is its part of maxWeight.
 	weight() int
@@ -45,6 +45,8 @@ type draft struct {
 	decided        decided
 	facts          facts
 	sender         message.Address
+	from           string   // sender, from encode on
+	to             []string // allRecipients, from encode on
 	recipients     []message.Address
 	seen           []string
 	size           int64
@@ -225,12 +227,13 @@ func (r *Recorder) writePage(p *page) error {
 	if !r.room() {
 		return fmt.Errorf("less than %d MiB are free on the disk", minFree>>20)
 	}
-	if !r.bound(len(p.records) + 4*len(p.hashes)) {
+	value := p.value()
+	if !r.bound(len(value) + 4*len(p.hashes)) {
 		return errors.New("max_size is reached, and a question that takes long keeps what is too old")
 	}
 	r.last = max(uint64(time.Now().UnixNano()), r.last+1)
-	b := r.db.NewBatchWithSize(len(p.records) + 8*len(p.hashes) + 64)
-	if err := b.Set(pageKey(pagePrefix, r.last), p.records, nil); err != nil {
+	b := r.db.NewBatchWithSize(len(value) + 8*len(p.hashes) + 64)
+	if err := b.Set(pageKey(pagePrefix, r.last), value, nil); err != nil {
 		return err
 	}
 	if err := b.Set(pageKey(indexPrefix, r.last), p.index(), nil); err != nil {
