@@ -212,6 +212,24 @@ func (c *Client) Shadow(ctx context.Context, q record.ShadowQuery) (record.Shado
 	return call[record.ShadowReport](ctx, c, http.MethodPost, "/shadow", nil, bytes.NewReader(body))
 }
 
+// Stories asks for all stories that were written since a time, the oldest first,
+// with what a replay needs; zero: all.
+func (c *Client) Stories(ctx context.Context, since time.Time) iter.Seq2[record.Story, error] {
+	return func(yield func(record.Story, error) bool) {
+		query := url.Values{}
+		if !since.IsZero() {
+			query.Set("since", since.Format(time.RFC3339Nano))
+		}
+		resp, err := c.do(ctx, http.MethodGet, "/stories", query, nil)
+		if err != nil {
+			yield(record.Story{}, err)
+			return
+		}
+		defer resp.Body.Close()
+		walkLines(resp.Body, func(one record.Whole, err error) bool { return yield(record.Story(one), err) })
+	}
+}
+
 // Plugins asks for the plugin processes.
 func (c *Client) Plugins(ctx context.Context) ([]Plugin, error) {
 	return call[[]Plugin](ctx, c, http.MethodGet, "/plugins", nil, nil)
@@ -247,19 +265,25 @@ func list[T any](ctx context.Context, c *Client, path string, order any) iter.Se
 			return
 		}
 		defer resp.Body.Close()
-		d := json.NewDecoder(resp.Body)
-		for {
-			var raw json.RawMessage
-			if err := d.Decode(&raw); errors.Is(err, io.EOF) {
-				return
-			} else if err != nil {
-				yield(zero, fmt.Errorf("reading the daemon's answer: %w", err))
-				return
-			}
-			v, err := oneLine[T](raw)
-			if !yield(v, err) || err != nil {
-				return
-			}
+		walkLines(resp.Body, yield)
+	}
+}
+
+// walkLines reads JSON objects to the end, or to the error that a line tells.
+func walkLines[T any](r io.Reader, yield func(T, error) bool) {
+	var zero T
+	d := json.NewDecoder(r)
+	for {
+		var raw json.RawMessage
+		if err := d.Decode(&raw); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			yield(zero, fmt.Errorf("reading the daemon's answer: %w", err))
+			return
+		}
+		v, err := oneLine[T](raw)
+		if !yield(v, err) || err != nil {
+			return
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"encoding/json"
 	"time"
 )
 
@@ -47,6 +48,37 @@ type Story struct {
 	Extended bool        `json:"-"` // EHLO
 	Relaying bool        `json:"relaying,omitempty"`
 	Params   [][2]string `json:"-"` // of MAIL
+}
+
+// Whole is a Story whose JSON has all that a replay needs, bytes as they are.
+type Whole Story
+
+// whole is its JSON.
+type whole struct {
+	Story
+	Header   []byte      `json:"header_bytes,omitempty"`
+	Message  []byte      `json:"message_bytes,omitempty"`
+	Local    string      `json:"local,omitempty"`
+	Extended bool        `json:"extended,omitempty"`
+	Params   [][2]string `json:"params,omitempty"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s Whole) MarshalJSON() ([]byte, error) {
+	w := whole{Story(s), []byte(s.Header), []byte(s.Message), s.Local, s.Extended, s.Params}
+	w.Story.Message = ""
+	return json.Marshal(w)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *Whole) UnmarshalJSON(b []byte) error {
+	var w whole
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	*s = Whole(w.Story)
+	s.Header, s.Message, s.Local, s.Extended, s.Params = string(w.Header), string(w.Message), w.Local, w.Extended, w.Params
+	return nil
 }
 
 // Step is one stage that asked somebody.
