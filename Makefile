@@ -9,10 +9,6 @@ VERSION ?= $(shell sed -n 's/^## \[\{0,1\}\([0-9][^] ]*\).*/\1/p' CHANGELOG.md |
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 20s
 
-# One line per fuzz target: package and name. t/layout_test.go checks that none
-# is missing.
-FUZZ := $(shell grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' core hooks cmd 2>/dev/null | sed 's/func //' | sort -u)
-
 stage = @printf '\n== %s\n' "$(1)"
 
 .PHONY: help run build install test test-quick check fmt bench fuzz generate clean
