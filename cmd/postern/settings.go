@@ -105,10 +105,14 @@ func sendConfig(c *config.Config) send.Config {
 		Hostname: c.Server.Hostname, Routes: sendRoutes(c), Lifetime: c.Queue.Lifetime, DelayNotice: c.Queue.DelayNotice,
 		ConcurrencyLocal: c.Delivery.ConcurrencyLocal, ConcurrencyRemote: c.Delivery.ConcurrencyRemote, PerDestination: c.Delivery.PerDestination,
 	}
-	if !c.Queue.Retry.Quadratic() {
-		s.RetryLocal = send.Delays(c.Queue.Retry.Delays)
-		s.RetryRemote = s.RetryLocal
+	switch r := c.Queue.Retry; {
+	case r.Quadratic():
+	case r.Delays != nil:
+		s.RetryRemote = send.Delays(r.Delays)
+	default:
+		s.RetryRemote = send.Growing(send.Growth(r.Growth))
 	}
+	s.RetryLocal = s.RetryRemote
 	for _, r := range c.Delivery.Rules {
 		s.Rules = append(s.Rules, send.DestinationRule{Destination: r.Destination, Concurrency: r.Concurrency, Count: r.Rate.Count, Per: r.Rate.Per})
 	}

@@ -335,3 +335,11 @@ func TestFind(t *testing.T) {
 		}
 	}
 }
+
+func TestRetryThatGrows(t *testing.T) {
+	write(t, map[string]string{"postern.toml": "[queue]\nretry = { start = \"1m\", jitter = 0.1 }\n"})
+	c, problems := Load("postern.toml", Options{})
+	if want := (Growth{Start: time.Minute, Factor: 2, Max: 4 * time.Hour, Jitter: 0.1}); len(problems) > 0 || c.Queue.Retry.Growth != want || c.Queue.Retry.Quadratic() {
+		t.Errorf("%+v, want %+v; %v", c.Queue.Retry, want, problems)
+	}
+}

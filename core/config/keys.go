@@ -188,7 +188,7 @@ func queueKeys() section[Queue] {
 		rows: []row[Queue]{
 			{"lifetime", to(duration(time.Second), func(q *Queue) *time.Duration { return &q.Lifetime }), "7d", "age at which the last attempt is made and the message bounces"},
 			{"delay_notice", to(duration(0), func(q *Queue) *time.Duration { return &q.DelayNotice }), "4h", "age at which the sender is told once that delivery is late; 0: never"},
-			{"retry", to(retry(), func(q *Queue) *Retry { return &q.Retry }), "quadratic", "qmail's schedule, or the waits between attempts, the last of which repeats"},
+			{"retry", to(retry(), func(q *Queue) *Retry { return &q.Retry }), "quadratic", "qmail's schedule; or the waits between attempts, the last of which repeats; or the first wait (`start`), by what each further one is longer (`factor`, 2 where it is not written), the longest (`max`, 4h), and the part of each wait that chance adds to it at most (`jitter`, 0)"},
 			{"double_bounce_to", to(mailboxOrNone(), func(q *Queue) *string { return &q.DoubleBounceTo }), "", "who gets null-sender mail that fails; empty: postmaster at the host name if that is ours, else nobody"},
 		},
 	}

@@ -116,7 +116,6 @@ func count(low int64) kind[int] {
 	})
 }
 
-// number is any finite number.
 // share is a part of something: over 0, up to 1.
 func share() kind[float64] {
 	return reader("number", func(v value) (float64, bool) {
@@ -129,6 +128,19 @@ func share() kind[float64] {
 	})
 }
 
+// between is a number of that range.
+func between(low, high float64) kind[float64] {
+	return reader("number", func(v value) (float64, bool) {
+		f, ok := number().read(v)
+		if ok && (f < low || f > high) {
+			v.fail("%g is out of range; write a number from %g to %g", f, low, high)
+			return 0, false
+		}
+		return f, ok
+	})
+}
+
+// number is any finite number.
 func number() kind[float64] {
 	return reader("number", func(v value) (float64, bool) {
 		f, ok := v.raw.(float64)

@@ -178,10 +178,21 @@ type NextHop struct {
 type Retry struct {
 	// Delays are the waits between attempts, the last of which repeats; nil is qmail's quadratic schedule.
 	Delays []time.Duration
+	// Growth has the waits grow; zero where Delays or qmail's schedule apply.
+	Growth Growth
+}
+
+// Growth is a plan whose first wait is Start and each further one Factor times the one before it, up to Max. Of every
+// wait, up to the part Jitter of it is added, so that what failed together is not tried together.
+type Growth struct {
+	Start  time.Duration
+	Factor float64 // 1 or more
+	Max    time.Duration
+	Jitter float64 // 0 to 1
 }
 
 // Quadratic tells whether qmail's schedule applies.
-func (r Retry) Quadratic() bool { return r.Delays == nil }
+func (r Retry) Quadratic() bool { return r.Delays == nil && r.Growth == Growth{} }
 
 // Queue is the [queue] section.
 type Queue struct {

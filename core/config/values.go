@@ -428,25 +428,41 @@ func parseUser(s string) (string, error) {
 	return s, nil
 }
 
-// retry is "quadratic" or a list of delays.
+// retry is "quadratic", a list of delays, or a table of what makes them grow.
 func retry() kind[Retry] {
 	word := enum(options{now: []string{"quadratic"}})
 	list := some(duration(time.Second), `"5m", "30m", "2h"`)
-	return reader(word.typ+" or list of durations", func(v value) (Retry, bool) {
+	return reader(word.typ+", list of durations, or { start, factor, max, jitter }", func(v value) (Retry, bool) {
 		switch v.raw.(type) {
 		case string:
 			_, ok := word.read(v)
 			return Retry{}, ok
 		case map[string]any:
-			v.fail(`a table { start, factor, max, jitter } is not available in this version; write "quadratic" or a list of durations`)
-			return Retry{}, false
+			return growing(v)
 		case []any, []map[string]any:
 			delays, ok := list.read(v)
 			return Retry{Delays: delays}, ok
 		}
-		v.fail(`%s; write "quadratic" or a list of durations such as ["5m", "30m", "2h"]`, v.found())
+		v.fail(`%s; write "quadratic", a list of durations such as ["5m", "30m", "2h"], or { start = "5m", factor = 2, max = "4h", jitter = 0.2 }`, v.found())
 		return Retry{}, false
-	}).planned("`{ start, factor, max, jitter }`")
+	})
+}
+
+// growing reads a table of retry.
+func growing(v value) (r Retry, ok bool) {
+	sec := section[Growth]{name: v.key, rows: []row[Growth]{
+		{"start", to(duration(time.Second), func(g *Growth) *time.Duration { return &g.Start }), required(`"5m"`), ""},
+		{"factor", to(between(1, 100), func(g *Growth) *float64 { return &g.Factor }), 2.0, ""},
+		{"max", to(duration(time.Second), func(g *Growth) *time.Duration { return &g.Max }), "4h", ""},
+		{"jitter", to(between(0, 1), func(g *Growth) *float64 { return &g.Jitter }), 0.0, ""},
+	}}
+	before := len(v.load.problems)
+	sec.setDefaults(v.load, &r.Growth)
+	sec.walk(v, &r.Growth)
+	if len(v.load.problems) == before && r.Growth.Max < r.Growth.Start {
+		v.child("max", nil).fail("%s is shorter than the first wait, %s; write one as long at least", FormatDuration(r.Growth.Max), FormatDuration(r.Growth.Start))
+	}
+	return r, len(v.load.problems) == before
 }
 
 // engine is where shared state lives.

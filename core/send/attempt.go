@@ -218,6 +218,9 @@ func (s *Sender) judge(j *job, chain *hooks.Chain, c *Config, o *Outcome, starte
 		v.state = queue.Failed
 	default:
 		v.next = c.nextTry(e.m, j.hop, now)
+		if wait, ok := greylisted(v.reply); ok && r.Attempts < greyTries {
+			v.next = now.Add(wait)
+		}
 	}
 	return v
 }

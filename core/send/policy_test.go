@@ -280,16 +280,53 @@ func TestRetryTables(t *testing.T) {
 		{"list", Delays([]time.Duration{60 * s, 300 * s}), 10000 * s, 10260 * s},
 		{"empty list", Delays(nil), 0, 400 * s},
 		{"list of nothing", Delays([]time.Duration{0}), 0, 400 * s},
+		{"growing", Growing(Growth{Start: 60 * s, Factor: 2, Max: 200 * s}), 0, 60 * s},
+		{"growing", Growing(Growth{Start: 60 * s, Factor: 2, Max: 200 * s}), 60 * s, 180 * s},
+		{"growing to its longest", Growing(Growth{Start: 60 * s, Factor: 2, Max: 200 * s}), 180 * s, 380 * s},
+		{"growing to its longest", Growing(Growth{Start: 60 * s, Factor: 2, Max: 200 * s}), 380 * s, 580 * s},
+		{"growing, much later", Growing(Growth{Start: 60 * s, Factor: 2, Max: 200 * s}), 10000 * s, 10180 * s},
+		{"alike", Growing(Growth{Start: 60 * s, Factor: 1, Max: 60 * s}), 0, 60 * s},
+		{"alike", Growing(Growth{Start: 60 * s, Factor: 1, Max: 9000 * s}), 86_400 * s, 86_460 * s},
 	} {
 		if got := test.plan(birth, birth.Add(test.age)).Sub(birth); got != test.next && !strings.Contains(test.name, "back") {
 			t.Errorf("%s at %v: %v, want %v", test.name, test.age, got, test.next)
 		}
 	}
-	for _, plan := range []Retry{Quadratic(SkipRemote), Quadratic(SkipLocal), Delays([]time.Duration{s, time.Hour})} {
+	for _, plan := range []Retry{
+		Quadratic(SkipRemote), Quadratic(SkipLocal), Delays([]time.Duration{s, time.Hour}),
+		Growing(Growth{Start: s, Factor: 1.5, Max: time.Hour, Jitter: 1}), Growing(Growth{Start: s, Factor: 1, Max: s, Jitter: 0.5}), Growing(Growth{}),
+	} {
 		for age := -48 * time.Hour; age < 240*time.Hour; age += 1237 * s {
 			if now := birth.Add(age); !plan(birth, now).After(now) {
 				t.Errorf("at %v the next try is not later", age)
 			}
 		}
+	}
+}
+
+// What failed in one second is tried over the part of the wait that jitter names, in
+// no order, and a restart changes none of it.
+func TestJitterSpreads(t *testing.T) {
+	g := Growth{Start: 100 * time.Second, Factor: 2, Max: 1000 * time.Second, Jitter: 0.5}
+	birth := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	var early, late int
+	for i := range 1000 {
+		b := birth.Add(time.Duration(i) * time.Millisecond)
+		wait := Growing(g)(b, b).Sub(b)
+		if wait < 100*time.Second || wait > 150*time.Second {
+			t.Fatalf("the first wait is %v", wait)
+		}
+		if wait != Growing(g)(b, b).Sub(b) {
+			t.Fatal("the plan is not the same each time")
+		}
+		switch {
+		case wait < 110*time.Second:
+			early++
+		case wait > 140*time.Second:
+			late++
+		}
+	}
+	if early < 100 || late < 100 {
+		t.Errorf("of 1000 waits %d are in the first fifth of the jitter and %d in the last", early, late)
 	}
 }

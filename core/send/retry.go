@@ -3,6 +3,7 @@ package send
 import (
 	"errors"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -52,11 +53,63 @@ func Delays(list []time.Duration) Retry {
 	}
 }
 
-var errRetry = errors.New(`write quadratic, or the waits between attempts, such as 5m, 15m, 1h`)
+// Growth is a plan whose first wait is Start, and each further one Factor times
+// the one before it, up to Max; Factor 1 has them all alike. Of each wait, up to the
+// part Jitter of it is added, so that what failed together is not tried together.
+type Growth struct {
+	Start  time.Duration // a second or more
+	Factor float64       // 1 or more
+	Max    time.Duration // Start or more
+	Jitter float64       // 0 to 1
+}
 
-// ParseRetry reads a plan as a policy writes it: quadratic, or waits parted by commas
-// or blanks. scheme is the next hop's. A nil one, of an empty text, is the
-// configuration's.
+// Growing is the plan of g. What jitter adds is drawn from the message's birth and
+// the number of the wait alone, so a restart changes nothing here either.
+func Growing(g Growth) Retry {
+	return func(birth, now time.Time) time.Time {
+		next, wait := birth, g.Start
+		n := uint64(0)
+		if g.Factor > 1 {
+			for ; wait < g.Max; n++ {
+				if at := next.Add(wait + g.added(birth, n, wait)); at.After(now) {
+					return at
+				}
+				next = next.Add(wait)
+				wait = time.Duration(min(float64(wait)*g.Factor, float64(g.Max)))
+				if wait <= 0 { // a Growth that nobody checked
+					break
+				}
+			}
+		}
+		// From here all waits are alike: the first that can be later than now is found
+		// without walking a week of them.
+		wait = max(wait, time.Second)
+		if done := now.Sub(next)/wait - 1; done > 0 {
+			next, n = next.Add(done*wait), n+uint64(done)
+		}
+		for {
+			if at := next.Add(wait + g.added(birth, n, wait)); at.After(now) {
+				return at
+			}
+			next, n = next.Add(wait), n+1
+		}
+	}
+}
+
+// added is what chance adds to the n-th wait.
+func (g Growth) added(birth time.Time, n uint64, wait time.Duration) time.Duration {
+	if g.Jitter <= 0 {
+		return 0
+	}
+	part := rand.New(rand.NewPCG(uint64(birth.UnixNano()), n)).Float64()
+	return time.Duration(part * min(g.Jitter, 1) * float64(wait))
+}
+
+var errRetry = errors.New(`write quadratic, the waits between attempts, such as 5m, 15m, 1h, or what makes them grow, such as start=5m factor=2 max=4h jitter=0.2`)
+
+// ParseRetry reads a plan as a policy writes it: quadratic, waits parted by commas
+// or blanks, or the words of a Growth, of which start is needed. scheme is the next
+// hop's. A nil one, of an empty text, is the configuration's.
 func ParseRetry(s string, scheme string) (Retry, error) {
 	switch s = strings.TrimSpace(s); s {
 	case "":
@@ -67,8 +120,11 @@ func ParseRetry(s string, scheme string) (Retry, error) {
 		}
 		return Quadratic(SkipRemote), nil
 	}
+	if strings.Contains(s, "=") {
+		return parseGrowth(s)
+	}
 	var list []time.Duration
-	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == ',' || r == ' ' }) {
+	for word := range strings.FieldsFuncSeq(s, parted) {
 		d, ok := parseWait(word)
 		if !ok || d < time.Second {
 			return nil, errRetry
@@ -79,6 +135,40 @@ func ParseRetry(s string, scheme string) (Retry, error) {
 		return nil, errRetry
 	}
 	return Delays(list), nil
+}
+
+func parted(r rune) bool { return r == ',' || r == ' ' }
+
+// parseGrowth reads start=5m factor=2 max=4h jitter=0.2, with the configuration's
+// defaults for all but the first.
+func parseGrowth(s string) (Retry, error) {
+	g := Growth{Factor: 2, Max: 4 * time.Hour}
+	for word := range strings.FieldsFuncSeq(s, parted) {
+		key, text, _ := strings.Cut(word, "=")
+		var ok bool
+		switch key {
+		case "start":
+			g.Start, ok = parseWait(text)
+		case "max":
+			g.Max, ok = parseWait(text)
+		case "factor":
+			g.Factor, ok = parseNumber(text, 1, 100)
+		case "jitter":
+			g.Jitter, ok = parseNumber(text, 0, 1)
+		}
+		if !ok {
+			return nil, errRetry
+		}
+	}
+	if g.Start < time.Second || g.Max < g.Start {
+		return nil, errRetry
+	}
+	return Growing(g), nil
+}
+
+func parseNumber(s string, low, high float64) (float64, bool) {
+	f, err := strconv.ParseFloat(s, 64)
+	return f, err == nil && f >= low && f <= high
 }
 
 // Bounds of a policy's plan.

@@ -92,7 +92,7 @@ func TestPlansOfTheirOwn(t *testing.T) {
 }
 
 func FuzzParseRetry(f *testing.F) {
-	for _, s := range []string{"", "quadratic", "5m, 15m 1h", "1h30m", "7d,,1w", "99999999999d", "m", "5", "-5m"} {
+	for _, s := range []string{"", "quadratic", "5m, 15m 1h", "1h30m", "7d,,1w", "99999999999d", "m", "5", "-5m", "start=5m factor=2 max=4h jitter=0.2", "start=1s,factor=1,max=1s", "start=1h max=1m", "factor=NaN start=1m"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

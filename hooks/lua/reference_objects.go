@@ -190,7 +190,7 @@ func planSection() section {
 			def("attempt", "integer", "1 for the first.", "try.attempt --> 2"),
 			def("tls", "string", "The demand for TLS.", "plan.tls = \"encrypt\"\nplan.tls --> \"encrypt\"").settable(hooks.SetPlan),
 			def("source", "string", "The address that connections leave from; \"\" is the system's choice.", "plan.source = \"192.0.2.25\"\nplan.source --> \"192.0.2.25\"").settable(hooks.SetPlan),
-			def("retry", "string", "The retry plan; \"\" is the configuration's.", "plan.retry = \"5m, 1h\"\nplan.retry --> \"5m, 1h\"").settable(hooks.SetPlan),
+			def("retry", "string", "The retry plan: quadratic, waits such as `5m, 1h`, or waits that grow, such as `start=5m factor=2 max=4h jitter=0.2`; \"\" is the configuration's.", "plan.retry = \"5m, 1h\"\nplan.retry --> \"5m, 1h\"").settable(hooks.SetPlan),
 			def("peer", "string", "Name and address of the server that answered, \"\" before.", "try.peer --> \"mx.example.net\""),
 			def("age", "number", "Seconds since arrival.", "try.age --> 90"),
 			def("reply", "reply", "What the server said.", "try.reply.code --> 450"),

@@ -83,9 +83,9 @@ with different copies are deferred (451 4.3.5).
 ## route: the plan
 
 ~plan.tls~, ~plan.source~ and ~plan.retry~ are as in the configuration: none, may, encrypt
-or verify; an address of this host, or nothing; quadratic, or the waits between attempts
-parted by commas. They are of this recipient and of this try: the stage is asked again
-before the next one. Recipients of one destination with different plans are tried apart.
+or verify; an address of this host, or nothing; quadratic, the waits between attempts
+parted by commas, or what makes them grow (~start=5m factor=2 max=4h jitter=0.2~). They are
+of this recipient and of this try: the stage is asked again before the next one. Recipients of one destination with different plans are tried apart.
 A value that the configuration would refuse puts the recipient off with 451 4.3.5, and
 the reply names it. What the configured route has stays, where a policy sets another next
 hop, but for its password.
