@@ -16,7 +16,8 @@ import (
 // entry is a message in the window, from the start of its pass to the end.
 type entry struct {
 	id     string
-	sender string // key of its lane
+	sender string    // key of its lane
+	began  time.Time // when the pass did
 
 	// Guarded by Sender.mu.
 	pending   int    // plans under way, jobs that wait or run
@@ -27,6 +28,7 @@ type entry struct {
 	scanned   bool         // it was found on disk
 	wait      *destination // it has enough ready: the message goes to its queue
 	pause     *time.Timer  // until the next try of a notice
+	again     *asked       // what an operator asked for while the pass ran
 
 	mu sync.Mutex // serialises what follows: policies, settling, notices
 
@@ -35,10 +37,11 @@ type entry struct {
 	tx      *hooks.Transaction
 	facts   []byte // m.Facts as the policies left them, nil: unchanged
 	effort  effort
-	detour  int  // how often policies sent it elsewhere in this pass
-	stuck   bool // the queue could not be written: it stays untouched until a restart
-	removed bool // it left the queue
-	notify  bool // the delay notice is to be sent at the end of the pass
+	since   time.Time // with an effort beyond due: recipients that were tried since then are left alone
+	detour  int       // how often policies sent it elsewhere in this pass
+	stuck   bool      // the queue could not be written: it stays untouched until a restart
+	removed bool      // it left the queue
+	notify  bool      // the delay notice is to be sent at the end of the pass
 }
 
 // effort says which recipients a pass takes on.
@@ -50,11 +53,19 @@ const (
 	urgent               // all, and a destination that is down is tried
 )
 
+// asked is what an operator wants tried, and since when.
+type asked struct {
+	id     string
+	effort effort
+	at     time.Time
+}
+
 // parked is a message of which only the id is in memory: the destination that it
 // waits for, and which of its recipients are wanted.
 type parked struct {
 	d      *destination
 	effort effort
+	since  time.Time // as in entry
 }
 
 // letGo gives back the body in memory; attempts read it from disk then.
@@ -154,8 +165,11 @@ func (s *Sender) leave(e *entry) {
 	}
 	switch {
 	case !again || gone:
+	case e.again != nil && !e.withdrawn && s.running:
+		s.asked = append(s.asked, *e.again)
+		s.kick()
 	case e.wait != nil && !e.withdrawn && s.running:
-		s.outside[e.id] = parked{e.wait, e.effort}
+		s.outside[e.id] = parked{e.wait, e.effort, e.since}
 		e.wait.queue.push(e.id)
 		s.feed(e.wait)
 	default:

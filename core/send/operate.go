@@ -12,17 +12,22 @@ import (
 
 // RetryNow has messages tried at once, whatever their schedule says and even
 // where their destination counts as down. It returns without waiting; messages
-// that are being tried, held or not in the queue are passed over.
+// that are held or not in the queue are passed over. One that is being tried is
+// tried again right after, where that attempt fails: what the operator mended may
+// have been mended too late for it.
 func (s *Sender) RetryNow(ids ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.urgent = append(s.urgent, ids...)
+	now := s.o.Now()
+	for _, id := range ids {
+		s.asked = append(s.asked, asked{id, urgent, now})
+	}
 	s.kick()
 }
 
 // RetryAll has everything tried at once and forgets which destinations were
-// down, as SIGALRM asks for. It returns without waiting. Nothing is written: a
-// restart ends it.
+// down, as SIGALRM asks for. It returns without waiting; what is being tried is
+// tried again where that attempt fails. Nothing is written: a restart ends it.
 func (s *Sender) RetryAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -67,7 +67,7 @@ func dueRecipients(e *entry, now time.Time) []int {
 	}
 	for i := range e.m.Recipients {
 		r := &e.m.Recipients[i]
-		if !r.State.Final() && !r.Held && (e.effort != due || !r.Next.After(now)) {
+		if !r.State.Final() && !r.Held && (!r.Next.After(now) || e.effort != due && r.Tried.Before(e.since)) {
 			list = append(list, i)
 		}
 	}

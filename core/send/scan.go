@@ -149,7 +149,7 @@ func (s *Sender) scan(ctx context.Context, now time.Time) {
 	if s.all {
 		s.all, s.flight = false, &flush{began: now}
 		for id, p := range s.outside { // those wait for their destination, whatever their time
-			p.effort = max(p.effort, every)
+			p.effort, p.since = max(p.effort, every), now
 			s.outside[id] = p
 		}
 		for _, d := range s.dests {
@@ -157,17 +157,17 @@ func (s *Sender) scan(ctx context.Context, now time.Time) {
 			s.enqueue(d)
 		}
 	}
-	look := s.running && (len(s.urgent) > 0 || len(s.hungry) > 0 || s.roomy() && (s.flight != nil || s.more || !s.nextDue.IsZero() && !s.nextDue.After(now)))
+	look := s.running && (len(s.asked) > 0 || len(s.hungry) > 0 || s.roomy() && (s.flight != nil || s.more || !s.nextDue.IsZero() && !s.nextDue.After(now)))
 	s.mu.Unlock()
 	if !look {
 		return
 	}
 	for ctx.Err() == nil {
-		id, ok := s.nextUrgent()
+		a, ok := s.nextAsked()
 		if !ok {
 			break
 		}
-		s.load(id, urgent, time.Time{})
+		s.load(a)
 	}
 	if !s.feedAll(ctx) || s.wants() || s.flight != nil && !s.scanAll(ctx) {
 		s.mu.Lock()
@@ -182,17 +182,17 @@ func (s *Sender) scan(ctx context.Context, now time.Time) {
 func (s *Sender) wants() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.urgent) > 0
+	return len(s.asked) > 0
 }
 
-func (s *Sender) nextUrgent() (id string, ok bool) {
+func (s *Sender) nextAsked() (a asked, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.urgent) == 0 || s.full() {
-		return "", false
+	if len(s.asked) == 0 || s.full() {
+		return asked{}, false
 	}
-	id, s.urgent = s.urgent[0], s.urgent[1:]
-	return id, true
+	a, s.asked = s.asked[0], s.asked[1:]
+	return a, true
 }
 
 // scanAll goes on with a retry of everything. It reports true at its end.
@@ -211,7 +211,7 @@ func (s *Sender) scanAll(ctx context.Context) (done bool) {
 			}
 			n++
 			f.after = d
-			s.load(d.ID, every, f.began)
+			s.load(asked{d.ID, every, f.began})
 		}
 		if !room {
 			return false
@@ -263,7 +263,7 @@ func (s *Sender) scanDue(ctx context.Context, now time.Time) {
 			s.mu.Unlock()
 			return
 		}
-		s.load(d.ID, due, time.Time{})
+		s.load(asked{id: d.ID})
 		s.after = d
 	}
 	if left == 0 {
@@ -281,23 +281,22 @@ func (s *Sender) feedAll(ctx context.Context) bool {
 			return true
 		}
 		d := s.hungry[0]
-		var ids []string
-		var efforts []effort
+		var list []asked
 		for n := min(s.fill()-d.ready, maxPlanning-s.planning, s.o.Window-len(s.messages)); n > 0 && !d.queue.empty(); {
 			id := d.queue.pop()
 			if p := s.outside[id]; p.d == d {
 				delete(s.outside, id)
-				ids, efforts = append(ids, id), append(efforts, p.effort)
+				list = append(list, asked{id, p.effort, p.since})
 				n--
 			}
 		}
-		done := d.queue.empty() || d.ready+len(ids) > s.fill()/2
+		done := d.queue.empty() || d.ready+len(list) > s.fill()/2
 		if done {
 			d.eager, s.hungry = false, s.hungry[1:]
 		}
 		s.mu.Unlock()
-		for i, id := range ids {
-			s.load(id, efforts[i], time.Time{})
+		for _, a := range list {
+			s.load(a)
 		}
 		if !done {
 			return false
@@ -318,46 +317,41 @@ func (s *Sender) has(id string) bool {
 	return s.messages[id] != nil || s.outside[id].d != nil
 }
 
-// load takes a message from the queue into the window, unless it is there
-// already, or was tried since.
-func (s *Sender) load(id string, how effort, since time.Time) {
-	if how == urgent {
-		s.mu.Lock()
-		delete(s.outside, id)
-		s.mu.Unlock()
+// load takes a message from the queue into the window. One that is there already
+// remembers that it was asked for.
+func (s *Sender) load(a asked) {
+	s.mu.Lock()
+	if a.effort == urgent {
+		delete(s.outside, a.id)
 	}
-	if s.has(id) {
+	e := s.messages[a.id]
+	if e != nil && a.effort > due && e.began.Before(a.at) && (e.again == nil || a.effort >= e.again.effort) {
+		e.again = &a
+	}
+	known := e != nil || s.outside[a.id].d != nil
+	s.mu.Unlock()
+	if known {
 		return
 	}
-	m, err := s.o.Queue.Load(id)
+	m, err := s.o.Queue.Load(a.id)
 	if err != nil {
 		if !errors.Is(err, queue.ErrNotFound) && s.o.Queue.Failed() == nil {
-			s.o.Log.Error("reading a queued message", "id", id, "error", err)
+			s.o.Log.Error("reading a queued message", "id", a.id, "error", err)
 		}
 		return
 	}
-	if m.Place != queue.Active || !since.IsZero() && triedSince(m, since) {
+	if m.Place != queue.Active {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.messages[id] != nil || !s.running {
+	if s.messages[a.id] != nil || !s.running {
 		return
 	}
-	e := &entry{id: id, sender: senderKey(m), m: m, pending: 1, effort: how, scanned: true}
-	s.messages[id] = e
+	e = &entry{id: a.id, sender: senderKey(m), began: s.o.Now(), m: m, pending: 1, effort: a.effort, since: a.at, scanned: true}
+	s.messages[a.id] = e
 	s.planning++
 	s.tasks.Go(func() { s.planAside(e) })
-}
-
-// triedSince tells whether a recipient was tried in this retry of everything.
-func triedSince(m *queue.Message, since time.Time) bool {
-	for i := range m.Recipients {
-		if !m.Recipients[i].Tried.Before(since) {
-			return true
-		}
-	}
-	return false
 }
 
 // findOwed looks once for messages that a crash left between their last outcome

@@ -123,7 +123,7 @@ type Sender struct {
 	rewind   bool                      // some of them stand before the place that the search has come to
 	outside  map[string]parked         // due messages that wait on disk, by id, for their destination to want more
 	hungry   []*destination            // those that do
-	urgent   []string                  // ids that an operator wants tried now
+	asked    []asked                   // what operators want tried now
 	all      bool                      // an operator wants everything tried now
 }
 
@@ -178,7 +178,7 @@ func (s *Sender) Reconfigure(c Config) {
 // for its first attempt; both are the Sender's from then on. It never waits.
 // Where there is no room, the message is found in the queue later.
 func (s *Sender) Accepted(m *queue.Message, body message.Body) {
-	e := &entry{id: m.ID, sender: senderKey(m), m: m, body: body, pending: 1}
+	e := &entry{id: m.ID, sender: senderKey(m), began: s.o.Now(), m: m, body: body, pending: 1}
 	if m.Place != queue.Active {
 		e.letGo()
 		return

@@ -458,3 +458,27 @@ func TestManyRecipientsAreSplit(t *testing.T) {
 		}
 	})
 }
+
+// TestRetryWhileAnAttemptRuns: what an operator mended may have been mended too late
+// for an attempt that is under way. Where it fails, the next one comes at once.
+func TestRetryWhileAnAttemptRuns(t *testing.T) {
+	for name, retry := range map[string]func(s *Sender, id string){
+		"everything":  func(s *Sender, _ string) { s.RetryAll() },
+		"one message": func(s *Sender, id string) { s.RetryNow(id) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(r *rig) {
+				r.answer = func(ctx context.Context, j *Job, rcpt string) Outcome {
+					time.Sleep(10 * time.Second)
+					return later(ctx, j, rcpt)
+				}
+			}, func(r *rig) {
+				m := r.accept("a@x.example")
+				time.Sleep(5 * time.Second)
+				retry(r.s, m.ID)
+				time.Sleep(time.Minute)
+				r.expect("0s mx a@x.example", "10s mx a@x.example") // and that one is no reason for a third
+			})
+		})
+	}
+}
