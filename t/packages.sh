@@ -13,6 +13,7 @@ export DEBIAN_FRONTEND=noninteractive
 # command or file:package:what is tested with it
 needs='
 swaks:swaks:swaks as a client
+cdb:tinycdb:constant databases of another make
 postfix:postfix:Postfix as a next hop and as the peer of the benchmarks
 python3:python3:smtplib as a client
 spamd:spamd:the plugin spamassassin

@@ -15,6 +15,7 @@ import (
 	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/core/geoip"
 	"github.com/postern-mta/postern/core/intake"
+	"github.com/postern-mta/postern/core/lookup"
 	"github.com/postern-mta/postern/core/store"
 	"github.com/postern-mta/postern/hooks"
 	"github.com/postern-mta/postern/hooks/lua"
@@ -30,6 +31,7 @@ type policyLoader struct {
 	pool    *lua.Pool
 	plugins []string // folders beside the binary
 	places  *geoip.DB
+	maps    *lookup.Set
 	// coverage counts what runs of scripts in tests; nil: nothing is counted.
 	coverage *lua.Coverage
 }
@@ -46,6 +48,11 @@ func (p *policyLoader) outside(c *config.Config) config.Problems {
 		return config.Problems{c.Problem("tls.ca", err.Error())}
 	}
 	p.library.Roots = settings.Roots
+	maps, found := p.openMaps(c)
+	if len(found) > 0 {
+		return found
+	}
+	p.maps, p.library.Maps = maps, maps
 	if p.library.Places = nil; len(c.GeoIP.Databases) == 0 {
 		p.places = nil
 		return nil
@@ -56,6 +63,20 @@ func (p *policyLoader) outside(c *config.Config) config.Problems {
 	}
 	p.places, p.library.Places = places, places
 	return nil
+}
+
+// openMaps opens the maps of [[lookup]]; those that were open stay so.
+func (p *policyLoader) openMaps(c *config.Config) (*lookup.Set, config.Problems) {
+	sources := make([]lookup.Source, len(c.Lookups))
+	for i, m := range c.Lookups {
+		sources[i] = lookup.Source{Name: m.Name, Type: m.Type, Path: m.Source}
+	}
+	maps, failures := lookup.Open(sources, p.maps, lookup.Options{Log: p.log})
+	var problems config.Problems
+	for _, f := range failures {
+		problems = append(problems, c.Lookups[f.Index].Problem("source", f.Err.Error()))
+	}
+	return maps, problems
 }
 
 func newPolicyLoader(_ *global, log *slog.Logger, r dns.Resolver, s store.Store, ours func(string) bool) *policyLoader {

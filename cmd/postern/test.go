@@ -23,6 +23,7 @@ import (
 
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/intake"
+	"github.com/postern-mta/postern/core/lookup"
 	"github.com/postern-mta/postern/core/send"
 	"github.com/postern-mta/postern/hooks/lua"
 	"github.com/postern-mta/postern/hooks/policytest"
@@ -242,7 +243,12 @@ func (s *suite) config(source string, library lua.Library) (*policytest.Config, 
 		c.Server.PolicyDir = s.dir
 	}
 	loader := &policyLoader{log: slog.New(slog.DiscardHandler), library: library, pool: lua.NewPool(0), coverage: s.coverage}
+	maps, missing := loader.openMaps(c)
+	if m, ok := library.Maps.(*lookup.Memory); ok {
+		m.Behind(maps)
+	}
 	entries, found := loader.entries(c)
+	found = append(missing, found...)
 	if err := found.Err(); err != nil {
 		return nil, err
 	}

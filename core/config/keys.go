@@ -27,12 +27,12 @@ func schema() section[Config] {
 		{"policy", tables(policyKeys(), func(c *Config) *[]Policy { return &c.Policies }), nil, ""},
 		{"score", table(scoreKeys(), func(c *Config) *Score { return &c.Score }), nil, ""},
 		{"geoip", table(geoipKeys(), func(c *Config) *GeoIP { return &c.GeoIP }), nil, ""},
+		{"lookup", tables(lookupKeys(), func(c *Config) *[]Lookup { return &c.Lookups }), nil, ""},
 		{"store", table(storeKeys(), func(c *Config) *Store { return &c.Store }), nil, ""},
 		{"quarantine", table(quarantineKeys(), func(c *Config) *Quarantine { return &c.Quarantine }), nil, ""},
 		{"recorder", table(recorderKeys(), func(c *Config) *Recorder { return &c.Recorder }), nil, ""},
 		{"log", table(logKeys(), func(c *Config) *Log { return &c.Log }), nil, ""},
 		{"console", table(consoleKeys(), func(c *Config) *Console { return &c.Console }), nil, ""},
-		{"lookup", later[Config](), nil, "Named maps from files, databases and services."},
 		{"dkim", later[Config](), nil, "Keys that outgoing mail is signed with."},
 		{"arc", later[Config](), nil, "Sealing of forwarded mail."},
 		{"metrics", later[Config](), nil, "Metrics beyond those of the console."},
@@ -292,6 +292,18 @@ func geoipKeys() section[GeoIP] {
 		name: "geoip", doc: "What policies can learn of an IP address.",
 		rows: []row[GeoIP]{
 			{"databases", to(listOf(path(), `"GeoLite2-Country.mmdb"`), func(g *GeoIP) *[]string { return &g.Databases }), []any{}, "files in the form of MaxMind (mmdb) that the Lua library geoip asks; a reload reads those that changed"},
+		},
+	}
+}
+
+func lookupKeys() section[Lookup] {
+	return section[Lookup]{
+		name: "lookup", list: true, doc: "Named maps that policies ask with the Lua library lookup. A file that changes is read again within a second of the next question, without a reload; where it can't be read, what it held before goes on to count, and the log says so.",
+		begin: func(k *Lookup, v value) { k.Pos = v.pos("lookup") },
+		rows: []row[Lookup]{
+			{"name", to(word("users"), func(k *Lookup) *string { return &k.Name }), required(`"users"`), "what scripts call it; `users` is what `lookup.user` asks"},
+			{"type", to(enum(options{now: []string{"text", "toml", "cdb"}, later: []string{"sql", "sqlite", "postgresql", "redis", "ldap", "http"}}), func(k *Lookup) *string { return &k.Type }), computed("by the end of `source`: `.toml`, `.cdb`, else `text`"), "`text`: a key and its value on each line; `toml`: keys and values, which may be tables; `cdb`: a constant database"},
+			{"source", to(path(), func(k *Lookup) *string { return &k.Source }), required(`"users.toml"`), "the file; replace it by renaming a new one, so that nobody reads half of it"},
 		},
 	}
 }

@@ -18,7 +18,7 @@ func TestEveryKeyIsDocumentedAndItsDefaultReads(t *testing.T) {
 			t.Errorf("%s: incomplete: %+v", name, k)
 		}
 	}
-	for _, name := range []string{"server.hostname", "listen.address", "delivery.rule.rate", "policy.when.client_not", "score.reject", "console.address", "auth.path", "lookup"} {
+	for _, name := range []string{"server.hostname", "listen.address", "delivery.rule.rate", "policy.when.client_not", "score.reject", "console.address", "auth.path", "lookup.source", "dkim"} {
 		if !seen[name] {
 			t.Errorf("%s is missing", name)
 		}
@@ -31,6 +31,7 @@ func TestEveryKeyIsDocumentedAndItsDefaultReads(t *testing.T) {
 	authKeys().setDefaults(l, &Auth{})
 	ruleKeys().setDefaults(l, &DeliveryRule{})
 	policyKeys().setDefaults(l, &Policy{})
+	lookupKeys().setDefaults(l, &Lookup{})
 	if len(l.problems) > 0 {
 		t.Errorf("defaults that their own keys refuse:\n%v", l.problems)
 	}
@@ -60,7 +61,7 @@ func TestReferenceWritesWhatLoadReads(t *testing.T) {
 		}
 		file.WriteString(k.Key + " = " + strings.Trim(k.Default, "`") + "\n")
 	}
-	for _, row := range []string{"| `listen.protocol` | `qmqp`, `qmtp`", "| `route.next_hop` | `qmqp://…`, `pipe:…`", "| `store.engine` | `postgres://…`", "| `lookup` | all |"} {
+	for _, row := range []string{"| `listen.protocol` | `qmqp`, `qmtp`", "| `route.next_hop` | `qmqp://…`, `pipe:…`", "| `store.engine` | `postgres://…`", "| `dkim` | all |"} {
 		if !strings.Contains(b.String(), row) {
 			t.Errorf("no row %s", row)
 		}

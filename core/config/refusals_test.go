@@ -17,7 +17,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		// Names.
 		{"unknown section", "[limitz]\n", []string{`postern.toml:1: limitz: unknown section; did you mean "limits"?`}},
-		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, auth, dns, domain, callout, route, queue, delivery, policy, score, geoip, store, quarantine, recorder, log, console`}},
+		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, auth, dns, domain, callout, route, queue, delivery, policy, score, geoip, lookup, store, quarantine, recorder, log, console`}},
 		{"key without its section", "message_size = 1\n", []string{`postern.toml:1: message_size: unknown section; "message_size" belongs to [limits]`}},
 		{"key in the wrong section", "[queue]\nhops = 1\n", []string{`postern.toml:2: queue.hops: unknown key; "hops" belongs to [limits]`}},
 		{"far key", "[store]\nzebra = 1\n", []string{`postern.toml:2: store.zebra: unknown key; [store] has engine`}},
@@ -88,6 +88,10 @@ func TestRefusals(t *testing.T) {
 		{"password file without a name", "[[auth]]\nuse = \"file\"\npath = \"\"\n", []string{`postern.toml:3: auth.path: is empty; write the path of a password file`}},
 		{"back-end without a password file", "[[auth]]\nuse = \"file\"\n", []string{`postern.toml:1: auth.path: missing; write path = "users.txt"`}},
 		{"back-end", "[[auth]]\nuse = \"fiel\"\npath = \"\"\n", []string{`postern.toml:2: auth.use: "fiel" is unknown; did you mean "file"? It takes "file"`, `postern.toml:3: auth.path: is empty; write the path of a password file`}},
+
+		// Maps.
+		{"map without a file", "[[lookup]]\nname = \"a\"\n", []string{`postern.toml:1: lookup.source: missing; write source = "users.toml"`}},
+		{"maps of one name", "[[lookup]]\nname = \"a\"\nsource = \"a\"\n[[lookup]]\nname = \"a\"\nsource = \"b\"\n", []string{`postern.toml:5: lookup.name: "a" is the name of the map on line 1 already; write another name`}},
 
 		// Server.
 		{"account", "[server]\nuser = \"no-such-account\"\n", []string{`postern.toml:2: server.user: there is no account "no-such-account" on this machine; write one that is, or "" to stay`}},
@@ -227,7 +231,7 @@ func TestLaterFeaturesAnswer(t *testing.T) {
 		{"[[policy]]\n", `use = "https://hooks.example/"`, "policy.use", `a service ("https://hooks.example/") `},
 		{"[[auth]]\npath = \"postern.toml\"\n", `use = "ldap"`, "auth.use", `"ldap" `},
 		{"[[auth]]\npath = \"postern.toml\"\n", `use = "dovecot"`, "auth.use", `"dovecot" `},
-		{"", `[[lookup]]`, "lookup", ""},
+		{"[[lookup]]\nname = \"x\"\nsource = \"postern.toml\"\n", `type = "sql"`, "lookup.type", `"sql" `},
 		{"", `[[dkim]]`, "dkim", ""},
 		{"", `[arc]`, "arc", ""},
 		{"", `[metrics]`, "metrics", ""},

@@ -30,6 +30,7 @@ type Config struct {
 	Policies   []Policy
 	Score      Score
 	GeoIP      GeoIP
+	Lookups    []Lookup
 	Store      Store
 	Quarantine Quarantine
 	Recorder   Recorder
@@ -280,6 +281,14 @@ type ScoreRule struct {
 // GeoIP is the [geoip] section.
 type GeoIP struct {
 	Databases []string // mmdb files, absolute
+}
+
+// Lookup is one [[lookup]] entry.
+type Lookup struct {
+	Pos
+	Name   string // unique
+	Type   string // "text", "toml" or "cdb"
+	Source string // absolute
 }
 
 // Store is the [store] section.

@@ -155,6 +155,10 @@ func (d *wordDecoder) flush() {
 	d.last, d.open, d.blank = word{}, false, ""
 }
 
+// EncodeWords is a text as a header field's value carries it: what is not ASCII in
+// encoded words (RFC 2047), in UTF-8, the rest as it is.
+func EncodeWords(s string) string { return encodeWords(strings.ToValidUTF8(s, "\uFFFD"), 0) }
+
 // maxWord is the longest encoded word (RFC 2047 section 2), and maxWordLine the
 // longest line that holds one.
 const (

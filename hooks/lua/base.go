@@ -17,7 +17,7 @@ var absent = [...]string{
 }
 
 // laterLibraries are names of the design that this version has not got yet.
-var laterLibraries = [...]string{"arc", "dkim", "dmarc", "lookup", "mime", "spf"}
+var laterLibraries = [...]string{"arc", "dkim", "dmarc", "spf"}
 
 // open fills the globals.
 func (st *state) open() {
@@ -59,6 +59,8 @@ func (st *state) open() {
 	st.openTime(g)
 	st.openMetric(g)
 	st.openGeoIP(g)
+	st.openLookup(g)
+	st.openMIME(g)
 	st.guardLibraries(g)
 	for _, name := range laterLibraries {
 		g.RawSetString(name, st.object(laterName(name), st.later))

@@ -28,6 +28,7 @@ type classes struct {
 	tcpClass, partClass                        *lua.LTable
 	noticeClass, copyClass                     *lua.LTable
 	same, text                                 *lua.LFunction
+	mimeWalks                                  mimeWalks
 
 	tx, conn, headers, body, mime, capabilities *lua.LUserData
 	txNotes, connNotes, current                 *lua.LUserData
@@ -162,9 +163,8 @@ func (st *state) newSingles() {
 	st.body = st.object(bodyObject{}, st.single(map[string]lua.LGFunction{
 		"read": st.bodyRead, "contains": st.bodyContains, "match": st.bodyMatch, "replace": st.bodyReplace, "footer": st.bodyFooter,
 	}, st.bodyField))
-	st.mime = st.object(mimeObject{}, st.single(map[string]lua.LGFunction{
-		"parts": st.mimeParts, "attachments": st.mimeAttachments, "urls": st.mimeURLs, "text": st.mimeAllText,
-	}, st.mimeField))
+	st.mimeWalks = mimeWalks{st.L.NewFunction(st.mimeParts), st.L.NewFunction(st.mimeAttachments), st.L.NewFunction(st.mimeURLs), st.L.NewFunction(st.mimeAllText)}
+	st.mime = st.object(mimeObject{}, st.newClass(st.L.NewFunction(st.mimeField)))
 	st.partClass = st.newClass(st.L.NewFunction(st.partField))
 	st.capabilities = st.object(capabilitiesObject{}, st.single(map[string]lua.LGFunction{
 		"add": st.capabilityAdd, "remove": st.capabilityRemove, "get": st.capabilityGet, "list": st.capabilityList,
@@ -205,6 +205,7 @@ func (st *state) run(ctx context.Context, at hooks.Stage, tx *hooks.Transaction)
 		u.at.SetValue(u.value)
 	}
 	c := &st.call
+	st.calls++
 	*c = call{at: at, row: at.Row(), event: tx, edits: nil}
 	if tx.Current != nil {
 		c.current = &rcpt{r: tx.Current, origin: tx.Current, current: true}

@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/postern-mta/postern/core/dns"
+	named "github.com/postern-mta/postern/core/lookup"
 	"github.com/postern-mta/postern/core/store"
 )
 
@@ -51,6 +52,8 @@ type Library struct {
 	Metrics Metrics
 	// Places answers geoip; nil: there is no database.
 	Places Places
+	// Maps answers lookup; nil: there are none.
+	Maps named.Getter
 }
 
 // DefaultLuaTime is how long one call may compute, look-ups not counted.

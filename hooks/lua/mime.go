@@ -16,9 +16,11 @@ import (
 	"github.com/postern-mta/postern/core/message"
 )
 
-// mimeObject is tx.mime: the structure of the message, and what is in its parts.
-// Nothing of a part is copied into Lua unless it is asked for.
-type mimeObject struct{}
+// mimeObject is tx.mime, or what mime.parse gives: the structure of a message, and
+// what is in its parts. Nothing of a part is copied into Lua unless it is asked for.
+type mimeObject struct {
+	of *mimeCall // nil: the call's message
+}
 
 func (mimeObject) luaKind() string { return "tx.mime" }
 
@@ -27,8 +29,12 @@ const (
 	maxMIMEText = 4 << 20
 )
 
-// mimeCall is what one call found out.
+// mimeWalks are the methods of a mimeObject.
+type mimeWalks struct{ parts, attachments, urls, text *lua.LFunction }
+
+// mimeCall is what one call found out of one message.
 type mimeCall struct {
+	call uint64 // that it belongs to
 	m    *message.MIME
 	urls *lua.LTable
 	more bool // there are more of them
@@ -67,9 +73,17 @@ func (b heldBody) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// structure is the message's, found on first use.
+// structure is that of the object at position 1: the message's, found on first use.
 func (st *state) structure(L *lua.LState) *mimeCall {
 	c := &st.call
+	if u, ok := L.Get(1).(*lua.LUserData); ok {
+		if m, ok := u.Value.(mimeObject); ok && m.of != nil {
+			if m.of.call != st.calls {
+				L.RaiseError("what mime.parse gives belongs to the call that asked for it")
+			}
+			return m.of
+		}
+	}
 	if c.mime != nil {
 		return c.mime
 	}
@@ -80,17 +94,23 @@ func (st *state) structure(L *lua.LState) *mimeCall {
 		}
 		L.RaiseError("tx.mime is not there at %s: a message's content is known at stages message and queue", name)
 	}
-	mc := &mimeCall{}
-	var err error
-	st.wait(L, func(ctx context.Context) {
-		mc.m, err = message.ParseMIME(heldBody{c.event.Body, ctx, mc})
-	})
+	mc, err := st.parse(L, c.event.Body)
 	if err != nil {
 		L.RaiseError("tx.mime: %s", err.Error())
 	}
 	c.mime = mc
-	st.pay(L, mc)
 	return mc
+}
+
+// parse finds the structure of a message.
+func (st *state) parse(L *lua.LState, b message.Body) (*mimeCall, error) {
+	mc := &mimeCall{call: st.calls}
+	var err error
+	st.wait(L, func(ctx context.Context) {
+		mc.m, err = message.ParseMIME(heldBody{b, ctx, mc})
+	})
+	st.pay(L, mc)
+	return mc, err
 }
 
 // pay counts what was read as work, so that reading again and again ends.
@@ -109,7 +129,7 @@ func (st *state) checkPart(L *lua.LState) *part {
 	if !ok {
 		L.ArgError(1, "a part of tx.mime is expected")
 	}
-	if p.of != st.call.mime {
+	if p.of.call != st.calls {
 		L.RaiseError("a part belongs to the call that it was found in")
 	}
 	return p
@@ -129,6 +149,14 @@ func (st *state) mimeField(L *lua.LState) int {
 		}
 	case "faulty":
 		v = lua.LBool(mc.m.Faulty())
+	case "parts":
+		v = st.mimeWalks.parts
+	case "attachments":
+		v = st.mimeWalks.attachments
+	case "urls":
+		v = st.mimeWalks.urls
+	case "text":
+		v = st.mimeWalks.text
 	default:
 		return unknown(L, "tx.mime", key, members("mime")...)
 	}

@@ -2,7 +2,7 @@ package lua
 
 // librarySections are Postern's own libraries and what they give.
 func librarySections() []section {
-	return []section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), httpLibrary(), responseSection(), tcpLibrary(), connectionSection(), regexLibrary(), jsonLibrary(), base64Library(), hashLibrary(), timeLibrary(), dateSection(), geoipLibrary(), metricLibrary(), logLibrary()}
+	return []section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), lookupLibrary(), httpLibrary(), responseSection(), tcpLibrary(), connectionSection(), regexLibrary(), mimeLibrary(), jsonLibrary(), base64Library(), hashLibrary(), timeLibrary(), dateSection(), geoipLibrary(), metricLibrary(), logLibrary()}
 }
 
 // libraryGlobals are the names of all libraries.
@@ -16,9 +16,11 @@ func libraryGlobals() section {
 		lib("ip", "iplib", "IP addresses and networks."),
 		lib("addr", "addrlib", "Mail addresses."),
 		lib("store", "storelib", "The memory that policies share."),
+		lib("lookup", "lookuplib", "Maps from files."),
 		lib("http", "httplib", "Requests to web servers."),
 		lib("tcp", "tcplib", "Connections to services that speak in lines."),
 		lib("regex", "regexlib", "RE2 expressions."),
+		lib("mime", "mimelib", "Mail within mail, and the words of header fields."),
 		lib("json", "jsonlib", "JSON."),
 		lib("base64", "base64lib", "Base64."),
 		lib("hash", "hashlib", "Hash functions."),
@@ -86,6 +88,16 @@ func storeLibrary() section {
 		def("swap", "(key: key, old: plain, new: plain, ttl?: span): boolean?, error?", "Stores the new value if the old one is what is there; nil stands for no entry.", "store.swap(\"hello.owner\", nil, \"a\") --> true\nstore.swap(\"hello.owner\", nil, \"b\") --> false"),
 		def("delete", "(key: key): boolean?, error?", "Removes the entry.", "store.delete(\"hello.last\") --> true"),
 		def("take", "(key: key, capacity: number, per: span, n?: number): boolean?, number|error?", "A rate limit: takes n tokens (1) from a bucket that holds capacity and is refilled evenly, from empty to full in per. False and the seconds to wait where there are too few.", "store.take({ \"hello\", \"rate\" }, 1, \"1m\") --> true\nstore.take({ \"hello\", \"rate\" }, 1, \"1m\") --> false, 60"),
+	}}
+}
+
+func lookupLibrary() section {
+	return section{name: "lookup", class: "lookuplib", doc: "The maps of [[lookup]]: text files, TOML, constant databases. A changed file counts within a second. Values are texts, in TOML also numbers, booleans, lists and tables; where there is none the error's kind is none, and bad where there is no such map.", items: []member{
+		def("get", "(map: string, key: string): plain, error?", "The value of a key. In text files and TOML, letter case of ASCII does not count.", "lookup.get(\"partners\", \"example.org\") --> \"gold\"\nlookup.get(\"partners\", \"nobody\") --> nil, { kind = \"none\" }"),
+		def("domain", "(map: string, domain: string): plain, string|error?", "The value of a domain, or of the nearest \".parent\" above it, and the key that has it.", "lookup.domain(\"partners\", \"a.b.example.com\") --> \"silver\", \".example.com\""),
+		def("address", "(map: string, address: someaddress): plain, string|error?", "The value of an address, of that without its detail (\"+…\"), of its domain, or of what is above that; and the key that has it. The null path has the key \"<>\".", "lookup.address(\"partners\", \"jane+x@example.org\") --> \"gold\", \"example.org\"\nlookup.address(\"partners\", \"jane@example.edu\") --> nil, { kind = \"none\" }"),
+		def("ip", "(map: string, ip: someip): plain, string|error?", "The value of an IP address, or of the smallest network around it, and the key that has it.", "lookup.ip(\"partners\", \"198.51.100.7\") --> \"lab\", \"198.51.100.0/24\""),
+		def("user", "(rcpt: someaddress, setting: string): plain, error?", "A setting of a recipient, from the map \"users\": of the address, of that without its detail, of its domain, of what is above that, or of \"*\". In TOML an entry is a table of settings; in other files the key is the entry's, a slash, and the setting's name.", "lookup.user(rcpt, \"spam\") --> \"strict\"\nlookup.user(\"x@example.net\", \"spam\") --> \"loose\"\nif lookup.user(rcpt, \"closed\") then return reject(\"5.2.1\", \"Takes no mail\") end"),
 	}}
 }
 

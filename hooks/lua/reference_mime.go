@@ -5,7 +5,7 @@ import "github.com/postern-mta/postern/hooks"
 func mimeSection() section {
 	return section{
 		name: "tx.mime", class: "mime", doc: "The parts of the message, found on first use in one bounded pass, as it came or as the policies before left it. Content stays where it is until it is asked for.",
-		stages: []hooks.Stage{hooks.Message, hooks.Queue}, at: hooks.Message,
+		at: hooks.Message,
 		items: []member{
 			def("root", "part", "The message itself as a part.", "tx.mime.root.type --> \"text/plain\""),
 			def("count", "integer", "Number of parts, multiparts included.", "tx.mime.count --> 1"),
@@ -22,7 +22,7 @@ func mimeSection() section {
 func partSection() section {
 	return section{
 		name: "part", class: "part", doc: "A part of the message. It belongs to the call that found it.",
-		stages: []hooks.Stage{hooks.Message, hooks.Queue}, at: hooks.Message,
+		at: hooks.Message,
 		items: []member{
 			def("type", "string", "The media type in lower case.", "tx.mime.root.type --> \"text/plain\""),
 			def("name", "string?", "The likeliest file name, decoded.", "tx.mime.root.name --> nil"),
@@ -47,4 +47,12 @@ func partSection() section {
 			def(":header", "(name: string): string?, error?", "The decoded text of the first field of that name in the part's own header section, or nil.", "tx.mime.root:header(\"X-Two\") --> \"1\""),
 		},
 	}
+}
+
+func mimeLibrary() section {
+	return section{name: "mime", class: "mimelib", doc: "Mail within mail, and the words of header fields. The parts of the message itself are tx.mime.", items: []member{
+		def("parse", "(text: string): mime?, error?", "The parts of a text that is a message, such as one that a part holds as a file. It has the members of tx.mime.", "local m = mime.parse(\"Content-Type: text/html\\r\\n\\r\\n<b>hello</b>\\r\\n\")\nm.root.type --> \"text/html\"\nm:text() --> \"hello\", false"),
+		def("decode", "(text: string): string", "A header text with its encoded words decoded.", "mime.decode(\"=?utf-8?q?Gr=C3=BC=C3=9Fe?=\") --> \"Grüße\""),
+		def("encode", "(text: string): string", "A header text as it travels: in encoded words where it is not ASCII. What tx.headers takes needs none of it.", "mime.encode(\"Grüße\") --> \"=?utf-8?q?Gr=C3=BC=C3=9Fe?=\"\nmime.encode(\"Hello\") --> \"Hello\""),
+	}}
 }

@@ -26,6 +26,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/postern-mta/postern/core/dns"
+	named "github.com/postern-mta/postern/core/lookup"
 	"github.com/postern-mta/postern/hooks"
 )
 
@@ -83,7 +84,7 @@ func exampleOptions(t testing.TB) Options {
 	o, _ := testOptions(t)
 	zone := o.Library.DNS.(*dns.Zone)
 	zone.A["six.example.org"] = []string{"2001:db8::1"}
-	o.Library.Dial, o.Library.Places = exampleNetwork(t), examplePlaces{}
+	o.Library.Dial, o.Library.Places, o.Library.Maps = exampleNetwork(t), examplePlaces{}, exampleMaps()
 	o.Modules = append(o.Modules, fstest.MapFS{"words.lua": {Data: []byte(`return { text = "No casino here" }`)}})
 	o.Dir = t.TempDir()
 	if err := os.WriteFile(filepath.Join(o.Dir, "words"), []byte("# ours\ncasino\n"), 0o600); err != nil {
@@ -100,6 +101,14 @@ func (examplePlaces) Lookup(addr netip.Addr) (map[string]any, error) {
 		return nil, nil
 	}
 	return map[string]any{"country": map[string]any{"iso_code": "DE"}, "autonomous_system_number": 64496.0, "autonomous_system_organization": "Example"}, nil
+}
+
+// exampleMaps are two maps.
+func exampleMaps() *named.Memory {
+	m := &named.Memory{}
+	m.Put("partners", map[string]any{"example.org": "gold", ".example.com": "silver", "198.51.100.0/24": "lab"})
+	m.Put("users", map[string]any{"b@example.net": map[string]any{"spam": "strict", "closed": false}, "example.net": map[string]any{"spam": "loose"}})
+	return m
 }
 
 // exampleNetwork is a web server and an spamd; everything else refuses.

@@ -47,6 +47,7 @@ type state struct {
 
 	classes
 	call  call
+	calls uint64                    // that there were
 	conns []*tcpConn                // that the call has open
 	zones map[string]*time.Location // that were used before
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/postern-mta/postern/core/auth"
 	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/lookup"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/send"
 	"github.com/postern-mta/postern/core/store"
@@ -29,6 +30,7 @@ type harness struct {
 	options    Options
 	discard    *slog.Logger
 	memory     store.Store
+	maps       lookup.Memory
 	pool       *lua.Pool
 	domains    []string
 	users      string // the password file
@@ -144,7 +146,7 @@ func (h *harness) object() *lua.Object {
 		}
 	}
 	return &lua.Object{Kind: "t", Methods: map[string]lua.Function{
-		"policy": h.policy, "config": h.config, "dns": h.dns, "domains": h.setDomains, "users": h.setUsers, "store": h.setStore, "http": h.http, "tcp": h.tcp,
+		"policy": h.policy, "config": h.config, "dns": h.dns, "domains": h.setDomains, "users": h.setUsers, "store": h.setStore, "lookup": h.setLookup, "http": h.http, "tcp": h.tcp,
 		"next_hop": h.nextHop, "advance": h.advance, "connect": h.connect, "queue": h.inQueue,
 		"trace":     func([]any) (any, error) { return h.traceValue(), nil },
 		"now":       func([]any) (any, error) { return float64(h.time().UnixNano()) / 1e9, nil },
@@ -241,7 +243,7 @@ func (h *harness) luaOptions() lua.Options {
 // library is what scripts reach in a test.
 func (h *harness) library() lua.Library {
 	return lua.Library{
-		DNS: (*resolver)(h), Store: scratch{h.memory, h}, Now: h.time, Ours: h.ours, Dial: h.dial, Roots: h.options.secrets.roots(), Metrics: ignored{}, Log: h.discard,
+		DNS: (*resolver)(h), Store: scratch{h.memory, h}, Now: h.time, Ours: h.ours, Dial: h.dial, Roots: h.options.secrets.roots(), Metrics: ignored{}, Maps: &h.maps, Log: h.discard,
 	}
 }
 

@@ -28,6 +28,20 @@ func (h *harness) setStore(args []any) (any, error) {
 	return nil, nil
 }
 
+// setLookup is t:lookup(name, values): the map of that name, from now on.
+func (h *harness) setLookup(args []any) (any, error) {
+	name, err := text(args, 0)
+	if err != nil {
+		return nil, err
+	}
+	values, err := table(args, 1)
+	if err != nil {
+		return nil, err
+	}
+	h.maps.Put(name, values)
+	return nil, nil
+}
+
 func (s scratch) fails() error {
 	s.h.mu.Lock()
 	defer s.h.mu.Unlock()

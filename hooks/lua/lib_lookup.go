@@ -1,0 +1,145 @@
+package lua
+
+import (
+	"context"
+	"errors"
+
+	lua "github.com/yuin/gopher-lua"
+
+	named "github.com/postern-mta/postern/core/lookup"
+	"github.com/postern-mta/postern/hooks"
+)
+
+// usersMap is the map that lookup.user asks.
+const usersMap = "users"
+
+func (st *state) openLookup(g *lua.LTable) {
+	g.RawSetString("lookup", st.lookupLibrary(map[string]lookupFunc{
+		"get": st.lookupGet, "domain": st.lookupDomain, "address": st.lookupAddress, "ip": st.lookupIP, "user": st.lookupUser,
+	}))
+}
+
+// toMap is a question to a map: its answer is the value, and, where keyed is set,
+// the key that has it.
+func (st *state) toMap(name, what string, keyed bool, question func(m named.Getter) (any, string, error)) lookup {
+	m := st.script.options.Library.Maps
+	if m == nil {
+		return failed("bad", "there is no map "+quote(name)+": name its file in [[lookup]]")
+	}
+	var value any
+	var key string
+	var err error
+	q := lookup{ask: func(ctx context.Context) {
+		value, key, err = question(m)
+		told := hooks.Lookup{Kind: "lookup." + name, Question: what, Answer: shortText(value)}
+		if err != nil {
+			told.Error = "temporary: " + err.Error()
+		}
+		hooks.Looked(ctx, told)
+	}}
+	q.answer = func(L *lua.LState) int {
+		switch {
+		case errors.Is(err, named.ErrNoMap):
+			return fail(L, "bad", "there is no map "+quote(name)+": name its file in [[lookup]]")
+		case err != nil:
+			return fail(L, "temporary", err.Error())
+		case key == "":
+			return fail(L, "none", quote(what)+" is not in map "+quote(name))
+		}
+		st.b.make(L, weight(value))
+		L.Push(fromPlain(value, st.readonly))
+		if !keyed {
+			return 1
+		}
+		L.Push(lua.LString(key))
+		return 2
+	}
+	return q
+}
+
+// shortText is what a story shows of a value.
+func shortText(v any) string {
+	const most = 200
+	s, ok := v.(string)
+	if !ok && v != nil {
+		b, err := encodeJSON(v)
+		if err != nil {
+			return ""
+		}
+		s = string(b)
+	}
+	return s[:min(len(s), most)]
+}
+
+// weight is about how many bytes a plain value is.
+func weight(v any) int {
+	n := 16
+	switch v := v.(type) {
+	case string:
+		n += len(v)
+	case []any:
+		for _, one := range v {
+			n += weight(one)
+		}
+	case map[string]any:
+		for k, one := range v {
+			n += len(k) + weight(one)
+		}
+	}
+	return n
+}
+
+// lookupGet is lookup.get(map, key).
+func (st *state) lookupGet(L *lua.LState) lookup {
+	name, key := L.CheckString(1), st.headerValue(L, 2)
+	return st.toMap(name, key, false, func(m named.Getter) (any, string, error) {
+		v, ok, err := m.Get(name, key)
+		if !ok {
+			return nil, "", err
+		}
+		return v, "found", err
+	})
+}
+
+// lookupDomain is lookup.domain(map, domain): of the name, or of what is above it.
+func (st *state) lookupDomain(L *lua.LState) lookup {
+	name, domain := L.CheckString(1), nameArgument(L, 2)
+	return st.toMap(name, domain, true, func(m named.Getter) (any, string, error) { return named.Domain(m, name, domain) })
+}
+
+// lookupAddress is lookup.address(map, address).
+func (st *state) lookupAddress(L *lua.LState) lookup {
+	name := L.CheckString(1)
+	a, wrong := st.addrArgument(L, 2)
+	if wrong != "" {
+		return failed("bad", wrong)
+	}
+	return st.toMap(name, a.String(), true, func(m named.Getter) (any, string, error) { return named.Address(m, name, a) })
+}
+
+// lookupIP is lookup.ip(map, ip).
+func (st *state) lookupIP(L *lua.LState) lookup {
+	name := L.CheckString(1)
+	ip, wrong := st.ipArgument(L, 2)
+	if wrong != "" {
+		return failed("bad", wrong)
+	}
+	return st.toMap(name, ip.String(), true, func(m named.Getter) (any, string, error) { return named.Network(m, name, ip) })
+}
+
+// lookupUser is lookup.user(rcpt, setting): what the recipient, or its domain, has
+// said in the map "users".
+func (st *state) lookupUser(L *lua.LState) lookup {
+	a, wrong := st.addrArgument(L, 1)
+	setting := L.CheckString(2)
+	if wrong != "" {
+		return failed("bad", wrong)
+	}
+	return st.toMap(usersMap, a.String()+" "+setting, false, func(m named.Getter) (any, string, error) {
+		v, ok, err := named.User(m, usersMap, a, setting)
+		if !ok {
+			return nil, "", err
+		}
+		return v, "found", err
+	})
+}
