@@ -27,7 +27,10 @@ func Listen(address string, mode fs.FileMode) (net.Listener, error) {
 	if name, ok := strings.CutPrefix(address, "systemd:"); ok {
 		return passed(name, os.Getenv, os.Getpid())
 	}
-	ln, err := net.Listen("tcp", address)
+	// The protocol's own time-outs end a connection whose client is gone, so TCP's
+	// keep-alives would only cost four system calls a connection.
+	plain := net.ListenConfig{KeepAlive: -1}
+	ln, err := plain.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("gate: listen: %w", err)
 	}

@@ -137,7 +137,7 @@ func (c *Client) dial(ctx context.Context, h host, w way) (net.Conn, error) {
 
 // dialNet is the Dial of real networks.
 func dialNet(ctx context.Context, source netip.Addr, network, address string) (net.Conn, error) {
-	var d net.Dialer
+	d := net.Dialer{KeepAlive: -1} // each command has a time-out of its own
 	if source.IsValid() && network == "tcp" {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
 	}
