@@ -251,8 +251,8 @@ func (k *kind) checkMany(dir string, v any) (any, error) {
 	}
 	if fields, ok := v.(map[string]any); ok && k.name == "map" {
 		out := make(map[string]any, len(fields))
-		for name, item := range fields {
-			value, err := k.elem.check(dir, item)
+		for _, name := range sortedKeys(fields) {
+			value, err := k.elem.check(dir, fields[name])
 			if err != nil {
 				return k.zero(), fmt.Errorf("%s: %w", name, err)
 			}

@@ -302,3 +302,24 @@ func FuzzCompile(f *testing.F) {
 		}
 	})
 }
+
+// A map of settings has one order, whatever run it is: what a policy adds up, and what
+// is told of it, comes out alike.
+func TestSettingsHaveOneOrder(t *testing.T) {
+	o, _ := testOptions(t)
+	source := `local p = policy { about = "x", settings = { m = map(number) {} : about "x" } }
+function p.rcpt(tx)
+  local all = ""
+  for k in pairs(p.m) do all = all .. k end
+  return reject(all)
+end
+return p`
+	given := map[string]any{}
+	for c := 'a'; c <= 'j'; c++ {
+		given[string(c)] = 1.0
+	}
+	p := load(t, o, source, map[string]any{"m": given})
+	if d, err := p.Handle(t.Context(), hooks.Rcpt, at1(testTransaction())); err != nil || d.Reply.Text != "abcdefghij" {
+		t.Errorf("%v, %v", d, err)
+	}
+}

@@ -47,8 +47,8 @@ func (st *state) kindValue(k *kind, v any) lua.LValue {
 		return t
 	case map[string]any:
 		t := st.L.CreateTable(0, len(v))
-		for name, item := range v {
-			t.RawSetString(name, st.kindValue(k.elem, item))
+		for _, name := range sortedKeys(v) {
+			t.RawSetString(name, st.kindValue(k.elem, v[name]))
 		}
 		return t
 	}
