@@ -42,7 +42,7 @@ func (d *daemon) openControl(c *config.Config) (err error) {
 	d.closers = append(d.closers, func() error { return ignoreClosed(d.control.Close()) })
 	d.console = console.New(console.Options{
 		Log: d.log, Record: d.record, Queue: d.queue,
-		Status: d.status,
+		Status: d.status, Open: d.open, Ways: d.sender.Look,
 		Ready: func() error {
 			if d.stopping.Load() {
 				return errStopping
@@ -100,6 +100,19 @@ func (d *daemon) status() console.Status {
 	return s
 }
 
+// open counts the connections for those who look.
+func (d *daemon) open() []console.Open {
+	list := []console.Open{}
+	for _, l := range d.gate.Open() {
+		one := console.Open{Listener: l.Listener, TLS: l.TLS, Stages: map[string]int{}}
+		for at, n := range l.Stages {
+			one.Stages[at.String()] = n
+		}
+		list = append(list, one)
+	}
+	return list
+}
+
 // healthTime bounds the health checks of `plugin list`, which run side by side.
 const healthTime = 3 * time.Second
 
@@ -154,7 +167,8 @@ func (d *daemon) inject(ctx context.Context, sender message.Address, recipients 
 }
 
 // destination names where a recipient of a queued message goes, as `queue
-// summary` groups them: the next hop, or the domain where that is mx.
+// summary` groups them and the scheduler tells them apart: the next hop, or the domain
+// where that is mx.
 func destination(c *config.Config, m *queue.Message, recipient int) string {
 	r := &m.Recipients[recipient]
 	hop := r.Route
@@ -165,7 +179,7 @@ func destination(c *config.Config, m *queue.Message, recipient int) string {
 		}
 		hop = route.NextHop.String()
 	}
-	if hop == "mx" || hop == "local" {
+	if hop == send.SchemeMX {
 		return r.Address.Domain
 	}
 	return hop

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -131,6 +132,19 @@ func call[T any](ctx context.Context, c *Client, method, path string, query url.
 // Status asks for the daemon's state.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, http.MethodGet, "/status", nil, nil)
+}
+
+// Top asks for all that is to be seen of the running daemon, with at most rows rows in
+// each list; 0: a hundred. With wait it waits for a look at the whole queue.
+func (c *Client) Top(ctx context.Context, rows int, wait bool) (Top, error) {
+	q := url.Values{}
+	if rows > 0 {
+		q.Set("rows", strconv.Itoa(rows))
+	}
+	if wait {
+		q.Set("wait", "1")
+	}
+	return call[Top](ctx, c, http.MethodGet, "/top", q, nil)
 }
 
 // Reload makes the daemon load its configuration anew and returns its state

@@ -6,6 +6,7 @@
 //   - Server.Control serves JSON over HTTP on the control socket (control.go), a
 //     Unix socket of mode 0600: status, reload, the queue, why, inject, policies
 //     and plugins.
+//   - Top (top.go) is one cheap answer with everything that moves, for `postern top`.
 //   - Client (client.go) is the other end of that socket, for the subcommands.
 //   - Filter, Row and Summary (filter.go, row.go, summary.go) are the queue as
 //     people and programs see it. Whoever has a *queue.Queue can make them, so
@@ -31,6 +32,7 @@ import (
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/record"
+	"github.com/postern-mta/postern/core/send"
 )
 
 // Bounds of both servers.
@@ -53,6 +55,11 @@ type Options struct {
 	// Status tells what only the daemon knows; PID, Connections and Queue are
 	// filled in by the Server.
 	Status func() Status
+	// Open counts the connections by listener and stage; nil: they are not counted.
+	Open func() []Open
+	// Ways tells how at most most destinations do, and how many there are, as
+	// send.Sender.Look does; nil: nobody knows.
+	Ways func(most int) ([]send.View, int, send.Channels)
 	// Ready is an error while the daemon does not want traffic; nil: always ready.
 	Ready func() error
 	// Destination names where a recipient of a queued message goes, for the
@@ -89,6 +96,8 @@ type Server struct {
 	summary Summary
 	summed  time.Time
 	sumErr  error
+
+	walks walks
 }
 
 // New makes a server.
@@ -96,7 +105,9 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{o: o, log: o.Log, template: pageTemplate(), style: styleSource()}
+	s := &Server{o: o, log: o.Log, template: pageTemplate(), style: styleSource()}
+	s.walks.stop, s.walks.end = context.WithCancel(context.Background())
+	return s
 }
 
 // ServeWeb serves the console on ln until ctx is done, and closes ln.
@@ -108,7 +119,12 @@ func (s *Server) ServeWeb(ctx context.Context, ln net.Listener) error {
 // ctx is done, and closes ln. Requests have no time limit: a message may be
 // injected, and a long list read, at its owner's pace.
 func (s *Server) ServeControl(ctx context.Context, ln net.Listener) error {
-	return s.serve(ctx, ln, &http.Server{Handler: s.Control()})
+	stop := context.AfterFunc(ctx, s.walks.end)
+	err := s.serve(ctx, ln, &http.Server{Handler: s.Control()})
+	stop()
+	s.walks.end()
+	s.walks.all.Wait()
+	return err
 }
 
 func (s *Server) serve(ctx context.Context, ln net.Listener, hs *http.Server) error {

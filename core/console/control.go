@@ -63,6 +63,7 @@ type failure struct {
 func (s *Server) Control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { s.reply(w, s.status()) })
+	mux.HandleFunc("GET /top", s.top)
 	mux.HandleFunc("POST /reload", s.reload)
 	mux.HandleFunc("POST /drops", s.takeDrops)
 	mux.HandleFunc("GET /queue/summary", s.queueSummary)

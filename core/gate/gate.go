@@ -9,7 +9,8 @@
 //  3. The session's facts are filled in: relaying or not, the client's name,
 //     looked up beside the conversation (session.go), and the generation of
 //     policies that the connection keeps to its end.
-//  4. The protocol engine gets a Conn. XCLIENT comes back here (Xclient), since
+//  4. The protocol engine gets a Conn, and tells it where the conversation stands
+//     (census.go). XCLIENT comes back here (Xclient), since
 //     new facts mean a new look at rules and relaying.
 //
 // Certificates and their reload are in tls.go.
@@ -77,6 +78,8 @@ type Gate struct {
 	mu       sync.Mutex
 	total    int
 	byClient map[netip.Prefix]int
+
+	byListener map[string]*census
 }
 
 // New makes a gate.
@@ -84,7 +87,7 @@ func New(o Options) *Gate {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gate{o: o, byClient: map[netip.Prefix]int{}}
+	g := &Gate{o: o, byClient: map[netip.Prefix]int{}, byListener: map[string]*census{}}
 	g.SetLimits(o.Limits)
 	return g
 }
@@ -107,8 +110,11 @@ type Conn struct {
 	Chain    *hooks.Chain
 	Listener *Listener
 
-	gate *Gate
-	peer netip.AddrPort // who connected: the one that a PROXY header named, where there was one
+	gate   *Gate
+	peer   netip.AddrPort // who connected: the one that a PROXY header named, where there was one
+	census *census        // where it is counted, and as what
+	at     hooks.Stage
+	tls    bool
 }
 
 // Serve accepts connections until ctx is done, gives each to serve in a
@@ -180,6 +186,9 @@ func (g *Gate) one(ctx context.Context, nc net.Conn, l *Listener, serve func(con
 		g.turnAway(nc, l, client, 554, "5.7.1", deny.Error())
 		return
 	}
+	c.census = g.census(l.Name)
+	c.Stands(hooks.Connect)
+	defer c.gone()
 	c.Chain = g.o.Chain()
 	defer c.Chain.Release()
 	serve(ctx, c)

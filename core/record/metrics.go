@@ -41,6 +41,8 @@ type metrics struct {
 
 	dropped, written prometheus.Counter
 
+	replies [2]atomic.Uint64 // 4xx and 5xx to clients
+
 	scripts scripts
 
 	mu    sync.Mutex
@@ -60,6 +62,7 @@ type cell struct {
 	names           []string // its labels
 	calls, failures prometheus.Counter
 	seconds         prometheus.Observer
+	times           timing
 	verbs           [hooks.Drop + 1]atomic.Pointer[prometheus.Counter] // made when they first occur
 }
 
@@ -159,6 +162,7 @@ func (m *metrics) refused(at hooks.Stage, by string, reply message.Reply) {
 	}
 	if reply.Code >= 400 && reply.Code < 600 {
 		code = strconv.Itoa(reply.Code)
+		m.replies[reply.Code/100-4].Add(1)
 	}
 	if !m.bounded("r" + stage + " " + code + " " + by) {
 		by = "other"
@@ -186,6 +190,7 @@ func (m *metrics) stage(run *hooks.StageRun) {
 			c.failures.Inc()
 		}
 		c.seconds.Observe(h.Duration.Seconds())
+		c.times.observe(h.Duration)
 	}
 }
 

@@ -22,6 +22,7 @@ func (c *conn) lmtp() bool { return c.peer.Listener.Protocol == "lmtp" }
 // the transaction. whole: the client sees it as the message's end, else as that
 // of one chunk that was refused.
 func (c *conn) endText(whole bool) {
+	c.peer.Stands(hooks.Message)
 	answer := c.mail.End(c.work)
 	c.mail = nil
 	c.refused = nil // intake told the story

@@ -85,6 +85,7 @@ func authenticate(c *conn, arg string) {
 
 // exchange runs a mechanism to its end. A nil response is none.
 func (c *conn) exchange(x auth.Exchange, response []byte) {
+	c.peer.Stands(hooks.Auth)
 	for range maxAuthSteps {
 		challenge, l, err := x.Next(response)
 		switch {

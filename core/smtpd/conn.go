@@ -94,6 +94,7 @@ func (c *conn) converse() {
 			return
 		}
 		c.armed = false
+		c.peer.Stands(stands[c.state()])
 		line, fault, err := c.in.line(c.wait)
 		if err != nil {
 			c.lost(err)

@@ -77,6 +77,7 @@ func (c *conn) opens() func() {
 // beginText opens the door for the message's text.
 func (c *conn) beginText() {
 	c.text.since = time.Now()
+	c.peer.Stands(hooks.Data)
 	if c.discarded != nil {
 		c.mail = dropped{c}
 	} else {

@@ -78,6 +78,7 @@ func (c *conn) runImplicit() hooks.Decision {
 
 // handshake puts TLS over the connection. false: it failed, and all is over.
 func (c *conn) handshake(config *tls.Config) bool {
+	c.peer.Stands(hooks.TLS)
 	t := tls.Server(c.nc, config)
 	c.alarm.set(time.Now().Add(c.limits.CommandTimeout)) // for all of the handshake
 	c.alarm.write(c.limits.CommandTimeout)
@@ -87,6 +88,7 @@ func (c *conn) handshake(config *tls.Config) bool {
 		return false
 	}
 	c.nc, c.in.nc = t, t
+	c.peer.Secured()
 	s := t.ConnectionState()
 	c.s.TLS = &hooks.TLSFact{
 		Version: tls.VersionName(s.Version), Cipher: tls.CipherSuiteName(s.CipherSuite),

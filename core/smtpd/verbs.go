@@ -18,6 +18,9 @@ const (
 	anytime  = fresh | ready | mailing | chunking
 )
 
+// stands is the stage that a conversation has come to, for those who count them.
+var stands = [...]hooks.Stage{fresh: hooks.Helo, ready: hooks.Mail, mailing: hooks.Rcpt, chunking: hooks.Data}
+
 func (c *conn) state() state {
 	switch {
 	case c.tx != nil && c.mail != nil:
