@@ -24,25 +24,33 @@ func editBody(tx *Transaction, e Edit) (done string, err error) {
 	if tx.bodyEdits++; tx.bodyEdits > maxBodyEdits {
 		return "", fmt.Errorf("%w: more than %d times", ErrBody, maxBodyEdits)
 	}
-	var content message.Body
-	if e.Kind == ReplaceBody {
-		text, err := message.ReplaceText(tx.Header, e.Value, e.Name)
-		if err != nil {
-			return "", fmt.Errorf("%w: %w", ErrBody, err)
-		}
-		content = message.Bytes(text)
-	} else if content, done, err = addFooter(tx, e); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrBody, err)
-	}
-	if content == nil {
-		return done, nil
-	}
-	head := tx.Header.Section()
-	tx.Body, tx.Content = message.Edited{Head: head, Rest: content}, int64(len(head))
-	return done, nil
+	tx.Body, tx.Content, done, err = EditBody(tx.Header, tx.Body, tx.Content, e)
+	return done, err
 }
 
-func addFooter(tx *Transaction, e Edit) (content message.Body, done string, err error) {
+// EditBody is a message as an edit leaves it, of its header section, which is
+// changed, its body, and where the content begins in that (0: not known). Body is
+// referred to, and stays as it is. For a footer it tells how it was added, or why
+// not. On an error the header section may be changed in part.
+func EditBody(h *message.Header, body message.Body, start int64, e Edit) (edited message.Body, begins int64, done string, err error) {
+	var content message.Body
+	if e.Kind == ReplaceBody {
+		text, err := message.ReplaceText(h, e.Value, e.Name)
+		if err != nil {
+			return body, start, "", fmt.Errorf("%w: %w", ErrBody, err)
+		}
+		content = message.Bytes(text)
+	} else if content, done, err = addFooter(h, body, start, e); err != nil {
+		return body, start, "", fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	if content == nil {
+		return body, start, done, nil
+	}
+	head := h.Section()
+	return message.Edited{Head: head, Rest: content}, int64(len(head)), done, nil
+}
+
+func addFooter(h *message.Header, body message.Body, start int64, e Edit) (content message.Body, done string, err error) {
 	fields, ok := e.Any.(map[string]any)
 	if !ok {
 		return nil, "", errors.New("a footer is a table of text, html and top")
@@ -63,11 +71,10 @@ func addFooter(tx *Transaction, e Edit) (content message.Body, done string, err 
 			return nil, "", fmt.Errorf("%q does not belong to a footer, or is of another type: text and html are texts, top is true or false", name)
 		}
 	}
-	start := tx.Content
 	if start == 0 {
-		if start, err = message.ContentStart(tx.Body); err != nil {
+		if start, err = message.ContentStart(body); err != nil {
 			return nil, "", err
 		}
 	}
-	return f.Add(tx.Header, tx.Body, start)
+	return f.Add(h, body, start)
 }

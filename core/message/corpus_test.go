@@ -128,8 +128,11 @@ func checkMail(t testing.TB, b []byte) {
 	}
 	for p := range m.Parts() {
 		last := p.From
-		if p.Start > p.From || p.From > p.End || p.Depth >= maxMIMEDepth || p.Parent != nil && p.End > p.Parent.End {
+		if p.Start > p.From || p.From > p.End || p.Depth >= maxMIMEDepth || p.Parent != nil && p.Decoded == p.Parent.Decoded && !p.Parent.Encoded() && p.End > p.Parent.End {
 			t.Fatalf("%s from %d, %d to %d", p.Path, p.Start, p.From, p.End)
+		}
+		if p.Encoded() {
+			last = 0
 		}
 		for _, c := range p.Children {
 			if c.Start < last {

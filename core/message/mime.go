@@ -23,8 +23,8 @@ const (
 // MIME is the structure of a message, found in one pass. It holds no content.
 type MIME struct {
 	Root *Part
-	// Truncated names the bound that was met ("depth", "parts", "header"); what
-	// lies beyond it was not looked at. "" where there was none.
+	// Truncated names the bound that was met ("depth", "parts", "header", "size");
+	// what lies beyond it was not looked at. "" where there was none.
 	Truncated string
 
 	parts []*Part
@@ -64,22 +64,36 @@ func (m *MIME) Faulty() bool {
 	return m.Truncated != ""
 }
 
-// ParseMIME finds the structure of the message in b, header section included. It
-// reads b once, in pieces, in time linear in its size, and keeps only what Part
-// says. Broken input gives the structure that a lenient reader sees; the error is
-// one of reading b.
+// ParseMIME finds the structure of the message in b, header section included, that
+// of nested messages, encoded ones too, and files that are uuencoded in its texts.
+// It reads b in pieces, in time linear in its size, and keeps only what Part says,
+// and of encoded content at most 8 MiB. Broken input gives the structure that a
+// lenient reader sees; the error is one of reading b.
 func ParseMIME(b Body) (*MIME, error) {
 	w := mimeWalk{m: &MIME{}, body: b, size: b.Size()}
 	w.m.Root = &Part{Path: "1", Type: "text/plain", body: b}
+	err := w.run()
+	if err == nil {
+		u := unpacker{m: w.m, count: len(w.m.parts), headers: w.headers, left: maxDecoded}
+		w.m.parts = u.unpack(w.m.parts)
+		err = u.err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mime: %w", err)
+	}
+	return w.m, nil
+}
+
+// run walks the message from its root on.
+func (w *mimeWalk) run() error {
 	w.enter(w.m.Root)
 	for !w.done && w.err == nil {
 		w.step()
 	}
-	if w.err != nil {
-		return nil, fmt.Errorf("mime: %w", w.err)
+	if w.err == nil {
+		w.closeTo(0, w.size)
 	}
-	w.closeTo(0, w.size)
-	return w.m, nil
+	return w.err
 }
 
 // mimeWalk is one pass over a message. At any time tip is the innermost part that
@@ -99,6 +113,7 @@ type mimeWalk struct {
 	tip     *Part
 	open    []openPart
 	headers int // octets of header sections looked at
+	others  int // parts that are there already
 
 	inHeader bool   // of tip
 	section  int    // octets of it looked at
@@ -209,23 +224,24 @@ func (w *mimeWalk) headerDone(from int64) {
 	w.flushField()
 	p := w.tip
 	p.From, p.End, w.inHeader = from, from, false
-	nested := p.Type == "message/rfc822" || p.Type == "message/global"
 	switch {
-	case !nested && !p.Multipart():
+	case !p.nested() && !p.Multipart():
 	case p.Depth+1 >= maxMIMEDepth:
 		p.fault("nested too deep")
 		w.truncate("depth")
 	case p.Multipart():
 		w.enterMultipart(p)
-	case p.Encoding == "base64" || p.Encoding == "quoted-printable":
-		p.fault("a nested message in " + p.Encoding)
+	case p.Encoded(): // it is looked into later; RFC 2046 section 5.2.1 allows no encoding
+		if p.Type == "message/rfc822" {
+			p.fault("a nested message in " + p.Encoding)
+		}
 	default:
 		w.enterChild(p, from)
 	}
 }
 
 func (w *mimeWalk) enterChild(p *Part, at int64) {
-	if len(w.m.parts) >= maxMIMEParts {
+	if w.others+len(w.m.parts) >= maxMIMEParts {
 		w.truncate("parts")
 		w.done = true
 		return

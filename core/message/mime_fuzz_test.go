@@ -31,6 +31,9 @@ func FuzzMIME(f *testing.F) {
 		f.Add(b)
 	}
 	f.Add([]byte("Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: message/rfc822\r\n\r\n--a--"))
+	f.Add([]byte(nestedIn("base64", nestedIn("quoted-printable", "\r\nbegin 644 a\r\n#86)C\r\nend\r\n"))))
+	f.Add([]byte("\r\nbegin 644 a\r\n#86)C\r\nend\r\nbegin-base64 644 b\r\nYQ==\r\n====\r\nbegin 644 c\r\n \r\n"))
+	f.Add([]byte("Content-Transfer-Encoding: x-uuencode\r\n\r\nbegin 644 a\r\n#86)C\r\nend\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		checkMail(t, []byte(wireLines(string(b))))
 		m, _ := ParseMIME(Bytes(b))
@@ -129,10 +132,11 @@ func FuzzURLs(f *testing.F) {
 func FuzzTransfer(f *testing.F) {
 	f.Add([]byte("a=3D=\r\n b =\t\r\nc=ZZ=4"))
 	f.Add([]byte("aGVs bG8=aGk=!"))
+	f.Add([]byte("begin 644 a\r\n#86)C\r\n`\r\nend\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, encoding := range []string{"base64", "quoted-printable"} {
+		for _, encoding := range []string{"base64", "quoted-printable", uuencode} {
 			whole, err := io.ReadAll(decodeTransfer(encoding, bytes.NewReader(b)))
-			if err != nil || len(whole) > len(b)+2 {
+			if err != nil || encoding != uuencode && len(whole) > len(b)+2 || len(whole) > 63*len(b) {
 				t.Fatalf("%s: %d of %d, %v", encoding, len(whole), len(b), err)
 			}
 			slow, _ := io.ReadAll(decodeTransfer(encoding, io.NewSectionReader(dripping(b), 0, int64(len(b)))))

@@ -35,8 +35,12 @@ type Part struct {
 	Start int64 // of the header section, in the body that was parsed
 	From  int64 // of the content
 	End   int64 // behind it
+	// Decoded tells that it stands in the content of an encoded part: Start, From
+	// and End count in what that one is decoded to.
+	Decoded bool
 
-	body Body
+	body   Body
+	inText bool // a uuencoded file, from behind its first line on
 }
 
 // Name is the first of Names, "" where there is none.
@@ -94,7 +98,12 @@ func (p *Part) Raw() *io.SectionReader {
 }
 
 // Reader reads the content with its transfer encoding undone.
-func (p *Part) Reader() io.Reader { return decodeTransfer(p.Encoding, p.Raw()) }
+func (p *Part) Reader() io.Reader {
+	if p.inText {
+		return newUUReader(p.Raw(), true)
+	}
+	return decodeTransfer(p.Encoding, p.Raw())
+}
 
 // Text reads the content of a text part as UTF-8.
 func (p *Part) Text() io.Reader {
@@ -218,7 +227,7 @@ func cleanName(s string) string {
 
 // child makes the next part under p; its type is the default of the place.
 func (p *Part) child(at int64) *Part {
-	c := &Part{Path: p.Path + "." + strconv.Itoa(len(p.Children)+1), Depth: p.Depth + 1, Parent: p, Type: "text/plain", Start: at, From: at, End: at, body: p.body}
+	c := &Part{Path: p.Path + "." + strconv.Itoa(len(p.Children)+1), Depth: p.Depth + 1, Parent: p, Type: "text/plain", Start: at, From: at, End: at, Decoded: p.Decoded, body: p.body}
 	if p.Type == "multipart/digest" {
 		c.Type = "message/rfc822" // RFC 2046 section 5.1.5
 	}

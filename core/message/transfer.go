@@ -28,7 +28,11 @@ func encodingName(v string) string {
 	if i := strings.IndexAny(v, " \t;,(\""); i >= 0 {
 		v = v[:i]
 	}
-	return strings.ToLower(v)
+	switch v = strings.ToLower(v); v {
+	case "uuencode", "x-uue", "uue":
+		return uuencode
+	}
+	return v
 }
 
 // decodeTransfer undoes a Content-Transfer-Encoding (RFC 2045 section 6), as
@@ -39,6 +43,8 @@ func decodeTransfer(encoding string, r io.Reader) io.Reader {
 		return &base64Reader{r: r}
 	case "quoted-printable":
 		return &qpReader{r: r}
+	case uuencode:
+		return newUUReader(r, false)
 	}
 	return r
 }

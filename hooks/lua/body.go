@@ -11,8 +11,8 @@ import (
 	"github.com/postern-mta/postern/core/message"
 )
 
-// bodyObject is tx.body: the whole message as it came, header section included.
-// It is searched in Go, in pieces.
+// bodyObject is tx.body: the whole message as it came, or as changes of its body
+// left it, header section included. It is searched in Go, in pieces.
 type bodyObject struct{}
 
 func (bodyObject) luaKind() string { return "tx.body" }
@@ -30,6 +30,9 @@ func (st *state) content(L *lua.LState) message.Body {
 			name = "stage " + c.row.Name
 		}
 		L.RaiseError("tx.body is not there at %s: a message's content is known at stages message and queue", name)
+	}
+	if st.editBody(L); c.body != nil {
+		return c.body
 	}
 	return c.event.Body
 }

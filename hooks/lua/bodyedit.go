@@ -1,6 +1,9 @@
 package lua
 
 import (
+	"context"
+	"fmt"
+
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/postern-mta/postern/core/message"
@@ -21,8 +24,53 @@ func (st *state) bodyReplace(L *lua.LState) int {
 	if _, err := message.ReplaceText(&message.Header{}, e.Value, e.Name); err != nil {
 		L.RaiseError("%s: %s", e.Kind, err.Error())
 	}
-	st.edit(L, e)
+	st.changeBody(L, e)
 	return 0
+}
+
+// maxBodies bounds the changes of the body that one call makes.
+const maxBodies = 20
+
+// changeBody notes a change of the body. What it makes of the message is found out
+// when the handler looks: most that put a footer do not.
+func (st *state) changeBody(L *lua.LState, e hooks.Edit) {
+	c := &st.call
+	st.edit(L, e)
+	if c.bodies++; c.bodies > maxBodies {
+		st.b.exceed(L, "more than %d changes of the body in one call", maxBodies)
+	}
+	c.bodyEdits = append(c.bodyEdits, e)
+}
+
+// editBody makes the handler's own changes of the body where they are not made yet,
+// so that it sees them in tx.body, tx.mime and tx.headers.
+func (st *state) editBody(L *lua.LState) {
+	c := &st.call
+	if len(c.bodyEdits) == 0 {
+		return
+	}
+	list := c.bodyEdits
+	c.bodyEdits, c.mime = nil, nil
+	body, start, h := c.body, c.start, c.header
+	if body == nil {
+		body, start = c.event.Body, c.event.Content
+	}
+	if h == nil {
+		h = c.event.Header.Clone()
+	}
+	work := &mimeCall{}
+	for _, e := range list {
+		var err error
+		st.wait(L, func(ctx context.Context) {
+			body, start, _, err = hooks.EditBody(h, heldBody{body, ctx, work}, start, e)
+		})
+		st.pay(L, work)
+		if err != nil { // not for pcall: the message may hold what was to be taken out
+			st.b.fail(fmt.Errorf("%s: %w", e.Kind, err))
+			L.RaiseError("%s", st.b.over.Error())
+		}
+	}
+	c.body, c.start, c.header = body, start, h
 }
 
 // bodyFooter is tx.body:footer{ text =, html =, top = }.
@@ -48,6 +96,6 @@ func (st *state) bodyFooter(L *lua.LState) int {
 	if given["text"] == nil && given["html"] == nil {
 		L.ArgError(2, "a footer needs text, html or both")
 	}
-	st.edit(L, hooks.Edit{Kind: hooks.AddFooter, Any: given})
+	st.changeBody(L, hooks.Edit{Kind: hooks.AddFooter, Any: given})
 	return 0
 }

@@ -2,6 +2,7 @@ package lua
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -50,6 +51,10 @@ type call struct {
 
 	mime      *mimeCall       // found on first use
 	header    *message.Header // with own edits, nil before the first
+	body      message.Body    // with own edits, nil before the first
+	start     int64           // of the content in body
+	bodyEdits []hooks.Edit    // own ones that body and header do not have yet
+	bodies    int             // own edits of the body
 	notes     map[string]any  // own edits; a nil value is a note taken away
 	connNotes map[string]any
 	results   map[string]map[string]any
@@ -216,7 +221,7 @@ func (st *state) run(ctx context.Context, at hooks.Stage, tx *hooks.Transaction)
 	L.Push(fn)
 	n := st.arguments(L)
 	err := L.PCall(n, 1, nil)
-	if err == nil && st.b.over != nil {
+	if st.b.over != nil && (err == nil || errors.Is(st.b.over, hooks.ErrBody)) {
 		err = fmt.Errorf("%s:%d: %w", st.script.name, line(fn), st.b.over)
 	}
 	if err != nil {

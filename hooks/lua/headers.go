@@ -17,6 +17,7 @@ func (headersObject) luaKind() string { return "tx.headers" }
 // header is the header section, own edits made.
 func (st *state) header(L *lua.LState) *message.Header {
 	c := &st.call
+	st.editBody(L)
 	if c.header != nil {
 		return c.header
 	}

@@ -73,6 +73,9 @@ func (b heldBody) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// Wrap implements message.Wrapper: what is decoded out of the body is read as it.
+func (b heldBody) Wrap(inner message.Body) message.Body { return heldBody{inner, b.ctx, b.of} }
+
 // structure is that of the object at position 1: the message's, found on first use.
 func (st *state) structure(L *lua.LState) *mimeCall {
 	c := &st.call
@@ -84,7 +87,7 @@ func (st *state) structure(L *lua.LState) *mimeCall {
 			return m.of
 		}
 	}
-	if c.mime != nil {
+	if st.editBody(L); c.mime != nil {
 		return c.mime
 	}
 	if c.event == nil || c.event.Body == nil {
@@ -94,7 +97,7 @@ func (st *state) structure(L *lua.LState) *mimeCall {
 		}
 		L.RaiseError("tx.mime is not there at %s: a message's content is known at stages message and queue", name)
 	}
-	mc, err := st.parse(L, c.event.Body)
+	mc, err := st.parse(L, st.content(L))
 	if err != nil {
 		L.RaiseError("tx.mime: %s", err.Error())
 	}
@@ -354,10 +357,11 @@ func (st *state) partSize(L *lua.LState, p *part) int {
 	var err error
 	switch {
 	case p.size >= 0:
-	case p.Encoding != "base64" && p.Encoding != "quoted-printable":
+	case !p.Encoded():
 		p.size = p.End - p.From
 	default:
 		st.wait(L, func(context.Context) { p.size, err = io.Copy(io.Discard, p.Reader()) })
+		p.of.work += int(max(0, p.size))
 		st.pay(L, p.of)
 	}
 	if err != nil {
@@ -415,6 +419,7 @@ func (st *state) partHash(L *lua.LState) int {
 	}
 	var err error
 	st.wait(L, func(context.Context) { p.size, err = io.Copy(h, p.Reader()) })
+	p.of.work += int(max(0, p.size)) // uuencoded content may be much more than it was
 	st.pay(L, p.of)
 	if err != nil {
 		p.size = -1

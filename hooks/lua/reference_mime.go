@@ -4,12 +4,12 @@ import "github.com/postern-mta/postern/hooks"
 
 func mimeSection() section {
 	return section{
-		name: "tx.mime", class: "mime", doc: "The parts of the message, found on first use in one bounded pass, as it came or as the policies before left it. Content stays where it is until it is asked for.",
+		name: "tx.mime", class: "mime", doc: "The parts of the message, found on first use in one bounded pass, as it came or as the policies before, and the handler itself, left it. Nested messages are opened, those in base64 and quoted-printable too; a file that is uuencoded in a text is a part behind that. Content stays where it is until it is asked for.",
 		at: hooks.Message,
 		items: []member{
 			def("root", "part", "The message itself as a part.", "tx.mime.root.type --> \"text/plain\""),
 			def("count", "integer", "Number of parts, multiparts included.", "tx.mime.count --> 1"),
-			def("truncated", "string?", "The bound that was met, beyond which nothing was looked at: \"depth\" (32), \"parts\" (1000) or \"header\" (64 KiB a part, 1 MiB in all); nil is the rule.", "if tx.mime.truncated then return reject(\"5.6.0\", \"Too complex\") end"),
+			def("truncated", "string?", "The bound that was met, beyond which nothing was looked at: \"depth\" (32), \"parts\" (1000), \"header\" (64 KiB a part, 1 MiB in all) or \"size\" (8 MiB of encoded content that was looked into); nil is the rule.", "if tx.mime.truncated then return reject(\"5.6.0\", \"Too complex\") end"),
 			def("faulty", "boolean", "Whether the structure is broken or ambiguous anywhere, so that readers may differ about what it holds.", "tx.mime.faulty --> false"),
 			def(":parts", "(): function", "Walks all parts in their order, a multipart before what it holds.", "for part in tx.mime:parts() do assert(part.type == \"text/plain\") end"),
 			def(":attachments", "(): part[]", "The parts that a reader offers as files: said to be attachments, with a file name, or no text.", "#tx.mime:attachments() --> 0"),
@@ -33,7 +33,7 @@ func partSection() section {
 			def("multipart", "boolean", "Whether it is a multipart.", "tx.mime.root.multipart --> false"),
 			def("disposition", "string?", "\"attachment\", \"inline\" or another; nil where none is said.", "tx.mime.root.disposition --> nil"),
 			def("charset", "string?", "The label of its charset in lower case.", "tx.mime.root.charset --> nil"),
-			def("encoding", "string?", "Its transfer encoding in lower case.", "tx.mime.root.encoding --> nil"),
+			def("encoding", "string?", "Its transfer encoding in lower case; \"x-uuencode\" of a uuencoded file.", "tx.mime.root.encoding --> nil"),
 			def("params", "table<string, string>", "The parameters of Content-Type, decoded.", "tx.mime.root.params.boundary --> nil"),
 			def("id", "string?", "Its Content-ID without brackets.", "tx.mime.root.id --> nil"),
 			def("description", "string?", "Its Content-Description, decoded.", "tx.mime.root.description --> nil"),

@@ -58,13 +58,13 @@ func headersSection() section {
 
 func bodySection() section {
 	return section{
-		name: "tx.body", class: "body", doc: "The whole message as it came, header section included. It is searched in place.",
+		name: "tx.body", class: "body", doc: "The whole message, header section included: as it came, or as it was when its body was changed last, by the handler itself, too. It is searched in place. Changes of fields alone show in tx.headers.",
 		stages: []hooks.Stage{hooks.Message, hooks.Queue}, at: hooks.Message,
 		items: []member{
 			def("size", "integer", "Bytes.", "tx.body.size > 0 --> true"),
 			def(":read", "(from?: integer, n?: integer): string?, error?", "n bytes (at most 1 MiB) from a position, the first being 1; nil behind the end.", "tx.body:read(1, 4) --> \"From\""),
 			def(":contains", "(text: string, ...: string): boolean?, error?", "Whether one of the texts is in the message, byte for byte.", "tx.body:contains(\"Hello world\") --> true"),
-			def(":replace", "(text: string, type?: string)", "Makes the message that text, UTF-8 of type text/plain where nothing is said, and gives it the MIME fields that it needs. Type \"raw\": the text is the content as it stands, for the fields that are there. Others see the change when the handler has returned; where it can't be made the message is deferred, whatever on_failure says.", "tx.body:replace(\"The file was taken out.\")").edits(hooks.ReplaceBody),
+			def(":replace", "(text: string, type?: string)", "Makes the message that text, UTF-8 of type text/plain where nothing is said, and gives it the MIME fields that it needs. Type \"raw\": the text is the content as it stands, for the fields that are there. The handler sees the change at once, others when it has returned; where it can't be made the message is deferred, whatever on_failure says.", "tx.body:replace(\"The file was taken out.\")").edits(hooks.ReplaceBody),
 			def(":footer", "(footer: table)", "Adds { text =, html =, top = true } at the end, or the top, of the text that a reader shows: in each text of a multipart/alternative, in the part's own charset and encoding, as a part of its own where the text can't hold it. Signed and encrypted mail is left alone; the story tells how it was done.", "tx.body:footer{ text = \"Example Ltd\", html = \"<p>Example Ltd</p>\" }").edits(hooks.AddFooter),
 			def(":match", "(regex: someregex): ...", "The groups of the first match, or all of it; nil where there is none.", "tx.body:match(\"order ([0-9]+)\") --> \"4711\""),
 		},
