@@ -193,6 +193,13 @@ func (d *daemon) measure() {
 	} {
 		d.record.Gauge("postern_queue_"+name, "What the queue holds now: "+name+".", func() float64 { return float64(f(d.queue.Totals())) })
 	}
+	d.record.Gauge("postern_queue_failures", "How often the queue's store failed since the start.", func() float64 { return float64(d.queue.Failures()) })
+	d.record.Gauge("postern_queue_failed", "1 while the queue's store has failed and takes nothing.", func() float64 {
+		if d.queue.Failed() != nil {
+			return 1
+		}
+		return 0
+	})
 }
 
 // measureCallouts adds what next hops were asked about recipients to the metrics.
@@ -372,7 +379,7 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	d.serveConsole(ctx, part)
 	part(func() error { d.watchCertificates(ctx); return nil })
-	parts.Go(func() { d.takeDrops(ctx) })
+	parts.Go(func() { d.takeDropsAgain(ctx) })
 	parts.Go(func() { d.sweepQuarantine(ctx) })
 	parts.Wait()
 	close(fatal)
@@ -412,6 +419,21 @@ func (d *daemon) watchCertificates(ctx context.Context) {
 	}
 }
 
+// takeDropsAgain takes drops in at the start, and whenever the queue is open again
+// after a failure, which refuses them for a time.
+func (d *daemon) takeDropsAgain(ctx context.Context) {
+	for ctx.Err() == nil {
+		failed, changed := d.queue.Watch()
+		if failed == nil {
+			d.takeDrops(ctx)
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+	}
+}
+
 // takeDrops brings mail in that was injected while no daemon ran.
 func (d *daemon) takeDrops(ctx context.Context) {
 	d.dropping.Lock()
@@ -419,8 +441,11 @@ func (d *daemon) takeDrops(ctx context.Context) {
 	err := queue.TakeDrops(d.dropDir(), d.log, func(drop queue.Drop, body io.Reader) error {
 		tx := intake.NewLocal("local", drop.Sender, drop.Recipients)
 		if message.ValidID(drop.ID) {
-			if _, err := d.queue.Load(drop.ID); err == nil {
+			switch _, err := d.queue.Load(drop.ID); {
+			case err == nil:
 				return nil // committed before a crash, only its file was left
+			case errors.Is(err, queue.ErrFailed):
+				return err // it may be there
 			}
 			tx.ID = drop.ID
 		}

@@ -563,10 +563,10 @@ var errFailing = errors.New("input/output error <b>")
 
 func TestHealthOfAFailedQueue(t *testing.T) {
 	dir := t.TempDir()
-	broken := false
-	q, err := queue.Open(filepath.Join(dir, "queue"), func(dir string, o queue.EngineOptions) (queue.Engine, error) {
-		e, err := pebble.Open(dir, o)
-		return &switched{e, &broken}, err
+	var engine queue.Engine
+	q, err := queue.Open(filepath.Join(dir, "queue"), func(dir string, o queue.EngineOptions) (_ queue.Engine, err error) {
+		engine, err = pebble.Open(dir, o)
+		return engine, err
 	}, queue.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
@@ -581,7 +581,7 @@ func TestHealthOfAFailedQueue(t *testing.T) {
 	if resp, _ := get(t, s, "GET", "/healthz"); resp.StatusCode != 200 {
 		t.Errorf("before: %s", resp.Status)
 	}
-	broken = true
+	engine.Fail(errFailing)
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if resp, text := get(t, s, "GET", path); resp.StatusCode != 503 || !strings.Contains(text, "input/output error") {
 			t.Errorf("%s: %s %q", path, resp.Status, text)
@@ -590,17 +590,4 @@ func TestHealthOfAFailedQueue(t *testing.T) {
 	if _, page := get(t, s, "GET", "/"); !strings.Contains(page, "The queue failed") || strings.Contains(page, "<b>") && strings.Contains(page, "error <b>") {
 		t.Error("the page does not say so, or not safely")
 	}
-}
-
-// switched fails once broken is set.
-type switched struct {
-	queue.Engine
-	broken *bool
-}
-
-func (s *switched) Failed() error {
-	if *s.broken {
-		return errFailing
-	}
-	return s.Engine.Failed()
 }

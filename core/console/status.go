@@ -41,7 +41,7 @@ type QueueState struct {
 	Held        int    `json:"held"`
 	Quarantined int    `json:"quarantined"`
 	Damaged     int    `json:"damaged"`
-	Failure     string `json:"failure,omitempty"` // why the queue takes nothing any more
+	Failure     string `json:"failure,omitempty"` // why the queue takes nothing now, and when its store is opened again
 }
 
 // Policy is one [[policy]] and how it did.
@@ -92,8 +92,8 @@ func (st Status) complete(q *queue.Queue, r *record.Recorder) Status {
 	st.Connections = r.Connections()
 	t := q.Totals()
 	st.Queue = QueueState{Messages: t.Messages, Recipients: t.Recipients, Held: t.Held, Quarantined: t.Quarantined, Damaged: t.Damaged}
-	if err := q.Failed(); err != nil {
-		st.Queue.Failure = err.Error()
+	if trouble, ok := q.Trouble(); ok {
+		st.Queue.Failure = trouble.String()
 	}
 	if st.Listeners == nil {
 		st.Listeners = []Listener{}

@@ -55,10 +55,10 @@ func hostFits(r *http.Request) bool {
 	return err == nil || host == "localhost" || host == ""
 }
 
-// healthz says whether the daemon can do its work: 503 once the queue has failed.
+// healthz says whether the daemon can do its work: 503 while the queue has failed.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
-	if err := s.o.Queue.Failed(); err != nil {
-		http.Error(w, "the queue failed: "+err.Error(), http.StatusServiceUnavailable)
+	if trouble, ok := s.o.Queue.Trouble(); ok {
+		http.Error(w, "the queue failed: "+trouble.String(), http.StatusServiceUnavailable)
 		return
 	}
 	ok(w)

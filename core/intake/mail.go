@@ -176,7 +176,9 @@ func (m *Mail) refuseBy(at hooks.Stage, by string, r message.Reply) {
 func (m *Mail) failed(what string, err error) {
 	m.in.o.Log.Error("message not stored", "id", m.tx.ID, "at", what, "error", err)
 	r := errStored
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	switch {
+	case errors.Is(err, queue.ErrFailed): // even of a full disk nothing more is known
+	case errors.Is(err, queue.ErrFull), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		r = errFull
 	}
 	m.refusal = nil

@@ -35,21 +35,22 @@ type Checked struct {
 // for each fault, step now and then with the number of messages done; both by the
 // calling goroutine. The error is ctx's or the store's.
 func (q *Queue) Check(ctx context.Context, fault func(Fault), step func(messages int)) (Checked, error) {
-	c := checker{q: q, ctx: ctx, fault: fault, step: step}
-	err := q.readable()
+	h := q.handle.Load()
+	c := checker{h: h, ctx: ctx, fault: fault, step: step}
+	err := h.readable()
 	for _, part := range []func() error{c.messages, c.bodies, c.due, c.aside, c.files} {
 		if err == nil {
 			err = part()
 		}
 	}
-	if err != nil {
+	if err = h.explain(err); err != nil {
 		err = fmt.Errorf("queue: check: %w", err)
 	}
 	return c.done, err
 }
 
 type checker struct {
-	q     *Queue
+	h     *handle
 	ctx   context.Context
 	fault func(Fault)
 	step  func(int)
@@ -63,7 +64,7 @@ func (c *checker) complain(id string, err error) {
 
 // each walks the keys of a range.
 func (c *checker) each(from, to []byte, visit func(Cursor) error) error {
-	cur, err := c.q.engine.Range(from, to)
+	cur, err := c.h.engine.Range(from, to)
 	if err != nil {
 		return err
 	}
@@ -83,16 +84,16 @@ func (c *checker) each(from, to []byte, visit func(Cursor) error) error {
 func (c *checker) messages() error {
 	return c.each([]byte{recordRange}, []byte{recordRange + 1}, func(cur Cursor) error {
 		id := string(cur.Key()[1:])
-		if c.q.pending.has(id) {
+		if c.h.pending.has(id) {
 			return nil
 		}
 		v, err := cur.Value()
 		if err != nil {
 			return err
 		}
-		m, h, err := decodeRecord(cur.Key(), v)
+		m, its, err := decodeRecord(cur.Key(), v)
 		if err == nil {
-			err = c.q.whole(m, h)
+			err = c.h.whole(m, its)
 		}
 		if err != nil {
 			if err = c.again(id); err != nil {
@@ -101,8 +102,8 @@ func (c *checker) messages() error {
 		}
 		if err == nil && m != nil {
 			c.done.Bytes += m.Size
-			c.done.Recipients += h.open
-			if h.flags&flagFile != 0 {
+			c.done.Recipients += its.open
+			if its.flags&flagFile != 0 {
 				c.done.InFiles++
 			}
 		}
@@ -115,20 +116,20 @@ func (c *checker) messages() error {
 // again looks at a message with its row locked: the state that is wrong then is
 // wrong. One that left is right.
 func (c *checker) again(id string) error {
-	defer c.q.row(id)()
-	m, h, err := c.q.get(id)
+	defer c.h.row(id)()
+	m, h, err := c.h.get(id)
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	if err == nil {
-		err = c.q.whole(m, h)
+		err = c.h.whole(m, h)
 	}
 	return err
 }
 
 // whole tells what a record's message lacks.
-func (q *Queue) whole(m *Message, h head) error {
-	body, closer, err := q.openBody(m.ID)
+func (h *handle) whole(m *Message, its head) error {
+	body, closer, err := h.openBody(m.ID)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return errors.New("its body is gone")
@@ -142,13 +143,13 @@ func (q *Queue) whole(m *Message, h head) error {
 	if size != m.Size {
 		return fmt.Errorf("its body has %d bytes, and its record says %d", size, m.Size)
 	}
-	if at, ok := m.Next(); ok && nanos(at) != h.due || !ok && h.due != noDue {
+	if at, ok := m.Next(); ok && nanos(at) != its.due || !ok && its.due != noDue {
 		return errors.New("its record has another due time than its recipients")
 	}
-	if h.due == noDue {
+	if its.due == noDue {
 		return nil
 	}
-	_, done, err := q.engine.Get(dueKey(h.due, m.ID))
+	_, done, err := h.engine.Get(dueKey(its.due, m.ID))
 	if errors.Is(err, ErrNotFound) {
 		return errors.New("it is missing in the due index: nobody would try it")
 	}
@@ -179,7 +180,7 @@ func (c *checker) due() error {
 			if h.due == at {
 				return true
 			}
-			_, done, err := c.q.engine.Get(key) // it may have moved on
+			_, done, err := c.h.engine.Get(key) // it may have moved on
 			if err == nil {
 				done()
 			}
@@ -190,14 +191,14 @@ func (c *checker) due() error {
 
 // owned complains where the message is not there, or does not fit.
 func (c *checker) owned(id, what string, fits func(head) bool) error {
-	if c.q.pending.has(id) {
+	if c.h.pending.has(id) {
 		return nil
 	}
-	if h, err := c.q.head(id); err == nil && fits(h) {
+	if h, err := c.h.head(id); err == nil && fits(h) {
 		return nil
 	}
-	defer c.q.row(id)()
-	h, err := c.q.head(id)
+	defer c.h.row(id)()
+	h, err := c.h.head(id)
 	switch {
 	case errors.Is(err, ErrDamaged):
 		return nil // told by messages
@@ -217,12 +218,12 @@ func (c *checker) owned(id, what string, fits func(head) bool) error {
 
 // left tells whether a message that has no record has nothing else either.
 func (c *checker) left(id string) bool {
-	_, done, err := c.q.engine.Get(bodyKey(id))
+	_, done, err := c.h.engine.Get(bodyKey(id))
 	if err == nil {
 		done()
 		return false
 	}
-	keys, err := c.q.dueKeysOf(id)
+	keys, err := c.h.dueKeysOf(id)
 	return err == nil && len(keys) == 0
 }
 
@@ -237,7 +238,7 @@ func (c *checker) aside() error {
 // files looks at the names in the directory of bodies. Those that no record
 // names belong to drafts, or to messages that left: the next Open removes them.
 func (c *checker) files() error {
-	for name, err := range c.q.disk.Names() {
+	for name, err := range c.h.q.disk.Names() {
 		switch {
 		case err != nil:
 			return err
@@ -247,7 +248,7 @@ func (c *checker) files() error {
 			c.complain(name, errors.New("a file in the directory of bodies that is not the queue's"))
 			continue
 		}
-		named, err := c.q.named(name)
+		named, err := c.h.named(name)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"sync"
 
 	"github.com/postern-mta/postern/core/message"
@@ -23,6 +24,7 @@ type Draft struct {
 
 	// Beyond InlineLimit everything is in the file, too.
 	file    BodyFile
+	handle  *handle // with which the file was begun; a failure since then ends the draft
 	spool   *[]byte
 	waiting int    // bytes in spool
 	written int64  // bytes in the file
@@ -84,8 +86,9 @@ func (d *Draft) spill() error {
 	if !message.ValidID(d.id) {
 		return fmt.Errorf("queue: %q is no message id", d.id)
 	}
-	if err := d.q.writable(); err != nil {
-		return fmt.Errorf("queue: %w", err)
+	d.handle = d.q.handle.Load()
+	if err := d.handle.writable(); err != nil {
+		return fmt.Errorf("queue: %w", d.handle.explain(err))
 	}
 	f, err := d.q.disk.Create(d.id)
 	if err != nil {
@@ -206,12 +209,16 @@ func (d *Draft) end() {
 // is its body for the first attempt, without a way over the disk's index; the
 // caller releases it once (message.Retainer). head must not be changed any more.
 //
-// On an error answer 4xx, and nothing is kept, except that after a failed sync
-// (see Failed) the next Open may find the message whole. The draft has ended
-// either way. Once the write has begun, ctx no longer stops it.
+// On an error answer 4xx, and nothing is kept, except that where the process ends
+// between a failed sync (ErrFailed) and the next opening of the store, that may find
+// the message whole. The draft has ended either way. Once the write has begun, ctx no longer stops it.
 func (d *Draft) Commit(ctx context.Context, m *Message, head []byte, from int64) (stored message.Body, err error) {
 	if d.source == nil {
 		return nil, errors.New("queue: commit: the draft has ended")
+	}
+	h := d.q.handle.Load()
+	if d.file != nil {
+		h = d.handle
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -225,7 +232,7 @@ func (d *Draft) Commit(ctx context.Context, m *Message, head []byte, from int64)
 	case from < 0 || from > d.size:
 		err = fmt.Errorf("there is no offset %d in a body of %d bytes", from, d.size)
 	default:
-		err = d.q.writable()
+		err = h.writable()
 	}
 	if err == nil {
 		m.Size = int64(len(head)) + d.size - from
@@ -233,15 +240,15 @@ func (d *Draft) Commit(ctx context.Context, m *Message, head []byte, from int64)
 	}
 	if err != nil {
 		d.Abort()
-		return nil, fmt.Errorf("queue: commit: %w", err)
+		return nil, fmt.Errorf("queue: commit: %w", h.explain(err))
 	}
 	if d.file != nil {
-		stored, err = d.commitFile(m, head, from)
+		stored, err = d.commitFile(h, m, head, from)
 	} else {
-		stored, err = d.commitInline(m, head, from)
+		stored, err = d.commitInline(h, m, head, from)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("queue: commit: %w", err)
+		return nil, fmt.Errorf("queue: commit: %w", h.explain(err))
 	}
 	return stored, nil
 }
@@ -257,11 +264,11 @@ const (
 	bodyPlaceLen = 8 + 4 + 8
 )
 
-func (d *Draft) commitInline(m *Message, head []byte, from int64) (message.Body, error) {
+func (d *Draft) commitInline(h *handle, m *Message, head []byte, from int64) (message.Body, error) {
 	front := append(d.front[:sealLen], bodyVersion, bodyInline)
 	parts := append(d.parts[:0], front, head)
 	parts = d.source.parts(parts, from, d.size)
-	if err := d.insert(m, 0, parts); err != nil {
+	if err := d.insert(h, m, 0, parts); err != nil {
 		d.end()
 		return nil, err
 	}
@@ -270,7 +277,7 @@ func (d *Draft) commitInline(m *Message, head []byte, from int64) (message.Body,
 	return message.Edited{Head: head, Rest: rest, From: from}, nil
 }
 
-func (d *Draft) commitFile(m *Message, head []byte, from int64) (message.Body, error) {
+func (d *Draft) commitFile(h *handle, m *Message, head []byte, from int64) (message.Body, error) {
 	err := d.flush()
 	if err == nil {
 		if err = d.file.Sync(); err != nil {
@@ -289,7 +296,7 @@ func (d *Draft) commitFile(m *Message, head []byte, from int64) (message.Body, e
 		// The directory is shared: a later sync of it that succeeds would not
 		// prove that this name, or one beside it, is there.
 		err = fmt.Errorf("sync the directory of bodies: %w", err)
-		d.q.fail(err)
+		h.engine.Fail(err)
 		_ = f.Close() // only read
 		d.end()
 		return nil, err
@@ -298,7 +305,7 @@ func (d *Draft) commitFile(m *Message, head []byte, from int64) (message.Body, e
 	front = binary.LittleEndian.AppendUint64(front, uint64(d.written))
 	front = binary.LittleEndian.AppendUint32(front, d.sum)
 	front = binary.LittleEndian.AppendUint64(front, uint64(from))
-	err = d.insert(m, flagFile, append(d.parts[:0], front, head))
+	err = d.insert(h, m, flagFile, append(d.parts[:0], front, head))
 	d.end()
 	if err != nil {
 		// The record may be on the disk in spite of the error, so the file stays
@@ -315,8 +322,8 @@ func (d *Draft) commitFile(m *Message, head []byte, from int64) (message.Body, e
 
 // insert is the durable step of a new message. The first part of the body
 // begins with room for the checksum.
-func (d *Draft) insert(m *Message, file byte, body [][]byte) error {
-	q, h := d.q, headOf(m, file)
+func (d *Draft) insert(h *handle, m *Message, file byte, body [][]byte) error {
+	q, its := d.q, headOf(m, file)
 	keys := appendIDKey(d.keys[:0], recordRange, m.ID)
 	key := keys[:len(keys):len(keys)]
 	keys = appendIDKey(keys, bodyRange, m.ID)
@@ -327,15 +334,15 @@ func (d *Draft) insert(m *Message, file byte, body [][]byte) error {
 	}
 	binary.LittleEndian.PutUint32(body[0], sum)
 	buf := take(&q.memory.records, 1024)
-	record := appendRecord((*buf)[:0], key, m, h)
+	record := appendRecord((*buf)[:0], key, m, its)
 	d.record[0] = record
 	writes := append(d.writes[:0], Write{Key: key, Value: d.record[:]}, Write{Key: bkey, Value: body})
-	if h.due != noDue {
-		writes = append(writes, Write{Key: appendDueKey(keys, h.due, m.ID)[len(keys):]})
+	if its.due != noDue {
+		writes = append(writes, Write{Key: appendDueKey(keys, its.due, m.ID)[len(keys):]})
 	}
-	q.pending.add(m.ID)
-	err := q.engine.Commit(writes)
-	q.pending.remove(m.ID)
+	h.pending.add(m.ID)
+	err := h.engine.Commit(writes)
+	h.pending.remove(m.ID, err == nil)
 	*buf = record
 	if cap(record) <= 64<<10 {
 		q.memory.records.Put(buf)
@@ -343,16 +350,18 @@ func (d *Draft) insert(m *Message, file byte, body [][]byte) error {
 	if err != nil {
 		return err
 	}
-	q.totals.add(h.totals())
-	q.floor.lower(h.due)
+	h.totals.add(its.totals())
+	h.floor.lower(its.due)
 	return nil
 }
 
 // pending is the ids whose commit has not returned. The engine shows writes to
 // readers before they are durable; nobody is to act on those.
 type pending struct {
-	mu  sync.Mutex
-	ids map[string]struct{}
+	mu      sync.Mutex
+	ids     map[string]struct{}
+	refused map[string]struct{} // those whose commit failed
+	empty   chan struct{}       // somebody waits until there are none; closed then
 }
 
 func (p *pending) add(id string) {
@@ -364,10 +373,23 @@ func (p *pending) add(id string) {
 	p.ids[id] = struct{}{}
 }
 
-func (p *pending) remove(id string) {
+// remove tells of a commit's end, and whether the message is ours.
+func (p *pending) remove(id string, accepted bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.ids, id)
+	if accepted {
+		delete(p.refused, id) // a drop file's id may come again
+	} else {
+		if p.refused == nil {
+			p.refused = map[string]struct{}{}
+		}
+		p.refused[id] = struct{}{}
+	}
+	if p.empty != nil && len(p.ids) == 0 {
+		close(p.empty)
+		p.empty = nil
+	}
 }
 
 func (p *pending) has(id string) bool {
@@ -375,4 +397,20 @@ func (p *pending) has(id string) bool {
 	defer p.mu.Unlock()
 	_, ok := p.ids[id]
 	return ok
+}
+
+// refuse adds to set the messages whose commit failed. It waits for the commits
+// that are under way, which a failed engine answers at once.
+func (p *pending) refuse(set map[string]struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.ids) > 0 {
+		wait := make(chan struct{})
+		p.empty = wait
+		p.mu.Unlock()
+		<-wait
+		p.mu.Lock()
+	}
+	maps.Copy(set, p.refused)
+	p.refused = nil
 }

@@ -10,6 +10,7 @@ type EngineOptions struct {
 	Log      *slog.Logger // never nil
 	ReadOnly bool         // the engine writes nothing at all
 	NoSync   bool         // Commit need not wait for the disk; for measuring only
+	Existing bool         // a store that is not there is an error, and not made
 }
 
 // Engine is an ordered map of bytes with atomic durable writes. Its methods are
@@ -26,8 +27,14 @@ type Engine interface {
 	// time of the call. Long-lived cursors keep old data on the disk.
 	Range(from, to []byte) (Cursor, error)
 	// Failed is the failed write or sync that ended the handle, or nil. Once it is
-	// set, every call that waits is answered with it.
+	// set, every call that waits is answered with it, and nothing more is written.
 	Failed() error
+	// Ended is closed when Failed is set.
+	Ended() <-chan struct{}
+	// Fail ends the handle as a failed sync does.
+	Fail(err error)
+	// Close releases everything. After a failure it returns when nothing that was
+	// begun can reach the disk any more.
 	Close() error
 }
 

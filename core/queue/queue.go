@@ -1,5 +1,6 @@
 // Package queue keeps accepted mail: crash-safe storage and the states a
-// message moves through. It knows no clock and no network.
+// message moves through. It knows no network, and of the clock only the pause
+// before a failed store is opened again.
 //
 // # States
 //
@@ -36,21 +37,21 @@
 // # Failure
 //
 // Whoever gets an error from Commit must answer 4xx. A failed sync or write of
-// the store is final for the handle: it is unknown what the disk holds, so every
-// call fails from then on, Failed says why, and a new Open finds each message
-// whole or absent. A body file that cannot be written fails its message alone.
+// the store is final for its handle: it is unknown what the disk holds, so every
+// call fails from then on, and Failed says why. The queue then opens the store
+// again by itself (reopen.go), the directory locked all the while, and recovers as
+// Open does; each message is found whole or absent, and one whose Commit met the
+// failure is removed, since its client was told 4xx. Who has to know when that is
+// done asks Watch. A body file that cannot be written fails its message alone.
 //
 // The store is an Engine (package queue/pebble); concurrent commits share its
 // syncs. Files: lock, db/ (the engine's), bodies/.
 package queue
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -89,18 +90,18 @@ type Queue struct {
 	dir    string
 	log    *slog.Logger
 	o      Options
+	open   OpenEngine
 	lock   *os.File
-	engine Engine
 	disk   Disk
+	handle atomic.Pointer[handle] // never nil after Open
+	room   room
+	memory memory
 
-	failure atomic.Pointer[error]
-	closed  atomic.Bool
-	room    room
-	memory  memory
-	pending pending
-	floor   floor
-	totals  counter
-	rows    [64]sync.Mutex // serialise the changes of one message, by a hash of its id
+	condition condition
+	refused   map[string]struct{} // keep's own: what the next opening removes
+	keeper    sync.WaitGroup
+	closing   chan struct{}
+	closed    atomic.Bool
 }
 
 // Open locks dir, makes it where it is missing, recovers, and is ready. The
@@ -116,17 +117,19 @@ func Open(dir string, engine OpenEngine, o Options) (*Queue, error) {
 	if o.Reserve == 0 {
 		o.Reserve = 64 << 20
 	}
-	q := &Queue{dir: dir, log: o.Log, o: o, disk: o.Disk}
-	q.floor.at = math.MinInt64
-	err := q.open(engine)
+	q := &Queue{dir: dir, log: o.Log, o: o, open: engine, disk: o.Disk, refused: map[string]struct{}{}, closing: make(chan struct{})}
+	q.condition.changed = make(chan struct{})
+	err := q.begin()
 	if err != nil {
-		q.shut()
-		return nil, fmt.Errorf("queue: open %s: %w", dir, err)
+		return nil, fmt.Errorf("queue: open %s: %w", dir, errors.Join(err, q.release()))
+	}
+	if !o.ReadOnly {
+		q.keeper.Go(q.keep)
 	}
 	return q, nil
 }
 
-func (q *Queue) open(engine OpenEngine) (err error) {
+func (q *Queue) begin() (err error) {
 	if !q.o.ReadOnly {
 		if err := makeDir(q.dir); err != nil {
 			return err
@@ -140,36 +143,11 @@ func (q *Queue) open(engine OpenEngine) (err error) {
 			return err
 		}
 	}
-	q.engine, err = engine(filepath.Join(q.dir, "db"), EngineOptions{Log: q.log, ReadOnly: q.o.ReadOnly, NoSync: q.o.NoSync})
+	h, err := q.openHandle(false, nil)
 	if err != nil {
 		return err
 	}
-	if err := q.checkFormat(); err != nil {
-		return err
-	}
-	return q.recover()
-}
-
-// checkFormat refuses a store of a newer version, and marks a new one.
-func (q *Queue) checkFormat() error {
-	v, done, err := q.engine.Get(formatKey)
-	if errors.Is(err, ErrNotFound) {
-		if q.o.ReadOnly {
-			return fmt.Errorf("it was never written: %w", fs.ErrNotExist)
-		}
-		return q.engine.Commit([]Write{put(formatKey, seal(formatKey, binary.LittleEndian.AppendUint32(nil, formatVersion)))})
-	}
-	if err != nil {
-		return err
-	}
-	defer done()
-	b, err := unseal(formatKey, v)
-	if err != nil || len(b) != 4 {
-		return fmt.Errorf("its format version cannot be read: %w", ErrDamaged)
-	}
-	if n := binary.LittleEndian.Uint32(b); n > formatVersion {
-		return fmt.Errorf("%w: it was written by a newer Postern with format %d, this one knows formats up to %d", ErrFormat, n, formatVersion)
-	}
+	q.handle.Store(h)
 	return nil
 }
 
@@ -179,17 +157,17 @@ func (q *Queue) Close() error {
 	if q.closed.Swap(true) {
 		return nil
 	}
-	if err := q.shut(); err != nil {
+	close(q.closing)
+	q.keeper.Wait()
+	if err := errors.Join(q.handle.Load().engine.Close(), q.release()); err != nil {
 		return fmt.Errorf("queue: close: %w", err)
 	}
 	return nil
 }
 
-func (q *Queue) shut() error {
+// release gives up the directory.
+func (q *Queue) release() error {
 	var errs []error
-	if q.engine != nil {
-		errs = append(errs, q.engine.Close())
-	}
 	if q.disk != nil {
 		errs = append(errs, q.disk.Close())
 	}
@@ -197,54 +175,4 @@ func (q *Queue) shut() error {
 		errs = append(errs, q.lock.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// Failed is nil as long as the handle accepts mail; else the failed write or
-// sync that ended it. Close it then, and Open again.
-func (q *Queue) Failed() error {
-	if p := q.failure.Load(); p != nil {
-		return *p
-	}
-	return q.engine.Failed()
-}
-
-// fail ends the handle for an error of the queue's own.
-func (q *Queue) fail(err error) {
-	if q.failure.CompareAndSwap(nil, &err) {
-		q.log.Error("queue: the store failed; nothing is accepted until it is opened again", "error", err)
-	}
-}
-
-// writable tells why nothing can be written.
-func (q *Queue) writable() error {
-	switch {
-	case q.closed.Load():
-		return ErrClosed
-	case q.o.ReadOnly:
-		return ErrReadOnly
-	}
-	return q.Failed()
-}
-
-// readable tells why nothing can be read.
-func (q *Queue) readable() error {
-	if q.closed.Load() {
-		return ErrClosed
-	}
-	return q.Failed()
-}
-
-// row locks a message against other changes until the returned function is called.
-func (q *Queue) row(id string) func() {
-	mu := &q.rows[rowOf(id)]
-	mu.Lock()
-	return mu.Unlock
-}
-
-func rowOf(id string) int {
-	h := uint32(2166136261) // FNV-1a
-	for i := range len(id) {
-		h = (h ^ uint32(id[i])) * 16777619
-	}
-	return int(h % 64)
 }

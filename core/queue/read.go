@@ -18,31 +18,32 @@ import (
 // Load returns the message as it is stored. A damaged one is set aside, and the
 // error is ErrDamaged; ErrNotFound is possible, too.
 func (q *Queue) Load(id string) (*Message, error) {
-	m, err := q.load(id)
-	if err != nil {
+	h := q.handle.Load()
+	m, err := h.load(id)
+	if err = h.explain(err); err != nil {
 		return nil, fmt.Errorf("queue: load %s: %w", id, err)
 	}
 	return m, nil
 }
 
-func (q *Queue) load(id string) (*Message, error) {
-	if err := q.readable(); err != nil {
+func (h *handle) load(id string) (*Message, error) {
+	if err := h.readable(); err != nil {
 		return nil, err
 	}
-	if q.pending.has(id) {
+	if h.pending.has(id) {
 		return nil, ErrNotFound
 	}
-	m, _, err := q.get(id)
+	m, _, err := h.get(id)
 	if errors.Is(err, ErrDamaged) {
-		q.setAside(id, err)
+		h.setAside(id, err)
 	}
 	return m, err
 }
 
 // get reads and checks a record.
-func (q *Queue) get(id string) (*Message, head, error) {
+func (h *handle) get(id string) (*Message, head, error) {
 	key := recordKey(id)
-	v, done, err := q.engine.Get(key)
+	v, done, err := h.engine.Get(key)
 	if err != nil {
 		return nil, head{}, err
 	}
@@ -51,9 +52,9 @@ func (q *Queue) get(id string) (*Message, head, error) {
 }
 
 // head is get for those who need no more.
-func (q *Queue) head(id string) (head, error) {
+func (h *handle) head(id string) (head, error) {
 	key := recordKey(id)
-	v, done, err := q.engine.Get(key)
+	v, done, err := h.engine.Get(key)
 	if err != nil {
 		return head{}, err
 	}
@@ -70,27 +71,28 @@ func (q *Queue) head(id string) (head, error) {
 // against its checksum: where that is wrong, or the file is gone, the message is
 // set aside and the error is ErrDamaged. ErrNotFound is possible, too.
 func (q *Queue) Body(id string) (message.Body, io.Closer, error) {
-	body, closer, err := q.body(id)
-	if err != nil {
+	h := q.handle.Load()
+	body, closer, err := h.body(id)
+	if err = h.explain(err); err != nil {
 		return nil, nil, fmt.Errorf("queue: body of %s: %w", id, err)
 	}
 	return body, closer, nil
 }
 
-func (q *Queue) body(id string) (message.Body, io.Closer, error) {
-	if err := q.readable(); err != nil {
+func (h *handle) body(id string) (message.Body, io.Closer, error) {
+	if err := h.readable(); err != nil {
 		return nil, nil, err
 	}
-	if q.pending.has(id) {
+	if h.pending.has(id) {
 		return nil, nil, ErrNotFound
 	}
-	body, closer, err := q.openBody(id)
+	body, closer, err := h.openBody(id)
 	if err == nil {
 		return body, closer, nil
 	}
 	// A message that is removed loses record and body at once, so with a record
 	// this is damage, and without one it is gone.
-	_, recordErr := q.head(id)
+	_, recordErr := h.head(id)
 	switch {
 	case errors.Is(recordErr, ErrNotFound):
 		return nil, nil, ErrNotFound
@@ -98,14 +100,14 @@ func (q *Queue) body(id string) (message.Body, io.Closer, error) {
 		err = fmt.Errorf("its body is gone: %w", ErrDamaged)
 	}
 	if errors.Is(err, ErrDamaged) {
-		q.setAside(id, err)
+		h.setAside(id, err)
 	}
 	return nil, nil, err
 }
 
-func (q *Queue) openBody(id string) (message.Body, io.Closer, error) {
+func (h *handle) openBody(id string) (message.Body, io.Closer, error) {
 	key := bodyKey(id)
-	v, done, err := q.engine.Get(key)
+	v, done, err := h.engine.Get(key)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -116,21 +118,21 @@ func (q *Queue) openBody(id string) (message.Body, io.Closer, error) {
 		return nil, nil, err
 	case len(b) < 2 || b[0] != bodyVersion:
 	case b[1] == bodyInline:
-		body := q.copied(b[2:])
+		body := h.copied(b[2:])
 		return body, body.(io.Closer), nil
 	case b[1] == bodyInFile && len(b) >= 2+bodyPlaceLen:
-		return q.openFile(id, b[2:])
+		return h.openFile(id, b[2:])
 	}
 	return nil, nil, fmt.Errorf("a body that makes no sense: %w", ErrDamaged)
 }
 
 // copied is a body of its own, so that a slow reader does not hold the engine's
 // memory.
-func (q *Queue) copied(b []byte) message.Body {
+func (h *handle) copied(b []byte) message.Body {
 	if len(b) > maxMemory { // only the head of an edited message makes it so long
 		return kept{append(message.Bytes(nil), b...)}
 	}
-	s := newSource(&q.memory)
+	s := newSource(&h.q.memory)
 	s.append(b, maxMemory)
 	return &view{s, s.inside, s.inside}
 }
@@ -140,19 +142,19 @@ type kept struct{ message.Bytes }
 
 func (kept) Close() error { return nil }
 
-func (q *Queue) openFile(id string, b []byte) (message.Body, io.Closer, error) {
+func (h *handle) openFile(id string, b []byte) (message.Body, io.Closer, error) {
 	size, sum, from := int64(binary.LittleEndian.Uint64(b)), binary.LittleEndian.Uint32(b[8:]), int64(binary.LittleEndian.Uint64(b[12:]))
 	head := append([]byte(nil), b[bodyPlaceLen:]...)
-	f, err := q.disk.Open(id)
+	f, err := h.q.disk.Open(id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("its file is gone: %w", ErrDamaged)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	s := newSource(&q.memory)
+	s := newSource(&h.q.memory)
 	s.file = f
-	got, err := q.sum(f, size)
+	got, err := h.sum(f, size)
 	if err == nil && (got != sum || from < 0 || from > size) {
 		err = fmt.Errorf("wrong checksum or size of its file: %w", ErrDamaged)
 	}
@@ -166,9 +168,9 @@ func (q *Queue) openFile(id string, b []byte) (message.Body, io.Closer, error) {
 
 // sum is the checksum of a file that ought to have that size; of another one it
 // is any.
-func (q *Queue) sum(f BodyFile, size int64) (sum uint32, err error) {
-	buf := take(&q.memory.spools, spoolSize)
-	defer q.memory.spools.Put(buf)
+func (h *handle) sum(f BodyFile, size int64) (sum uint32, err error) {
+	buf := take(&h.q.memory.spools, spoolSize)
+	defer h.q.memory.spools.Put(buf)
 	r := io.NewSectionReader(f, 0, math.MaxInt64)
 	for n := int64(0); ; {
 		k, err := r.Read(*buf)
@@ -202,14 +204,15 @@ func (q *Queue) Due(until time.Time, limit int) iter.Seq2[DueEntry, error] {
 // pieces; the zero entry is the beginning.
 func (q *Queue) DueAfter(after DueEntry, until time.Time, limit int) iter.Seq2[DueEntry, error] {
 	return func(yield func(DueEntry, error) bool) {
-		if err := q.walkDue(after, until, limit, func(e DueEntry) bool { return yield(e, nil) }); err != nil {
+		h := q.handle.Load()
+		if err := h.explain(h.walkDue(after, until, limit, func(e DueEntry) bool { return yield(e, nil) })); err != nil {
 			yield(DueEntry{}, fmt.Errorf("queue: due: %w", err))
 		}
 	}
 }
 
-func (q *Queue) walkDue(after DueEntry, until time.Time, limit int, yield func(DueEntry) bool) error {
-	if err := q.readable(); err != nil {
+func (h *handle) walkDue(after DueEntry, until time.Time, limit int, yield func(DueEntry) bool) error {
+	if err := h.readable(); err != nil {
 		return err
 	}
 	if limit <= 0 {
@@ -218,7 +221,7 @@ func (q *Queue) walkDue(after DueEntry, until time.Time, limit int, yield func(D
 	first := after == DueEntry{}
 	var from []byte
 	if first {
-		at, raise := q.floor.begin()
+		at, raise := h.floor.begin()
 		from = dueKey(at, "")
 		found := min(nanos(until), noDue-1)
 		defer func() { raise(found) }()
@@ -230,7 +233,7 @@ func (q *Queue) walkDue(after DueEntry, until time.Time, limit int, yield func(D
 	} else {
 		from = append(dueKey(nanos(after.At), after.ID), 0)
 	}
-	c, err := q.engine.Range(from, dueKey(nanos(until)+1, ""))
+	c, err := h.engine.Range(from, dueKey(nanos(until)+1, ""))
 	if err != nil {
 		return err
 	}
@@ -241,7 +244,7 @@ func (q *Queue) walkDue(after DueEntry, until time.Time, limit int, yield func(D
 			continue
 		}
 		e := DueEntry{timeOf(at), id}
-		if q.pending.has(id) {
+		if h.pending.has(id) {
 			continue
 		}
 		n++
@@ -290,17 +293,18 @@ func (f *floor) begin() (at int64, raise func(int64)) {
 // disk keeps what is removed meanwhile.
 func (q *Queue) All(filters ...func(*Message) bool) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
-		if err := q.walk(filters, func(m *Message) bool { return yield(m, nil) }); err != nil {
+		h := q.handle.Load()
+		if err := h.explain(h.walk(filters, func(m *Message) bool { return yield(m, nil) })); err != nil {
 			yield(nil, fmt.Errorf("queue: list: %w", err))
 		}
 	}
 }
 
-func (q *Queue) walk(filters []func(*Message) bool, yield func(*Message) bool) error {
-	if err := q.readable(); err != nil {
+func (h *handle) walk(filters []func(*Message) bool, yield func(*Message) bool) error {
+	if err := h.readable(); err != nil {
 		return err
 	}
-	c, err := q.engine.Range([]byte{recordRange}, []byte{recordRange + 1})
+	c, err := h.engine.Range([]byte{recordRange}, []byte{recordRange + 1})
 	if err != nil {
 		return err
 	}
@@ -312,7 +316,7 @@ next:
 			return err
 		}
 		m, _, err := decodeRecord(c.Key(), v)
-		if err != nil || q.pending.has(m.ID) {
+		if err != nil || h.pending.has(m.ID) {
 			continue
 		}
 		for _, keep := range filters {

@@ -12,26 +12,26 @@ import (
 const recoverBatch = 1000
 
 // recover makes the store consistent and counts it. Readers only count.
-func (q *Queue) recover() error {
-	due, damaged, err := q.count()
+func (h *handle) recover() error {
+	due, damaged, err := h.count()
 	if err != nil {
 		return err
 	}
-	if err := q.countDamaged(); err != nil {
+	if err := h.countDamaged(); err != nil {
 		return err
 	}
-	if q.o.ReadOnly {
-		q.totals.add(Totals{Damaged: len(damaged)})
+	if h.q.o.ReadOnly {
+		h.totals.add(Totals{Damaged: len(damaged)})
 		return nil
 	}
 	for id, d := range damaged {
-		q.totals.add(d.head.totals()) // setting it aside takes them off
-		q.setAside(id, d.why)
+		h.totals.add(d.head.totals()) // setting it aside takes them off
+		h.setAside(id, d.why)
 	}
-	if err := q.checkDue(due); err != nil {
+	if err := h.checkDue(due); err != nil {
 		return err
 	}
-	return q.removeOrphans()
+	return h.removeOrphans()
 }
 
 // damage is what is known of a damaged record.
@@ -52,9 +52,9 @@ func guess(stored []byte) head {
 
 // count reads every record: its checksum and its head. due is how many of them
 // have a due entry. Damaged ones are not counted.
-func (q *Queue) count() (due int, damaged map[string]damage, err error) {
+func (h *handle) count() (due int, damaged map[string]damage, err error) {
 	damaged = map[string]damage{}
-	c, err := q.engine.Range([]byte{recordRange}, []byte{recordRange + 1})
+	c, err := h.engine.Range([]byte{recordRange}, []byte{recordRange + 1})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -65,31 +65,31 @@ func (q *Queue) count() (due int, damaged map[string]damage, err error) {
 		if err != nil {
 			return 0, nil, err
 		}
-		h := head{}
+		one := head{}
 		b, err := unseal(c.Key(), v)
 		if err == nil {
-			h, err = parseHead(b)
+			one, err = parseHead(b)
 		}
 		if err != nil {
 			damaged[string(c.Key()[1:])] = damage{err, guess(v)}
 			continue
 		}
-		if h.due != noDue {
+		if one.due != noDue {
 			due++
 		}
-		one := h.totals()
-		t.Messages += one.Messages
-		t.Recipients += one.Recipients
-		t.Held += one.Held
-		t.Quarantined += one.Quarantined
+		its := one.totals()
+		t.Messages += its.Messages
+		t.Recipients += its.Recipients
+		t.Held += its.Held
+		t.Quarantined += its.Quarantined
 	}
-	q.totals.add(t)
+	h.totals.add(t)
 	return due, damaged, c.Err()
 }
 
 // countDamaged counts the records that were set aside before.
-func (q *Queue) countDamaged() error {
-	c, err := q.engine.Range([]byte{damagedRange, recordRange}, []byte{damagedRange, recordRange + 1})
+func (h *handle) countDamaged() error {
+	c, err := h.engine.Range([]byte{damagedRange, recordRange}, []byte{damagedRange, recordRange + 1})
 	if err != nil {
 		return err
 	}
@@ -98,33 +98,33 @@ func (q *Queue) countDamaged() error {
 	for c.Next() {
 		n++
 	}
-	q.totals.add(Totals{Damaged: n})
+	h.totals.add(Totals{Damaged: n})
 	return c.Err()
 }
 
 // setAside moves a damaged message to the damaged range, where nothing looks at
 // it but a person, and takes it off the due index. It looks again with the row
 // locked, since the message may have been removed meanwhile.
-func (q *Queue) setAside(id string, why error) {
-	if q.o.ReadOnly {
+func (h *handle) setAside(id string, why error) {
+	if h.q.o.ReadOnly {
 		return
 	}
-	moved, err := q.moveAside(id)
+	moved, err := h.moveAside(id)
 	switch {
 	case err != nil:
-		q.log.Error("queue: a damaged message could not be set aside", "id", id, "damage", why, "error", err)
+		h.q.log.Error("queue: a damaged message could not be set aside", "id", id, "damage", why, "error", err)
 	case moved:
-		q.log.Error("queue: a damaged message was set aside", "id", id, "damage", why)
+		h.q.log.Error("queue: a damaged message was set aside", "id", id, "damage", why)
 	}
 }
 
 // moveAside tells whether there was anything to move.
-func (q *Queue) moveAside(id string) (moved bool, err error) {
-	defer q.row(id)()
+func (h *handle) moveAside(id string) (moved bool, err error) {
+	defer h.row(id)()
 	var writes []Write
 	totals := Totals{Damaged: 1}
 	for _, key := range [][]byte{recordKey(id), bodyKey(id)} {
-		v, done, err := q.engine.Get(key)
+		v, done, err := h.engine.Get(key)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -141,23 +141,23 @@ func (q *Queue) moveAside(id string) (moved bool, err error) {
 	if len(writes) == 0 {
 		return false, nil
 	}
-	dues, err := q.dueKeysOf(id)
+	dues, err := h.dueKeysOf(id)
 	if err != nil {
 		return false, err
 	}
 	for _, key := range dues {
 		writes = append(writes, del(key))
 	}
-	if err := q.engine.Commit(writes); err != nil {
+	if err := h.engine.Commit(writes); err != nil {
 		return false, err
 	}
-	q.totals.add(totals)
+	h.totals.add(totals)
 	return true, nil
 }
 
 // dueKeysOf searches the whole index: the record that knew the time is damaged.
-func (q *Queue) dueKeysOf(id string) (keys [][]byte, err error) {
-	c, err := q.engine.Range([]byte{dueRange}, []byte{dueRange + 1})
+func (h *handle) dueKeysOf(id string) (keys [][]byte, err error) {
+	c, err := h.engine.Range([]byte{dueRange}, []byte{dueRange + 1})
 	if err != nil {
 		return nil, err
 	}
@@ -172,8 +172,8 @@ func (q *Queue) dueKeysOf(id string) (keys [][]byte, err error) {
 
 // checkDue compares the due index with the records, and makes it anew where it
 // has another number of entries than the records ask for.
-func (q *Queue) checkDue(want int) error {
-	c, err := q.engine.Range([]byte{dueRange}, []byte{dueRange + 1})
+func (h *handle) checkDue(want int) error {
+	c, err := h.engine.Range([]byte{dueRange}, []byte{dueRange + 1})
 	if err != nil {
 		return err
 	}
@@ -184,13 +184,13 @@ func (q *Queue) checkDue(want int) error {
 	if err := errors.Join(c.Err(), c.Close()); err != nil || n == want {
 		return err
 	}
-	q.log.Error("queue: the due index does not match the records and is made anew", "entries", n, "expected", want)
-	if err := q.rewrite(dueRange, func(c Cursor) []Write {
+	h.q.log.Error("queue: the due index does not match the records and is made anew", "entries", n, "expected", want)
+	if err := h.rewrite(dueRange, func(c Cursor) []Write {
 		return []Write{del(append([]byte(nil), c.Key()...))}
 	}); err != nil {
 		return err
 	}
-	return q.rewrite(recordRange, func(c Cursor) []Write {
+	return h.rewrite(recordRange, func(c Cursor) []Write {
 		v, err := c.Value()
 		if err != nil {
 			return nil // Err of the cursor tells
@@ -199,17 +199,17 @@ func (q *Queue) checkDue(want int) error {
 		if err != nil {
 			return nil // could not be set aside
 		}
-		h, err := parseHead(b)
-		if err != nil || h.due == noDue {
+		one, err := parseHead(b)
+		if err != nil || one.due == noDue {
 			return nil
 		}
-		return []Write{put(dueKey(h.due, string(c.Key()[1:])))}
+		return []Write{put(dueKey(one.due, string(c.Key()[1:])))}
 	})
 }
 
 // rewrite commits what each key of a range calls for, in bounded steps.
-func (q *Queue) rewrite(kind byte, each func(Cursor) []Write) error {
-	c, err := q.engine.Range([]byte{kind}, []byte{kind + 1})
+func (h *handle) rewrite(kind byte, each func(Cursor) []Write) error {
+	c, err := h.engine.Range([]byte{kind}, []byte{kind + 1})
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (q *Queue) rewrite(kind byte, each func(Cursor) []Write) error {
 	for c.Next() {
 		writes = append(writes, each(c)...)
 		if len(writes) >= recoverBatch {
-			if err := q.engine.Commit(writes); err != nil {
+			if err := h.engine.Commit(writes); err != nil {
 				return err
 			}
 			writes = writes[:0]
@@ -227,41 +227,41 @@ func (q *Queue) rewrite(kind byte, each func(Cursor) []Write) error {
 	if err := c.Err(); err != nil || len(writes) == 0 {
 		return err
 	}
-	return q.engine.Commit(writes)
+	return h.engine.Commit(writes)
 }
 
 // removeOrphans unlinks the body files that no record names: those of drafts
 // that never came to their commit, and of messages that left.
-func (q *Queue) removeOrphans() error {
+func (h *handle) removeOrphans() error {
 	n := 0
-	for name, err := range q.disk.Names() {
+	for name, err := range h.q.disk.Names() {
 		if err != nil {
 			return err
 		}
 		if !message.ValidID(name) {
-			q.log.Warn("queue: a file that is not the queue's", "dir", q.dir, "name", name)
+			h.q.log.Warn("queue: a file that is not the queue's", "dir", h.q.dir, "name", name)
 			continue
 		}
-		named, err := q.named(name)
+		named, err := h.named(name)
 		if err != nil {
 			return err
 		}
 		if !named {
-			q.unlink(name)
+			h.q.unlink(name)
 			n++
 		}
 	}
 	if n > 0 {
-		q.log.Info("queue: removed the files of messages that were never accepted, or were gone already", "files", n)
+		h.q.log.Info("queue: removed the files of messages that were never accepted, or were gone already", "files", n)
 	}
 	return nil
 }
 
 // named tells whether a message, or a damaged one, has that body file.
-func (q *Queue) named(id string) (bool, error) {
+func (h *handle) named(id string) (bool, error) {
 	key := bodyKey(id)
 	for _, k := range [][]byte{key, damagedKey(key)} {
-		_, done, err := q.engine.Get(k)
+		_, done, err := h.engine.Get(k)
 		if err == nil {
 			done()
 			return true, nil

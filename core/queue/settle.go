@@ -19,17 +19,18 @@ type Change struct {
 // and Relayed, of the message Notified. What operators decide (Place, Reason, Held,
 // Route) is not written but read back into the Messages, so that neither undoes
 // the other. A message that is not in the queue any more is passed over. Once
-// the write has begun, ctx no longer stops it.
+// the write has begun, ctx no longer stops it. After an error that is ErrFailed it
+// is unknown whether they are stored.
 func (q *Queue) Settle(ctx context.Context, changes ...Change) error {
-	err := q.settle(ctx, changes)
-	if err != nil {
+	h := q.handle.Load()
+	if err := h.explain(h.settle(ctx, changes)); err != nil {
 		return fmt.Errorf("queue: settle: %w", err)
 	}
 	return nil
 }
 
-func (q *Queue) settle(ctx context.Context, changes []Change) error {
-	if err := q.mayWrite(ctx); err != nil {
+func (h *handle) settle(ctx context.Context, changes []Change) error {
+	if err := h.mayWrite(ctx); err != nil {
 		return err
 	}
 	var rows uint64
@@ -39,22 +40,22 @@ func (q *Queue) settle(ctx context.Context, changes []Change) error {
 		}
 		rows |= 1 << rowOf(c.Message.ID)
 	}
-	damaged, err := q.settleRows(rows, changes)
+	damaged, err := h.settleRows(rows, changes)
 	for id, why := range damaged {
-		q.setAside(id, why)
+		h.setAside(id, why)
 	}
 	return err
 }
 
 // settleRows is settle with every row of the messages locked, in order. Damaged
 // messages are told and passed over.
-func (q *Queue) settleRows(rows uint64, changes []Change) (damaged map[string]error, err error) {
+func (h *handle) settleRows(rows uint64, changes []Change) (damaged map[string]error, err error) {
 	for set := rows; set != 0; set &= set - 1 {
-		mu := &q.rows[bits.TrailingZeros64(set)]
+		mu := &h.rows[bits.TrailingZeros64(set)]
 		mu.Lock()
 		defer mu.Unlock()
 	}
-	s := step{q: q}
+	s := step{h: h}
 	for _, c := range changes {
 		err := s.settle(c)
 		switch {
@@ -72,11 +73,11 @@ func (q *Queue) settleRows(rows uint64, changes []Change) (damaged map[string]er
 }
 
 // mayWrite tells why a change cannot be begun.
-func (q *Queue) mayWrite(ctx context.Context) error {
+func (h *handle) mayWrite(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return q.writable()
+	return h.writable()
 }
 
 // Update changes a message as operators do. change gets the stored message and
@@ -84,8 +85,9 @@ func (q *Queue) mayWrite(ctx context.Context) error {
 // written and that error is returned. It must not call the queue. ErrNotFound
 // and ErrDamaged are possible, too.
 func (q *Queue) Update(ctx context.Context, id string, change func(*Message) error) error {
-	err := q.alter(ctx, id, func(s *step) error {
-		m, old, err := q.get(id)
+	h := q.handle.Load()
+	err := h.alter(ctx, id, func(s *step) error {
+		m, old, err := h.get(id)
 		if err != nil {
 			return err
 		}
@@ -99,7 +101,7 @@ func (q *Queue) Update(ctx context.Context, id string, change func(*Message) err
 		s.replace(m, old)
 		return nil
 	})
-	if err != nil {
+	if err = h.explain(err); err != nil {
 		return fmt.Errorf("queue: update %s: %w", id, err)
 	}
 	return nil
@@ -107,38 +109,39 @@ func (q *Queue) Update(ctx context.Context, id string, change func(*Message) err
 
 // Remove takes a message out of the queue, its body too, in one durable step.
 func (q *Queue) Remove(ctx context.Context, id string) error {
-	err := q.alter(ctx, id, func(s *step) error {
-		old, err := q.head(id)
+	h := q.handle.Load()
+	err := h.alter(ctx, id, func(s *step) error {
+		old, err := h.head(id)
 		if err != nil {
 			return err
 		}
 		s.remove(id, old)
 		return nil
 	})
-	if err != nil {
+	if err = h.explain(err); err != nil {
 		return fmt.Errorf("queue: remove %s: %w", id, err)
 	}
 	return nil
 }
 
 // alter commits what fill puts into a step, with the message's row locked.
-func (q *Queue) alter(ctx context.Context, id string, fill func(*step) error) error {
-	if err := q.mayWrite(ctx); err != nil {
+func (h *handle) alter(ctx context.Context, id string, fill func(*step) error) error {
+	if err := h.mayWrite(ctx); err != nil {
 		return err
 	}
-	if q.pending.has(id) {
+	if h.pending.has(id) {
 		return ErrNotFound
 	}
 	err := func() error {
-		defer q.row(id)()
-		s := step{q: q}
+		defer h.row(id)()
+		s := step{h: h}
 		if err := fill(&s); err != nil {
 			return err
 		}
 		return s.commit()
 	}()
 	if errors.Is(err, ErrDamaged) {
-		q.setAside(id, err)
+		h.setAside(id, err)
 	}
 	return err
 }
@@ -146,7 +149,7 @@ func (q *Queue) alter(ctx context.Context, id string, fill func(*step) error) er
 // step gathers the writes of one durable step and what follows it. The rows of
 // its messages are locked.
 type step struct {
-	q      *Queue
+	h      *handle
 	writes []Write
 	totals []Totals
 	dues   []int64
@@ -155,13 +158,13 @@ type step struct {
 
 func (s *step) settle(c Change) error {
 	if c.Remove {
-		old, err := s.q.head(c.Message.ID)
+		old, err := s.h.head(c.Message.ID)
 		if err == nil {
 			s.remove(c.Message.ID, old)
 		}
 		return err
 	}
-	stored, old, err := s.q.get(c.Message.ID)
+	stored, old, err := s.h.get(c.Message.ID)
 	if err != nil {
 		return err
 	}
@@ -182,16 +185,16 @@ func (s *step) settle(c Change) error {
 }
 
 func (s *step) replace(m *Message, old head) {
-	h, key := headOf(m, old.flags&flagFile), recordKey(m.ID)
-	s.writes = append(s.writes, put(key, appendRecord(nil, key, m, h)))
-	if h.due != old.due {
+	now, key := headOf(m, old.flags&flagFile), recordKey(m.ID)
+	s.writes = append(s.writes, put(key, appendRecord(nil, key, m, now)))
+	if now.due != old.due {
 		s.undue(m.ID, old)
-		if h.due != noDue {
-			s.writes = append(s.writes, put(dueKey(h.due, m.ID)))
+		if now.due != noDue {
+			s.writes = append(s.writes, put(dueKey(now.due, m.ID)))
 		}
 	}
-	s.dues = append(s.dues, h.due)
-	s.totals = append(s.totals, old.totals().negated(), h.totals())
+	s.dues = append(s.dues, now.due)
+	s.totals = append(s.totals, old.totals().negated(), now.totals())
 }
 
 func (s *step) remove(id string, old head) {
@@ -213,17 +216,17 @@ func (s *step) commit() error {
 	if len(s.writes) == 0 {
 		return nil
 	}
-	if err := s.q.engine.Commit(s.writes); err != nil {
+	if err := s.h.engine.Commit(s.writes); err != nil {
 		return err
 	}
 	for _, t := range s.totals {
-		s.q.totals.add(t)
+		s.h.totals.add(t)
 	}
 	for _, at := range s.dues {
-		s.q.floor.lower(at)
+		s.h.floor.lower(at)
 	}
 	for _, id := range s.files {
-		s.q.unlink(id)
+		s.h.q.unlink(id)
 	}
 	return nil
 }

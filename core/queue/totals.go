@@ -9,8 +9,8 @@ type Totals struct {
 	Damaged                                 int // messages set aside
 }
 
-// Totals returns the present counts.
-func (q *Queue) Totals() Totals { return q.totals.load() }
+// Totals returns the present counts; after a failure, those from before it.
+func (q *Queue) Totals() Totals { return q.handle.Load().totals.load() }
 
 // counter is the totals.
 type counter struct {

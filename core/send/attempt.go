@@ -3,6 +3,7 @@ package send
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -106,6 +107,9 @@ func (s *Sender) deliver(j *job, m *queue.Message) []Outcome {
 		return all(message.NewReply(451, "4.3.5", "Nothing delivers by %s", j.hop.Scheme))
 	}
 	body, closer, err := s.open(j.e)
+	if errors.Is(err, queue.ErrFailed) {
+		return nil // it was not tried
+	}
 	if err != nil {
 		s.o.Log.Error("opening a queued message", "id", j.e.id, "error", err)
 		return all(message.NewReply(451, "4.3.0", "The queued message can't be read"))

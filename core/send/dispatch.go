@@ -51,7 +51,7 @@ func (s *Sender) enqueue(d *destination) {
 // dispatch starts what can be started; s.mu is held. Each destination in line
 // gets one attempt, then it is the next one's turn.
 func (s *Sender) dispatch(now time.Time) {
-	if !s.running {
+	if !s.active() {
 		return
 	}
 	for i := range s.channels {

@@ -39,9 +39,12 @@ type entry struct {
 	effort  effort
 	since   time.Time // with an effort beyond due: recipients that were tried since then are left alone
 	detour  int       // how often policies sent it elsewhere in this pass
-	stuck   bool      // the queue could not be written: it stays untouched until a restart
+	stuck   bool      // the queue could not be written: it stays untouched (rest.go)
 	removed bool      // it left the queue
 	notify  bool      // the delay notice is to be sent at the end of the pass
+
+	unsettled []verdict // what could not be written
+	told      []int     // recipients of whom the sender was told, as could not be written
 }
 
 // effort says which recipients a pass takes on.
@@ -152,6 +155,7 @@ func (s *Sender) leave(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.kept -= e.kept
+	e.kept = 0
 	e.letGo()
 	if e.stuck {
 		return // stays known, so that nothing is sent twice

@@ -75,7 +75,11 @@ func (s *Sender) reportThese(e *entry, state queue.State, list []int) (told bool
 	for _, i := range list {
 		m.Recipients[i].Next = time.Time{}
 	}
-	return s.write(e, &m, nil)
+	if !s.write(e, &m, nil) {
+		e.told = list
+		return false
+	}
+	return true
 }
 
 // delayNotice tells the sender which recipients wait. Whether it could is of no

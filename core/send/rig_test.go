@@ -24,18 +24,76 @@ type memoryEngine struct {
 	rows    map[string][]byte
 	commits int
 	reads   int
-	err     error
+	err     error // of the disk: every commit and every opening fails with it
+	stored  bool  // commits are on the disk in spite of it
+	at      int   // the commit that fails, if there is nothing wrong with the disk; 0: none
 }
 
-func (e *memoryEngine) open(string, queue.EngineOptions) (queue.Engine, error) { return e, nil }
+// memoryHandle is one opening of it.
+type memoryHandle struct {
+	*memoryEngine
+	once  sync.Once
+	ended chan struct{}
+	err   error
+}
 
-func (e *memoryEngine) Commit(writes []queue.Write) error {
+func (e *memoryEngine) open(string, queue.EngineOptions) (queue.Engine, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.err != nil {
-		return e.err
+	return &memoryHandle{memoryEngine: e, ended: make(chan struct{})}, e.err
+}
+
+func (e *memoryEngine) fail(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.err = err
+}
+
+func (h *memoryHandle) Fail(err error) { h.once.Do(func() { h.err = err; close(h.ended) }) }
+
+func (h *memoryHandle) Ended() <-chan struct{} { return h.ended }
+
+func (h *memoryHandle) Failed() error {
+	select {
+	case <-h.ended:
+		return h.err
+	default:
+		return nil
 	}
+}
+
+func (h *memoryHandle) Get(key []byte) ([]byte, func(), error) {
+	if err := h.Failed(); err != nil {
+		return nil, nil, err
+	}
+	return h.memoryEngine.Get(key)
+}
+
+func (h *memoryHandle) Range(from, to []byte) (queue.Cursor, error) {
+	if err := h.Failed(); err != nil {
+		return nil, err
+	}
+	return h.memoryEngine.Range(from, to)
+}
+
+func (h *memoryHandle) Commit(writes []queue.Write) error {
+	if err := h.Failed(); err != nil {
+		return err
+	}
+	e := h.memoryEngine
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.commits++
+	err := e.err
+	if e.commits == e.at {
+		err = errDisk
+	}
+	if err != nil {
+		h.Fail(err)
+		if !e.stored {
+			return err
+		}
+	}
 	for _, w := range writes {
 		if w.Delete {
 			delete(e.rows, string(w.Key))
@@ -43,7 +101,7 @@ func (e *memoryEngine) Commit(writes []queue.Write) error {
 			e.rows[string(w.Key)] = bytes.Join(w.Value, nil)
 		}
 	}
-	return nil
+	return err
 }
 
 func (e *memoryEngine) Get(key []byte) ([]byte, func(), error) {
@@ -70,11 +128,6 @@ func (e *memoryEngine) Range(from, to []byte) (queue.Cursor, error) {
 	return c, nil
 }
 
-func (e *memoryEngine) Failed() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.err
-}
 func (e *memoryEngine) Close() error { return nil }
 
 type memoryCursor struct {
@@ -267,6 +320,20 @@ func (r *rig) putBody(m *queue.Message, body string, rcpts ...string) message.Bo
 	stored, err := d.Commit(context.Background(), m, nil, 0)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	return stored
+}
+
+// tryPut commits a small message as it is; nil where the queue does not take it.
+func (r *rig) tryPut(m *queue.Message) message.Body {
+	d := r.q.Begin(m.ID)
+	defer d.Abort()
+	if _, err := d.Write([]byte("Subject: x\r\n\r\nbody\r\n")); err != nil {
+		r.t.Fatal(err)
+	}
+	stored, err := d.Commit(context.Background(), m, nil, 0)
+	if err != nil {
+		return nil
 	}
 	return stored
 }

@@ -37,6 +37,8 @@ func (s *Sender) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
+		failed, changed := s.o.Queue.Watch()
+		s.follow(failed)
 		now := s.o.Now()
 		s.scan(ctx, now)
 		if next := earlier(s.awaken(now), s.nextScan()); next.IsZero() {
@@ -47,6 +49,7 @@ func (s *Sender) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-s.wake:
+		case <-changed:
 		case <-timer.C:
 		}
 	}
@@ -74,6 +77,7 @@ func (s *Sender) Step(ctx context.Context) time.Time {
 	s.mu.Unlock()
 	for {
 		s.tasks.Wait()
+		s.follow(s.o.Queue.Failed())
 		now := s.o.Now()
 		s.scan(ctx, now)
 		next := earlier(s.awaken(now), s.nextScan())
@@ -134,12 +138,12 @@ func (s *Sender) nextScan() time.Time {
 
 // roomy tells whether it is worth looking for more messages; s.mu is held.
 func (s *Sender) roomy() bool {
-	return s.running && len(s.messages) <= s.o.Window/2 && s.planning <= maxPlanning/2
+	return s.active() && len(s.messages) <= s.o.Window/2 && s.planning <= maxPlanning/2
 }
 
 // full tells whether no message more fits in; s.mu is held.
 func (s *Sender) full() bool {
-	return !s.running || len(s.messages) >= s.o.Window || s.planning >= maxPlanning
+	return !s.active() || len(s.messages) >= s.o.Window || s.planning >= maxPlanning
 }
 
 // scan takes in messages from the queue as long as there is room: those that an
@@ -157,7 +161,7 @@ func (s *Sender) scan(ctx context.Context, now time.Time) {
 			s.enqueue(d)
 		}
 	}
-	look := s.running && (len(s.asked) > 0 || len(s.hungry) > 0 || s.roomy() && (s.flight != nil || s.more || !s.nextDue.IsZero() && !s.nextDue.After(now)))
+	look := s.active() && (len(s.asked) > 0 || len(s.hungry) > 0 || s.roomy() && (s.flight != nil || s.more || !s.nextDue.IsZero() && !s.nextDue.After(now)))
 	s.mu.Unlock()
 	if !look {
 		return
@@ -201,6 +205,9 @@ func (s *Sender) scanAll(ctx context.Context) (done bool) {
 	for ctx.Err() == nil {
 		n, room := 0, true
 		for d, err := range s.o.Queue.DueAfter(f.after, farFuture, flushStep) {
+			if errors.Is(err, queue.ErrFailed) {
+				return false // it goes on where it is when the queue is open again
+			}
 			if err != nil {
 				s.o.Log.Error("reading what is due", "error", err)
 				s.flight = nil
@@ -243,7 +250,7 @@ func (s *Sender) scanDue(ctx context.Context, now time.Time) {
 	for d, err := range s.o.Queue.DueAfter(s.after, farFuture, left) {
 		left--
 		if err != nil {
-			if s.o.Queue.Failed() == nil {
+			if !errors.Is(err, queue.ErrFailed) {
 				s.o.Log.Error("reading what is due", "error", err)
 			}
 			s.later(now.Add(scanPause))
@@ -335,7 +342,12 @@ func (s *Sender) load(a asked) {
 	}
 	m, err := s.o.Queue.Load(a.id)
 	if err != nil {
-		if !errors.Is(err, queue.ErrNotFound) && s.o.Queue.Failed() == nil {
+		switch {
+		case errors.Is(err, queue.ErrFailed) && a.effort > due:
+			s.mu.Lock()
+			s.asked = append(s.asked, a)
+			s.mu.Unlock()
+		case !errors.Is(err, queue.ErrNotFound) && !errors.Is(err, queue.ErrFailed):
 			s.o.Log.Error("reading a queued message", "id", a.id, "error", err)
 		}
 		return
@@ -345,7 +357,7 @@ func (s *Sender) load(a asked) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.messages[a.id] != nil || !s.running {
+	if s.messages[a.id] != nil || !s.active() {
 		return
 	}
 	e = &entry{id: a.id, sender: senderKey(m), began: s.o.Now(), m: m, pending: 1, effort: a.effort, since: a.at, scanned: true}
@@ -361,7 +373,9 @@ func (s *Sender) findOwed() {
 	var ids []string
 	for m, err := range s.o.Queue.All(owes) {
 		if err != nil {
-			s.o.Log.Error("looking for bounces that are owed", "error", err)
+			if !errors.Is(err, queue.ErrFailed) { // after that they are looked for again
+				s.o.Log.Error("looking for bounces that are owed", "error", err)
+			}
 			break
 		}
 		select {

@@ -110,6 +110,8 @@ type Sender struct {
 
 	mu       sync.Mutex // guards what follows; never held while anything waits
 	running  bool
+	failed   bool     // the queue is: nothing is tried whose outcome could not be kept
+	resting  []*entry // those with outcomes that could not be kept
 	messages map[string]*entry
 	recent   recent
 	planning int
@@ -202,7 +204,7 @@ func (s *Sender) Accepted(m *queue.Message, body message.Body) {
 func (s *Sender) take(e *entry, aside bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.running {
+	if !s.active() {
 		return false
 	}
 	if s.messages[e.id] != nil || s.outside[e.id].d != nil || s.recent.has(e.id) {

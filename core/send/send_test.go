@@ -358,25 +358,6 @@ func TestStopWaitsAndPutsBack(t *testing.T) {
 	}
 }
 
-// What can't be written is not tried again, and nothing else is.
-func TestQueueFails(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
-		r.setAnswer(func(ctx context.Context, j *Job, rcpt string) Outcome {
-			r.engine.mu.Lock()
-			r.engine.err = errDisk
-			r.engine.mu.Unlock()
-			return ok(ctx, j, rcpt)
-		})
-		r.accept("a@x.example")
-		r.attempts()
-		time.Sleep(24 * time.Hour)
-		r.s.RetryAll()
-		if r.attempts(); r.count() != 1 {
-			t.Errorf("%d attempts", r.count())
-		}
-	})
-}
-
 func TestWithdraw(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.c.PerDestination = 1

@@ -2,6 +2,7 @@ package send
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -41,7 +42,11 @@ func owedFor(r queue.Recipient) bool { return r.State.Final() && !r.Next.IsZero(
 // settle makes the verdicts durable in one step, then records and tells them.
 // e.mu is held.
 func (s *Sender) settle(e *entry, verdicts []verdict) {
-	if e.stuck || len(verdicts) == 0 {
+	if e.stuck {
+		e.unsettled = append(e.unsettled, verdicts...)
+		return
+	}
+	if len(verdicts) == 0 {
 		return
 	}
 	c, now := s.conf.Load(), s.o.Now()
@@ -54,18 +59,23 @@ func (s *Sender) settle(e *entry, verdicts []verdict) {
 		m.Notified, e.notify = true, true
 	}
 	if !s.write(e, &m, verdicts) {
+		e.unsettled = append(e.unsettled, verdicts...)
 		return
 	}
 	for i := range verdicts {
-		v := &verdicts[i]
-		if s.o.Record != nil && !v.quiet && !(v.hold && v.untried) {
-			s.o.Record.Attempt(e.id, v.record(&m, now))
-		}
-		if v.tell != nil {
-			v.tell()
-		}
+		s.publish(e, &m, &verdicts[i], now)
 	}
 	s.farewell(e)
+}
+
+// publish records and tells a verdict that is durable in m.
+func (s *Sender) publish(e *entry, m *queue.Message, v *verdict, now time.Time) {
+	if s.o.Record != nil && !v.quiet && !(v.hold && v.untried) {
+		s.o.Record.Attempt(e.id, v.record(m, now))
+	}
+	if v.tell != nil {
+		v.tell()
+	}
 }
 
 // farewell tells, last of all, that a message left the queue.
@@ -104,11 +114,11 @@ func (s *Sender) apply(m *queue.Message, v *verdict, c *Config, now time.Time) {
 }
 
 // write makes m the message's durable state, or removes the message where
-// nothing is left to do, and then makes it e's. Where the queue fails, what
-// happened can't be kept: nothing more is tried with this message until a
-// restart, so that nothing is done twice by us. e.mu is held.
+// nothing is left to do, and then makes it e's. Where that fails, nothing more is
+// tried with this message, so that nothing is done twice by us: until the queue is
+// open again, if that failed (rest.go), else until a restart. e.mu is held.
 func (s *Sender) write(e *entry, m *queue.Message, verdicts []verdict) bool {
-	ctx := context.WithoutCancel(s.work)
+	ctx, facts := context.WithoutCancel(s.work), e.facts
 	var err error
 	switch remove := m.Done() && !owed(m); {
 	case !remove && s.decided(e, verdicts):
@@ -120,10 +130,15 @@ func (s *Sender) write(e *entry, m *queue.Message, verdicts []verdict) bool {
 		err = s.o.Queue.Settle(ctx, queue.Change{Message: m, Remove: remove})
 		e.removed = err == nil && remove
 	}
-	if err != nil {
-		e.stuck = true
+	switch {
+	case errors.Is(err, queue.ErrFailed):
+		s.o.Log.Warn("an outcome can't be kept now; the message rests until the queue is open again", "id", e.id, "error", err)
+		e.stuck, e.facts = true, facts
+		s.rest(e)
+		return false
+	case err != nil:
 		s.o.Log.Error("an outcome can't be kept; the message rests until a restart", "id", e.id, "error", err)
-		s.halt()
+		e.stuck = true
 		return false
 	}
 	e.m = m
@@ -165,20 +180,6 @@ func (e *entry) merge(stored, m *queue.Message, verdicts []verdict) {
 	}
 	stored.Notified = m.Notified
 	m.Place, m.Reason = stored.Place, stored.Reason
-}
-
-// halt stops all further attempts where the queue accepts nothing any more.
-func (s *Sender) halt() {
-	err := s.o.Queue.Failed()
-	if err == nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.running {
-		s.running = false
-		s.o.Log.Error("no more deliveries: the queue failed", "error", err)
-	}
 }
 
 func (v *verdict) record(m *queue.Message, now time.Time) record.Attempt {

@@ -61,6 +61,12 @@ func (e *engine) Range(from, to []byte) (queue.Cursor, error) {
 // Failed implements queue.Engine.
 func (*engine) Failed() error { return nil }
 
+// Ended implements queue.Engine.
+func (*engine) Ended() <-chan struct{} { return nil }
+
+// Fail implements queue.Engine: memory does not fail.
+func (*engine) Fail(error) {}
+
 // Close implements queue.Engine.
 func (*engine) Close() error { return nil }
 

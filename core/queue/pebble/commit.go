@@ -1,20 +1,22 @@
 package pebble
 
 import (
+	"cmp"
+
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/postern-mta/postern/core/queue"
 )
 
-// commit is a batch on its way. After a failure its goroutine may be parked with
-// it, so it is not used a second time then.
+// commit is a batch on its way. After a failure it may still be under way when its
+// caller has the answer, so it is not used a second time then.
 type commit struct {
 	batch *pebble.Batch
 	done  chan error // has room for the answer
 }
 
 // Commit implements queue.Engine. The caller copies its writes into a batch; the
-// engine's own goroutines do what may be parked.
+// engine's own goroutines do what may hang with the disk.
 func (e *engine) Commit(writes []queue.Write) error {
 	if e.readOnly {
 		return queue.ErrReadOnly
@@ -94,8 +96,13 @@ func (e *engine) apply() {
 }
 
 func (e *engine) applyOne(c *commit) {
+	if err := e.failure.get(); err != nil {
+		c.done <- err
+		return
+	}
 	if e.noSync {
-		c.done <- e.db.Apply(c.batch, pebble.NoSync)
+		err := e.db.Apply(c.batch, pebble.NoSync)
+		c.done <- cmp.Or(e.failure.get(), err)
 		return
 	}
 	if err := e.db.ApplyNoSyncWait(c.batch, pebble.Sync); err != nil {
@@ -105,14 +112,14 @@ func (e *engine) applyOne(c *commit) {
 	e.waiting <- c
 }
 
-// await answers each caller when the log is synced as far as its batch. An error
-// here would be one that the guard let through.
+// await answers each caller when the log is synced as far as its batch. After a
+// failure Pebble believes in syncs that never were, so the failure is looked at
+// behind it. An error of its own here would be one that the guard let through.
 func (e *engine) await() {
 	for c := range e.waiting {
-		err := c.batch.SyncWait()
-		if err != nil {
+		if err := c.batch.SyncWait(); err != nil {
 			e.failure.set(err)
 		}
-		c.done <- err
+		c.done <- e.failure.get()
 	}
 }

@@ -21,9 +21,12 @@ import (
 // A world is a queue on a file system in memory that knows what was synced. Every
 // change of that disk, by the engine or of a body file, passes before a hook.
 type world struct {
-	mem  *vfs.MemFS
-	q    *queue.Queue
-	hook atomic.Pointer[func(op errorfs.Op) error] // nil: nothing happens
+	tb     testing.TB
+	dir    string // of the lock
+	mem    *vfs.MemFS
+	q      *queue.Queue
+	opened atomic.Int32                              // how often the engine was
+	hook   atomic.Pointer[func(op errorfs.Op) error] // nil: nothing happens
 
 	mu      sync.Mutex
 	offered map[string]int  // id → size of the body, when its commit begins
@@ -34,7 +37,7 @@ type world struct {
 
 func newWorld(tb testing.TB, mem *vfs.MemFS) (*world, error) {
 	tb.Helper()
-	w := &world{mem: mem, offered: map[string]int{}, taken: map[string]bool{}, going: map[string]bool{}, gone: map[string]bool{}}
+	w := &world{tb: tb, dir: tb.TempDir(), mem: mem, offered: map[string]int{}, taken: map[string]bool{}, going: map[string]bool{}, gone: map[string]bool{}}
 	changes := errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if hook := w.hook.Load(); hook != nil && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			return (*hook)(op)
@@ -47,7 +50,8 @@ func newWorld(tb testing.TB, mem *vfs.MemFS) (*world, error) {
 		return nil, err
 	}
 	// The lock is a real one; the rest of the directory is in memory.
-	w.q, err = queue.Open(tb.TempDir(), func(_ string, o queue.EngineOptions) (queue.Engine, error) {
+	w.q, err = queue.Open(w.dir, func(_ string, o queue.EngineOptions) (queue.Engine, error) {
+		w.opened.Add(1)
 		return pebble.On(files)("/queue/db", o)
 	}, queue.Options{Disk: disk, InlineLimit: 100_000})
 	return w, err
@@ -323,8 +327,8 @@ func TestEveryFailureOfTheDisk(t *testing.T) {
 			known := w.facts()
 			if w.q.Failed() != nil {
 				failedHandles++
-				if err := add(t, w.q, envelope("toolate01", 1), 10); err == nil {
-					t.Errorf("%s: a failed queue took a message", where)
+				if err := add(t, w.q, envelope("toolate01", 1), 10); !errors.Is(err, queue.ErrFailed) {
+					t.Errorf("%s: a message for a failed queue: %v", where, err)
 				}
 			}
 			if err := w.q.Close(); err != nil && where == "" {
@@ -333,6 +337,7 @@ func TestEveryFailureOfTheDisk(t *testing.T) {
 			mu.Lock()
 			at := where
 			mu.Unlock()
+			pebble.NoneLeft(t, at)
 			if at == "" {
 				if n < 40 {
 					t.Errorf("only %d steps", n)

@@ -30,39 +30,34 @@ func (f *failure) set(err error) {
 	err = fmt.Errorf("the store failed: %w", err)
 	if f.err.CompareAndSwap(nil, &err) {
 		close(f.failed)
-		f.log.Error("queue: the store failed; nothing is accepted until it is opened again", "error", err)
 	}
 }
 
-// park ends the use of this goroutine, with whatever locks it holds in Pebble.
-func park() { select {} }
-
-// guard is the file system that Pebble sees. Once it is armed, the first change
-// of the disk that fails is the last that is tried.
+// guard is the file system that Pebble sees. The first change of the disk that
+// fails is the last that is tried: it and all that follow are answered as if they
+// had been done, so that Pebble comes to its end without having met an error. What
+// it creates from then on is in memory, since it may be read again.
 type guard struct {
 	vfs.FS
 	failure *failure
-	armed   atomic.Bool  // Open is over; before, it gets the errors itself
 	running sync.RWMutex // held for reading by each change
+	after   *vfs.MemFS   // what was created after the failure
 }
 
-// change runs an operation that changes the disk. It does not return after a
-// failure, be it this one's or an earlier one's. Where the error may be an
+// change runs an operation that changes the disk. Where its error may be an
 // ordinary answer, mild is set, and the caller gets it.
 func (g *guard) change(mild bool, operation func() error) error {
 	g.running.RLock()
+	defer g.running.RUnlock()
 	if g.failure.get() != nil {
-		g.running.RUnlock()
-		park()
+		return nil
 	}
 	err := operation()
-	if err != nil && !mild && g.armed.Load() {
-		g.failure.set(err)
-		g.running.RUnlock()
-		park()
+	if err == nil || mild {
+		return err
 	}
-	g.running.RUnlock()
-	return err
+	g.failure.set(err)
+	return nil
 }
 
 // drain waits, after a failure, for the changes that had begun before it.
@@ -71,27 +66,51 @@ func (g *guard) drain() {
 	defer g.running.Unlock()
 }
 
-func (g *guard) opened(operation func() (vfs.File, error)) (f vfs.File, err error) {
-	err = g.change(false, func() error {
+// opened is change for a file that is to be written.
+func (g *guard) opened(name string, operation func() (vfs.File, error)) (f vfs.File, err error) {
+	if err := g.change(false, func() error {
 		f, err = operation()
 		return err
-	})
-	if err != nil {
+	}); err != nil {
 		return nil, err
+	}
+	if f == nil || err != nil {
+		if err := g.after.MkdirAll(g.after.PathDir(name), 0o700); err != nil {
+			return nil, err
+		}
+		return g.after.Create(name, vfs.WriteCategoryUnspecified)
 	}
 	return &guardedFile{f, g}, nil
 }
 
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.opened(func() (vfs.File, error) { return g.FS.Create(name, c) })
+	return g.opened(name, func() (vfs.File, error) { return g.FS.Create(name, c) })
 }
 
 func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
-	return g.opened(func() (vfs.File, error) { return g.FS.OpenReadWrite(name, c, o...) })
+	return g.opened(name, func() (vfs.File, error) { return g.FS.OpenReadWrite(name, c, o...) })
 }
 
 func (g *guard) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.opened(func() (vfs.File, error) { return g.FS.ReuseForWrite(from, to, c) })
+	return g.opened(to, func() (vfs.File, error) { return g.FS.ReuseForWrite(from, to, c) })
+}
+
+func (g *guard) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	if g.failure.get() != nil {
+		if f, err := g.after.Open(name, o...); err == nil {
+			return f, nil
+		}
+	}
+	return g.FS.Open(name, o...)
+}
+
+func (g *guard) Stat(name string) (vfs.FileInfo, error) {
+	if g.failure.get() != nil {
+		if fi, err := g.after.Stat(name); err == nil {
+			return fi, nil
+		}
+	}
+	return g.FS.Stat(name)
 }
 
 func (g *guard) OpenDir(name string) (vfs.File, error) {
@@ -138,20 +157,22 @@ type guardedFile struct {
 	guard *guard
 }
 
-func (f *guardedFile) Write(p []byte) (n int, err error) {
-	err = f.guard.change(false, func() error {
-		n, err = f.File.Write(p)
+func (f *guardedFile) Write(p []byte) (int, error) {
+	return len(p), f.guard.change(false, func() error {
+		_, err := f.File.Write(p)
 		return err
 	})
-	return n, err
 }
 
-func (f *guardedFile) WriteAt(p []byte, off int64) (n int, err error) {
-	err = f.guard.change(false, func() error {
-		n, err = f.File.WriteAt(p, off)
+func (f *guardedFile) WriteAt(p []byte, off int64) (int, error) {
+	return len(p), f.guard.change(false, func() error {
+		_, err := f.File.WriteAt(p, off)
 		return err
 	})
-	return n, err
+}
+
+func (f *guardedFile) Preallocate(off, length int64) error {
+	return f.guard.change(true, func() error { return f.File.Preallocate(off, length) })
 }
 
 func (f *guardedFile) Sync() error     { return f.guard.change(false, f.File.Sync) }
@@ -164,6 +185,9 @@ func (f *guardedFile) SyncTo(length int64) (full bool, err error) {
 	})
 	return full, err
 }
+
+// park ends the use of this goroutine, with whatever locks it holds in Pebble.
+func park() { select {} }
 
 // logger is what Pebble writes to. Fatalf must not return.
 type logger struct {

@@ -24,21 +24,23 @@
 //     event DataCorruption is taken; the reader gets an error in either case.
 //
 // So no such error may come back to Pebble. Its files go through a guard: the
-// first failed write, sync or creation ends the handle, for good, and the
-// goroutine that met it is parked forever, as is every one that wants to change
-// the disk after it. Callers do not run in Pebble: a goroutine of the engine
-// commits for them, and they are answered with the failure at once. The process
-// lives on, nothing is acknowledged, and the directory may be opened again, in
-// this process or another; the old handle can't touch it any more. It costs its
-// memory and descriptors until the process ends.
+// first failed write, sync or creation ends the handle, for good. From then on
+// nothing is changed on the disk any more, and Pebble is told that all went well, so
+// that it can be closed and gives its memory, descriptors and goroutines back. Every
+// commit that waits is answered with the failure, at once; who looks for the
+// failure behind each of Pebble's answers can't be deceived, since it is set before
+// the first wrong one. The directory may then be opened again, in this process or
+// another. Where Pebble calls Fatalf for a reason of its own, that goroutine is
+// parked, and the handle costs its memory until the process ends.
 package pebble
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -63,11 +65,11 @@ func On(files vfs.FS) queue.OpenEngine {
 	return func(dir string, o queue.EngineOptions) (queue.Engine, error) {
 		f := &failure{failed: make(chan struct{}), log: o.Log}
 		e := &engine{
-			failure: f, guard: &guard{FS: files, failure: f}, noSync: o.NoSync, readOnly: o.ReadOnly,
+			failure: f, guard: &guard{FS: files, failure: f, after: vfs.NewMem()}, noSync: o.NoSync, readOnly: o.ReadOnly,
 			commits: make(chan *commit, commitBacklog), waiting: make(chan *commit, commitBacklog), closing: make(chan struct{}),
 		}
 		e.idle.L = &e.mu
-		if err := e.open(dir, o.Log); err != nil {
+		if err := e.open(dir, o); err != nil {
 			return nil, fmt.Errorf("pebble: %w", err)
 		}
 		e.running.Go(e.apply)
@@ -95,43 +97,57 @@ type engine struct {
 }
 
 // open runs Pebble's Open aside, since it may be parked. Pebble panics there for
-// some errors of the disk.
-func (e *engine) open(dir string, log *slog.Logger) error {
+// some errors of the disk, and after a failure it is of no use.
+func (e *engine) open(dir string, o queue.EngineOptions) error {
 	cache := pebble.NewCache(blockCache + 2*memTableSize) // Pebble takes the memtables off it
-	defer cache.Unref()
-	opts := options(e, log)
+	opts := options(e, o)
 	opts.Cache = cache
 	done := make(chan error, 1)
 	go func() {
-		defer func() {
-			if r := recover(); r != nil {
-				err, ok := r.(error)
-				if !ok {
-					panic(r)
-				}
-				done <- err
+		done <- recovered(func() (err error) {
+			defer cache.Unref()
+			if e.db, err = pebble.Open(dir, opts); err != nil {
+				return err
 			}
-		}()
-		db, err := pebble.Open(dir, opts)
-		e.db = db
-		done <- err
+			if failed := e.failure.get(); failed != nil {
+				return errors.Join(failed, e.db.Close())
+			}
+			return nil
+		})
 	}()
 	select {
 	case err := <-done:
-		if err == nil {
-			e.guard.armed.Store(true)
-		}
-		return err
+		return cmp.Or(e.failure.get(), err)
 	case <-e.failure.failed:
-		return e.failure.get()
 	}
+	// It takes no longer than reading does, except where it is parked.
+	e.guard.drain()
+	select {
+	case <-done:
+	case <-time.After(closeTime):
+	}
+	return e.failure.get()
 }
 
-func options(e *engine, log *slog.Logger) *pebble.Options {
+// recovered is what f returns, or the error that it panics with.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			var ok bool
+			if err, ok = r.(error); !ok {
+				panic(r)
+			}
+		}
+	}()
+	return f()
+}
+
+func options(e *engine, from queue.EngineOptions) *pebble.Options {
+	log := from.Log
 	o := &pebble.Options{
 		FS:                          e.guard,
 		ReadOnly:                    e.readOnly,
-		ErrorIfNotExists:            e.readOnly,
+		ErrorIfNotExists:            e.readOnly || from.Existing,
 		FormatMajorVersion:          pebble.FormatValueSeparation, // fixed: a newer Pebble must not upgrade unasked
 		MemTableSize:                memTableSize,
 		MemTableStopWritesThreshold: memTables,
@@ -181,8 +197,17 @@ func (e *engine) leave() {
 // Failed implements queue.Engine.
 func (e *engine) Failed() error { return e.failure.get() }
 
-// Close implements queue.Engine. After a failure Pebble itself can't be closed:
-// it is left behind, with its hands tied.
+// Ended implements queue.Engine.
+func (e *engine) Ended() <-chan struct{} { return e.failure.failed }
+
+// Fail implements queue.Engine.
+func (e *engine) Fail(err error) { e.failure.set(err) }
+
+// closeTime is how long Close waits, after a failure, for what is still read.
+const closeTime = 10 * time.Second
+
+// Close implements queue.Engine. After a failure the disk has what it will ever
+// have from this handle when Close returns.
 func (e *engine) Close() error {
 	e.mu.Lock()
 	again := e.closed
@@ -192,17 +217,25 @@ func (e *engine) Close() error {
 		return nil
 	}
 	done := make(chan error, 1)
-	go func() { done <- e.finish() }()
+	go func() { done <- recovered(e.finish) }()
 	select {
 	case err := <-done:
-		return err
+		if e.failure.get() == nil {
+			return err
+		}
+		return nil // of errors that follow from the failure nobody wants to hear
 	case <-e.failure.failed:
-		e.guard.drain()
-		return nil
 	}
+	e.guard.drain()
+	select {
+	case <-done:
+	case <-time.After(closeTime):
+		e.failure.log.Warn("queue: the failed store is not released yet; it may keep its memory until a restart")
+	}
+	return nil
 }
 
-// finish closes Pebble when the last call has left it. It may be parked.
+// finish closes Pebble when the last call has left it.
 func (e *engine) finish() error {
 	e.mu.Lock()
 	for e.users > 0 {
@@ -210,9 +243,6 @@ func (e *engine) finish() error {
 	}
 	e.mu.Unlock()
 	close(e.closing)
-	if e.failure.get() != nil {
-		return nil
-	}
 	e.running.Wait()
 	return e.db.Close()
 }
@@ -269,6 +299,9 @@ type cursor struct {
 }
 
 func (c *cursor) Next() bool {
+	if c.e.failure.get() != nil {
+		return false
+	}
 	if !c.begun {
 		c.begun = true
 		return c.it.First()
@@ -283,7 +316,12 @@ func (c *cursor) Value() ([]byte, error) {
 	return v, c.e.translate(err)
 }
 
-func (c *cursor) Err() error { return c.e.translate(c.it.Error()) }
+func (c *cursor) Err() error {
+	if err := c.e.failure.get(); err != nil {
+		return err
+	}
+	return c.e.translate(c.it.Error())
+}
 
 func (c *cursor) Close() error {
 	defer c.e.leave()

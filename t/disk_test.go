@@ -1,0 +1,245 @@
+package t
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// badDisk is a small file system below dir that can be filled up, and that can be
+// made to fail under what it seems to have taken.
+type badDisk struct {
+	t    *testing.T
+	back string // what it is made of: memory of a fixed size, that can be taken away
+	dir  string // where it is mounted
+}
+
+const (
+	backSize = 224 << 20
+	diskSize = 400 << 20 // more than there is behind it
+)
+
+// newBadDisk mounts one, or skips the test where that can't be done. Behind it is
+// a file with holes: writing into a hole fails when there is no memory left, and
+// the kernel finds out when it syncs, as with a disk that dies.
+func newBadDisk(t *testing.T, dir string) *badDisk {
+	t.Helper()
+	d := &badDisk{t: t, back: filepath.Join(t.TempDir(), "back"), dir: dir}
+	image := filepath.Join(d.back, "image")
+	must := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Skipf("%s: %v: it takes root, loop devices and e2fsprogs", what, err)
+		}
+	}
+	run := func(name string, args ...string) {
+		t.Helper()
+		out, err := exec.Command(name, args...).CombinedOutput()
+		must(fmt.Sprintf("%s %s: %s", name, strings.Join(args, " "), out), err)
+	}
+	must("a folder", errors.Join(os.MkdirAll(d.back, 0o755), os.MkdirAll(dir, 0o755)))
+	must("a file system in memory", syscall.Mount("none", d.back, "tmpfs", 0, fmt.Sprint("size=", backSize)))
+	t.Cleanup(func() {
+		if err := syscall.Unmount(d.back, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	f, err := os.Create(image)
+	must("an image", err)
+	must("an image", errors.Join(f.Truncate(diskSize), f.Close()))
+	run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-E", "nodiscard", image)
+	run("mount", "-o", "loop,errors=continue", image, dir)
+	t.Cleanup(func() {
+		d.mend()
+		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	return d
+}
+
+// free is how many bytes there are for files.
+func free(dir string) int64 {
+	var st syscall.Statfs_t
+	if syscall.Statfs(dir, &st) != nil {
+		return 0
+	}
+	return int64(st.Bavail) * st.Bsize
+}
+
+// fill leaves so many bytes of the disk free.
+func (d *badDisk) fill(left int64) {
+	d.t.Helper()
+	if err := reserve(filepath.Join(d.dir, "filler"), free(d.dir)-left); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *badDisk) empty() { _ = os.Remove(filepath.Join(d.dir, "filler")) }
+
+// fail takes the memory away that is behind the disk.
+func (d *badDisk) fail() {
+	d.t.Helper()
+	if err := reserve(filepath.Join(d.back, "gone"), free(d.back)); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *badDisk) mend() { _ = os.Remove(filepath.Join(d.back, "gone")) }
+
+// reserve makes a file that takes size bytes.
+func reserve(name string, size int64) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(syscall.Fallocate(int(f.Fd()), 0, 0, size), f.Close())
+}
+
+// health is what /healthz says: 200, or 503 and why.
+func health(addr string) (code int, text string) {
+	c := http.Client{Timeout: 5 * time.Second}
+	resp, err := c.Get("http://" + addr + "/healthz")
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+// The disk fills up, and has room again; it fails, and works again. The daemon goes
+// on without a restart, clients stay connected and hear 4xx meanwhile, and all that
+// was accepted arrives, once.
+func TestDiskFullAndFailing(t *testing.T) {
+	if os.Getenv(envOwnNetwork) != "" || testing.Short() {
+		t.Skip("not in this process, or -short")
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	disk := newBadDisk(t, filepath.Join(dir, "var"))
+	host := fmt.Sprintf("127.%d.%d.253", 64+os.Getpid()>>8&63, os.Getpid()&255)
+	ports, err := freePorts(host, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	smtp, next, console := ports[0], ports[1], ports[2]
+	config := strings.Replace(fmt.Sprintf(tortureConfig, smtp, next), `address = ""`, fmt.Sprintf("address = %q", console), 1)
+	if err := os.WriteFile(filepath.Join(dir, "postern.toml"), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := newSink(next)
+	defer s.down()
+	g := &gateway{bin: needBinaries(t), dir: dir, smtp: smtp, env: append(os.Environ(), "POSTERN_CONFIG="+filepath.Join(dir, "postern.toml"))}
+	defer g.end()
+	if err := g.start(); err != nil {
+		t.Fatalf("%v\n%s", err, g.log())
+	}
+	pid := g.cmd.Process.Pid
+	l := &load{addr: smtp, accepted: map[string][]byte{}, tally: map[string]int{}}
+	client := dialLoad(smtp)
+	if client == nil {
+		t.Fatal("no connection")
+	}
+	defer client.close()
+	// send sends one message, of a size that has a file of its own or not.
+	send := func(size int) int {
+		t.Helper()
+		token, body := newLoad(1)
+		for len(body) < size {
+			body = append(body, body...)
+		}
+		code, err := client.send(token, body)
+		if err != nil {
+			t.Fatalf("the session ended: %v\n%s", err, tail(g.log(), 8<<10))
+		}
+		l.note(code, token, body)
+		return code
+	}
+	// becomes waits until messages get this answer.
+	becomes := func(want int, what string) {
+		t.Helper()
+		code := 0
+		if !poll(90*time.Second, func() bool { code = send(100_000); return code == want }) {
+			t.Fatalf("%s: %d\n%s", what, code, tail(g.log(), 8<<10))
+		}
+	}
+	healthy := func(want int, what string) (text string) {
+		t.Helper()
+		code := 0
+		if !poll(90*time.Second, func() bool { code, text = health(console); return code == want }) {
+			t.Fatalf("%s: health is %d %s\n%s", what, code, text, tail(g.log(), 8<<10))
+		}
+		return text
+	}
+	for _, size := range []int{200, 20_000, 400_000} {
+		if code := send(size); code != 250 {
+			t.Fatalf("before: %d", code)
+		}
+	}
+	disk.fill(56 << 20)
+	becomes(452, "the disk is full")
+	if code := send(400_000); code != 452 {
+		t.Errorf("a large message for a full disk: %d", code)
+	}
+	healthy(200, "the disk is merely full")
+	disk.empty()
+	becomes(250, "the disk has room again")
+
+	for round := range 2 {
+		disk.fail()
+		if !poll(60*time.Second, func() bool { return send(400_000) != 250 && send(40_000) != 250 }) {
+			t.Fatal("the disk does not fail")
+		}
+		if round == 0 {
+			if err := s.up(nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// A body file that fails is the message's matter; the store's log is the queue's.
+		poll(30*time.Second, func() bool {
+			send(100_000)
+			code, _ := health(console)
+			return code == 503
+		})
+		if text := healthy(503, "the disk fails"); !strings.Contains(text, "opened again") {
+			t.Errorf("health: %s", text)
+		}
+		if code := send(200); code != 451 {
+			t.Errorf("a message while the queue has failed: %d", code)
+		}
+		disk.mend()
+		healthy(200, "the disk works again")
+		becomes(250, "the disk works again")
+	}
+	if !g.running() || g.cmd.Process.Pid != pid {
+		t.Fatal("that was another process")
+	}
+	client.close()
+	if err := g.cmd.Process.Signal(syscall.SIGALRM); err != nil { // the next hop was down
+		t.Fatal(err)
+	}
+	var a audit
+	poll(60*time.Second, func() bool {
+		a = l.audit(s.arrivals())
+		return len(a.missing) == 0
+	})
+	t.Logf("%d accepted, %d arrived, replies %s", l.count(), a.arrived, l)
+	if len(a.missing)+len(a.damaged)+len(a.twice) > 0 {
+		t.Errorf("missing %d %q, damaged %d %q, twice %d %q\n%s", len(a.missing), few(a.missing), len(a.damaged), few(a.damaged), len(a.twice), few(a.twice), tail(g.log(), 8<<10))
+	}
+	if err := g.stop(); err != nil {
+		t.Error(err)
+	}
+	if out := string(g.ask("queue", "fsck")); !strings.Contains(out, ": 0 faults") {
+		t.Errorf("fsck: %s", out)
+	}
+}
