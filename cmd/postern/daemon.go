@@ -423,7 +423,7 @@ func (d *daemon) watchCertificates(ctx context.Context) {
 // after a failure, which refuses them for a time.
 func (d *daemon) takeDropsAgain(ctx context.Context) {
 	for ctx.Err() == nil {
-		failed, changed := d.queue.Watch()
+		changed, failed := d.queue.Watch()
 		if failed == nil {
 			d.takeDrops(ctx)
 		}

@@ -79,12 +79,12 @@ func (q *Queue) Failures() int {
 // which it takes and gives nothing, until the store is open again.
 func (q *Queue) Failed() error { return q.handle.Load().engine.Failed() }
 
-// Watch is Failed, and a channel that is closed when that changes: where it was
+// Watch is Failed, and a channel that is closed when that changes: where it is
 // nil, soon after the failure; else when the store is open again and checked.
-func (q *Queue) Watch() (failed error, changed <-chan struct{}) {
+func (q *Queue) Watch() (changed <-chan struct{}, failed error) {
 	q.condition.mu.Lock()
 	defer q.condition.mu.Unlock()
-	return q.Failed(), q.condition.changed
+	return q.condition.changed, q.Failed()
 }
 
 // keep opens the store again whenever it has failed, until Close.

@@ -37,7 +37,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		failed, changed := s.o.Queue.Watch()
+		changed, failed := s.o.Queue.Watch()
 		s.follow(failed)
 		now := s.o.Now()
 		s.scan(ctx, now)

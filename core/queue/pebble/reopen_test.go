@@ -68,7 +68,7 @@ func TestQueueOpensAgain(t *testing.T) {
 		if err := errors.Join(write(t, inline, text(500)), write(t, large, text(150_000))); err != nil {
 			t.Fatal(err)
 		}
-		open, changed := w.q.Watch()
+		changed, open := w.q.Watch()
 		if open != nil {
 			t.Fatal(open)
 		}
@@ -79,7 +79,7 @@ func TestQueueOpensAgain(t *testing.T) {
 			}
 		}
 		<-changed
-		err, changed := w.q.Watch()
+		changed, err := w.q.Watch()
 		if !errors.Is(err, errDisk) || !errors.Is(w.q.Failed(), errDisk) {
 			t.Errorf("watch: %v, failed: %v", err, w.q.Failed())
 		}
@@ -162,7 +162,7 @@ func TestPausesGrow(t *testing.T) {
 			t.Errorf("%+v, %d failures", got, w.q.Failures())
 		}
 		fail(nil)
-		_, changed := w.q.Watch()
+		changed, _ := w.q.Watch()
 		<-changed
 		pauses := func() (list []time.Duration) {
 			for range 3 {
@@ -170,11 +170,13 @@ func TestPausesGrow(t *testing.T) {
 				if err := add(t, w.q, envelope(id(2), 1), 100); err == nil {
 					t.Fatal("the sync did not fail")
 				}
-				began, changed := time.Now(), make(<-chan struct{})
-				_, changed = w.q.Watch()
-				for w.q.Failed() != nil {
+				began := time.Now()
+				for {
+					changed, failed := w.q.Watch()
+					if failed == nil {
+						break
+					}
 					<-changed
-					_, changed = w.q.Watch()
 				}
 				list = append(list, time.Since(began))
 			}
@@ -202,7 +204,7 @@ func TestEveryFailureWhileOpeningAgain(t *testing.T) {
 			t := w.tb
 			w.add(t, id(1), 100)
 			w.add(t, id(2), 120_000)
-			_, changed := w.q.Watch()
+			changed, _ := w.q.Watch()
 			fail(once())
 			w.add(t, id(3), 100)
 			<-changed
@@ -216,11 +218,11 @@ func TestEveryFailureWhileOpeningAgain(t *testing.T) {
 				}
 				return count-1 == n
 			})
-			_, changed = w.q.Watch()
+			changed, _ = w.q.Watch()
 			<-changed
 			fail(nil)
 			if w.q.Failed() != nil { // soon after it was open
-				_, changed = w.q.Watch()
+				changed, _ = w.q.Watch()
 				<-changed
 			}
 			mu.Lock()
