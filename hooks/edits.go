@@ -14,7 +14,7 @@ import (
 func editEnvelope(tx *Transaction, e Edit) error {
 	switch e.Kind {
 	case SetSender:
-		to, err := message.ParseAddress(e.Value)
+		to, err := message.ParseSender(e.Value)
 		if err != nil {
 			return fmt.Errorf("%q: %w", e.Value, err)
 		}

@@ -141,7 +141,7 @@ func inject(ctx context.Context, g *global, from string, to []string) error {
 		return problems.Err()
 	}
 	drop := queue.Drop{Arrived: time.Now()}
-	if drop.Sender, err = message.ParseAddress(from); err != nil {
+	if drop.Sender, err = message.ParseSender(from); err != nil {
 		return usageError{fmt.Errorf("--from %q: %w", from, err)}
 	}
 	for _, a := range to {

@@ -160,7 +160,7 @@ func (s sample) transaction() (*hooks.Transaction, error) {
 		ID: "SAMPLE1", Listener: "mx", Protocol: "smtp", Client: netip.AddrPortFrom(client, 4711), Local: netip.MustParseAddrPort("192.0.2.25:25"),
 		Started: now, Helo: s.helo, Extended: true,
 	}, "SAMPLE2")
-	if tx.Sender, err = message.ParseAddress(s.from); err != nil {
+	if tx.Sender, err = message.ParseSender(s.from); err != nil {
 		return nil, fmt.Errorf("--from: %w", err)
 	}
 	for _, one := range s.to {

@@ -197,7 +197,7 @@ func (j *judge) transaction(ctx context.Context, p *pastMail, s *hooks.Session) 
 	tx := hooks.NewTransaction(s, message.NewID(time.Now()))
 	defer func() { _ = j.queue.Remove(context.WithoutCancel(ctx), tx.ID) }() // where it was queued
 	var err error
-	if tx.Sender, err = message.ParseAddress(p.sender); err == nil {
+	if tx.Sender, err = message.ParseSender(p.sender); err == nil {
 		tx.Sender, err = intake.Canonical(tx.Sender)
 	}
 	if err != nil {

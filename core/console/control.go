@@ -367,7 +367,7 @@ func envelope(b *bufio.Reader) (sender message.Address, recipients []message.Add
 	if err := json.Unmarshal(line, &e); err != nil {
 		return sender, nil, fmt.Errorf("reading the envelope: %w", err)
 	}
-	if sender, err = message.ParseAddress(e.Sender); err != nil {
+	if sender, err = message.ParseSender(e.Sender); err != nil {
 		return sender, nil, fmt.Errorf("sender %q: %w", e.Sender, err)
 	}
 	if len(e.Recipients) == 0 {

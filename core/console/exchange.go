@@ -40,7 +40,7 @@ func MessageOf(d *Detail, now time.Time) (*queue.Message, error) {
 	}
 	if d.Sender == doubleSender {
 		m.Double = true
-	} else if a, err := message.ParseAddress(d.Sender); err != nil {
+	} else if a, err := message.ParseSender(d.Sender); err != nil {
 		return nil, fmt.Errorf("sender %q: %w", d.Sender, err)
 	} else {
 		m.Sender = a

@@ -27,7 +27,7 @@ func (m *Mail) passOn(place queue.Place) (answer Answer, ended bool) {
 	case place == queue.Held || m.apart.holds():
 		m.in.o.Log.Warn("a message can't be held in proxy mode; it is put off", "id", m.tx.ID)
 		m.refuse(hooks.Queue, errHold)
-	case way.Each() && !m.relay.each && len(m.tx.Recipients) > 1:
+	case (way.Each() && !m.relay.each || m.tx.Sender.IsVERP()) && len(m.tx.Recipients) > 1:
 		m.refuse(hooks.Queue, errTogether)
 	case m.copiesDiffer():
 		m.in.o.Log.Warn("policies gave recipients copies of their own in proxy mode; the message is put off", "id", m.tx.ID)
@@ -52,6 +52,7 @@ func (m *Mail) relayed(way Way) Answer {
 	}
 	now := time.Now()
 	q := m.envelope(now)
+	q.Sender = q.Sender.For(q.Recipients[0].Address) // the only one where it makes a difference
 	head, from := m.stamp(now)
 	whole := message.Edited{Head: head, Rest: m.draft.Body(), From: from}
 	body, err := Copy(whole, m.tx.Recipients[0].Edits, m.tx.Said("SMTPUTF8"))

@@ -103,7 +103,7 @@ func (r *Relay) Offer(ctx context.Context, to *hooks.Recipient) (reply message.R
 	case len(r.taken) == 0:
 	case way != r.way:
 		return errOtherWay, RuleName
-	case way != nil && way.Each() && !r.each:
+	case way != nil && (way.Each() && !r.each || r.tx.Sender.IsVERP()):
 		return errOneByOne, RuleName
 	}
 	if r.passage != nil && way != r.way {
@@ -123,6 +123,7 @@ func (r *Relay) Offer(ctx context.Context, to *hooks.Recipient) (reply message.R
 		envelopeOf(&r.m, r.tx, nil)
 	}
 	envelopeOf(&r.m, r.tx, []*hooks.Recipient{to})
+	r.m.Sender = r.tx.Sender.For(to.Address)
 	reply = plainReply(r.passage.Offer(ctx, &r.m))
 	if !reply.Positive() {
 		r.m.Recipients = r.m.Recipients[:len(r.m.Recipients)-1]

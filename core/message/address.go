@@ -38,6 +38,9 @@ func (a Address) String() string {
 	if a.IsNull() {
 		return ""
 	}
+	if a.IsVERP() {
+		return a.Owner().String() + verpSuffix
+	}
 	local := a.Local
 	if !isDotString(local) {
 		local = quoteLocal(local)

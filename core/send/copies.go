@@ -13,10 +13,13 @@ import (
 )
 
 // transactions parts recipients of one destination into those that one transaction
-// can serve: they have the same copy of the message, and are not too many.
+// can serve: they have the same copy of the message and one sender, and are not too many.
 func (x *extra) transactions(rcpts []int) iter.Seq2[[]int, []hooks.Edit] {
 	return func(yield func([]int, []hooks.Edit) bool) {
-		facts := x.Rcpts
+		facts, most := x.Rcpts, maxPerJob
+		if x.apart {
+			most = 1
+		}
 		for len(rcpts) > 0 {
 			edits := facts[rcpts[0]].Edits
 			same, others := rcpts, []int(nil)
@@ -31,7 +34,7 @@ func (x *extra) transactions(rcpts []int) iter.Seq2[[]int, []hooks.Edit] {
 				}
 			}
 			rcpts = others
-			for part := range slices.Chunk(same, maxPerJob) {
+			for part := range slices.Chunk(same, most) {
 				if !yield(part, edits) {
 					return
 				}
@@ -44,6 +47,7 @@ func (x *extra) transactions(rcpts []int) iter.Seq2[[]int, []hooks.Edit] {
 type extra struct {
 	Rcpts    map[int]hooks.RcptFacts `json:"rcpts"`
 	Priority int                     `json:"priority"`
+	apart    bool                    // each recipient has a sender of its own
 }
 
 // What begins the parts of extra in Facts.
@@ -58,11 +62,17 @@ func (e *entry) extra() (x extra) {
 	if bytes.Contains(e.m.Facts, rcptsKey) || bytes.Contains(e.m.Facts, priorityKey) {
 		_ = json.Unmarshal(e.m.Facts, &x) // damaged ones were complained of
 	}
+	x.apart = e.m.Sender.IsVERP()
 	return x
 }
 
 // copyFor is the message and the body that a job's recipients get.
 func (j *job) copyFor(m *queue.Message, body message.Body) (*queue.Message, message.Body, error) {
+	if m.Sender.IsVERP() {
+		c := *m
+		c.Sender = m.Sender.For(m.Recipients[j.rcpts[0]].Address)
+		m = &c
+	}
 	if len(j.edits) == 0 {
 		return m, body, nil
 	}

@@ -1,6 +1,7 @@
 package send
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/hooks"
 )
@@ -49,5 +51,42 @@ func TestCopiesAreTransactions(t *testing.T) {
 			t.Errorf("%d transactions, noted %q", len(got), noted)
 		}
 		r.stop()
+	})
+}
+
+// TestVERP: each recipient gets the message from a sender of its own, in a transaction
+// of its own, and notices go to the owner.
+func TestVERP(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.answer = func(ctx context.Context, j *Job, rcpt string) Outcome {
+			if rcpt[0] == 'b' {
+				return refuse(ctx, j, rcpt)
+			}
+			return ok(ctx, j, rcpt)
+		}
+	}, func(r *rig) {
+		from, err := message.ParseSender("list-owner-@lists.example-@[]")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &queue.Message{Sender: from}
+		r.s.Accepted(m, r.put(m, "a@x.example", "b@x.example", "c@y.example"))
+		synctest.Wait()
+		var got []string
+		for _, one := range r.tries() {
+			got = append(got, one.sender+" "+strings.Join(one.rcpts, " "))
+		}
+		slices.Sort(got)
+		want := []string{
+			"list-owner-a=x.example@lists.example a@x.example",
+			"list-owner-b=x.example@lists.example b@x.example",
+			"list-owner-c=y.example@lists.example c@y.example",
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if told := r.told(); len(told) != 1 || told[0].To.String() != "list-owner-@lists.example" {
+			t.Errorf("notices %+v", told)
+		}
 	})
 }

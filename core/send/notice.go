@@ -56,7 +56,7 @@ func (s *Sender) report(e *entry) (told bool) {
 // reportThese is report for the recipients of one state.
 func (s *Sender) reportThese(e *entry, state queue.State, list []int) (told bool) {
 	c := s.conf.Load()
-	kind, to := Failure, e.m.Sender
+	kind, to := Failure, e.m.Sender.Owner()
 	switch {
 	case state == queue.Delivered:
 		kind = Success
@@ -92,7 +92,7 @@ func (s *Sender) delayNotice(e *entry) {
 		}
 	}
 	if len(list) > 0 {
-		s.send(e, s.conf.Load(), Delay, e.m.Sender, list)
+		s.send(e, s.conf.Load(), Delay, e.m.Sender.Owner(), list)
 	}
 }
 

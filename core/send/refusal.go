@@ -13,9 +13,9 @@ import (
 // Last says.
 func RefusalNotice(hostname string, m *queue.Message) *Notice {
 	now := time.Now()
-	r := report{kind: Failure, config: &Config{Hostname: hostname}, about: m, to: m.Sender, now: now, id: message.NewID(now)}
+	r := report{kind: Failure, config: &Config{Hostname: hostname}, about: m, to: m.Sender.Owner(), now: now, id: message.NewID(now)}
 	for i := range m.Recipients {
 		r.list = append(r.list, i)
 	}
-	return &Notice{Kind: Failure, About: m, To: m.Sender, Body: r.bytes()}
+	return &Notice{Kind: Failure, About: m, To: m.Sender.Owner(), Body: r.bytes()}
 }

@@ -150,11 +150,12 @@ func (c *memoryCursor) Close() error           { return nil }
 
 // tried is one attempt as the fake Deliverer saw it.
 type tried struct {
-	after time.Duration // since the rig was made
-	id    string
-	hop   string
-	rcpts []string
-	body  string
+	after  time.Duration // since the rig was made
+	id     string
+	hop    string
+	rcpts  []string
+	sender string
+	body   string
 }
 
 // rig is a Sender over a real queue with a fake Deliverer, in a synctest bubble.
@@ -250,7 +251,7 @@ func (r *rig) start() {
 func (r *rig) Deliver(ctx context.Context, j *Job) []Outcome {
 	body := make([]byte, j.Body.Size())
 	_, _ = j.Body.ReadAt(body, 0)
-	a := tried{after: time.Since(r.began), id: j.Message.ID, hop: j.NextHop.String(), body: string(body)}
+	a := tried{after: time.Since(r.began), id: j.Message.ID, hop: j.NextHop.String(), body: string(body), sender: j.Message.Sender.String()}
 	for _, i := range j.Recipients {
 		a.rcpts = append(a.rcpts, j.Message.Recipients[i].Address.String())
 	}

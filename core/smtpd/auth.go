@@ -194,7 +194,9 @@ func (c *conn) senderRefused(sender message.Address) *message.Reply {
 	switch {
 	case c.s.Protocol == "submission" && !c.s.Authenticated && !c.s.Relaying:
 		return &errMustAuth
-	case c.s.Authenticated && l.Sender != nil && !l.Sender(c.s.User, sender):
+	case sender.IsVERP() && !c.s.Authenticated && !c.s.Relaying:
+		return &errSenderMany
+	case c.s.Authenticated && l.Sender != nil && !l.Sender(c.s.User, sender.Owner()):
 		return &errSenderUser
 	}
 	return nil

@@ -18,6 +18,7 @@ var (
 	errManyRcpts     = message.NewReply(452, "4.5.3", "Too many recipients, please send to the others in another message")
 	errNullRcpt      = message.NewReply(501, "5.1.3", "A recipient can't be empty")
 	errNoRule        = message.NewReply(550, "5.7.1", "Relaying denied: this server takes no mail for that recipient from you")
+	errSenderMany    = message.NewReply(553, "5.7.1", "A sender that is another one for each recipient is taken from relaying and authenticated clients only")
 	errSenderDomain  = message.NewReply(553, "5.1.7", "The sender's address needs a domain: write MAIL FROM:<user@example.org>")
 	errNoWord        = errors.New("the word before the path is missing")
 	errMailSyntax    = message.NewReply(501, "5.5.4", "Write MAIL FROM:<user@example.org>, or MAIL FROM:<>")
@@ -27,7 +28,7 @@ var (
 
 // mailFrom: RFC 5321 section 4.1.1.2.
 func mailFrom(c *conn, arg string) {
-	a, rest, err := readPath(arg, "FROM:")
+	a, rest, err := readPath(arg, "FROM:", message.ParseReversePath)
 	if bad := senderFault(a, err); bad != nil {
 		c.refuse(hooks.Mail, *bad)
 		return
@@ -107,7 +108,7 @@ func (c *conn) endRefused(at hooks.Stage, d hooks.Decision) {
 // rcptTo: RFC 5321 section 4.1.1.3.
 func rcptTo(c *conn, arg string) {
 	c.tried = true
-	a, rest, err := readPath(arg, "TO:")
+	a, rest, err := readPath(arg, "TO:", message.ParsePath)
 	if bad := recipientFault(a, err); bad != nil {
 		c.refuse(hooks.Rcpt, *bad)
 		return

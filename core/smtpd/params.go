@@ -193,11 +193,11 @@ func clip(s string) string {
 
 // readPath reads "FROM:<path>" or "TO:<path>" and leaves the parameters. A blank
 // between the colon and the path is let pass, as old senders put one there.
-func readPath(arg, word string) (a message.Address, rest string, err error) {
+func readPath(arg, word string, parse func(string) (message.Address, string, error)) (a message.Address, rest string, err error) {
 	if len(arg) < len(word) || !strings.EqualFold(arg[:len(word)], word) {
 		return a, "", errNoWord
 	}
-	a, rest, err = message.ParsePath(strings.TrimLeft(arg[len(word):], " "))
+	a, rest, err = parse(strings.TrimLeft(arg[len(word):], " "))
 	if err == nil && rest != "" && rest[0] != ' ' {
 		err = message.ErrSyntax
 	}

@@ -81,7 +81,7 @@ func (st *state) setSender(L *lua.LState, v lua.LValue) {
 	if !ok {
 		L.RaiseError("tx.sender must be an address, not %s", kindOf(v))
 	}
-	a, err := message.ParseAddress(s)
+	a, err := message.ParseSender(s)
 	if err != nil {
 		L.RaiseError("tx.sender: %s: %s", quote(s), err.Error())
 	}

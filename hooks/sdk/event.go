@@ -231,7 +231,7 @@ func newEvent(x *proto.Event) (*Event, error) {
 	}
 	r := reader{}
 	tx := &hooks.Transaction{
-		Session: r.session(x.Session), ID: x.Id, Sender: r.address(x.Sender), Params: params(x.Params),
+		Session: r.session(x.Session), ID: x.Id, Sender: r.sender(x.Sender), Params: params(x.Params),
 		Size: x.Size, Notes: r.notes(x.Notes), Marks: r.marks(x.Marks), Route: x.Route, Priority: int(x.Priority), Received: x.Received,
 	}
 	for _, one := range x.Recipients {
@@ -305,8 +305,12 @@ func hasMessage(at hooks.Stage) bool {
 // reader turns messages of the wire into the vocabulary and keeps the first error.
 type reader struct{ err error }
 
-func (r *reader) address(s string) message.Address {
-	a, err := message.ParseAddress(s)
+func (r *reader) address(s string) message.Address { return r.read(s, message.ParseAddress) }
+
+func (r *reader) sender(s string) message.Address { return r.read(s, message.ParseSender) }
+
+func (r *reader) read(s string, parse func(string) (message.Address, error)) message.Address {
+	a, err := parse(s)
 	if err != nil && r.err == nil {
 		r.err = fmt.Errorf("address %q: %w", s, err)
 	}
