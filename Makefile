@@ -8,10 +8,13 @@ PREFIX  ?= /usr/local
 VERSION ?= $(shell sed -n 's/^## \[\{0,1\}\([0-9][^] ]*\).*/\1/p' CHANGELOG.md | head -n 1)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 20s
+# Of the benchmarks; MESSAGES, WRITE=1 and JSON=FILE too.
+PEERS   ?= postern,postfix,postern-lua,postern-nosync
+ROUNDS  ?= 3
 
 stage = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help run build install test test-quick check fmt bench fuzz generate clean
+.PHONY: help run build install test test-quick check fmt bench bench-relay bench-backlog fuzz generate clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -58,6 +61,13 @@ bench: ## the benchmarks that docs/benchmarks.md reports
 	$(GO) test -run '^$$' -bench Idle -benchtime 1x ./t
 	$(GO) test -run '^$$' -bench Crowd -benchtime 2000x ./t
 	$(GO) test -run '^$$' -bench Start -benchtime 10x ./t
+
+bench-relay: ## Postern beside Postfix in one run (PEERS=…,haraka too; WRITE=1: into docs/benchmarks.md)
+	@./t/packages.sh $(if $(findstring haraka,$(PEERS)),haraka)
+	$(GO) run -trimpath ./t/bench relay -peers $(PEERS) -n $(or $(MESSAGES),5000) -rounds $(ROUNDS) $(if $(WRITE),-write) $(if $(JSON),-json $(JSON))
+
+bench-backlog: ## long queues, slow next hops, crowds, large messages (MESSAGES=1000000)
+	$(GO) run -trimpath ./t/bench backlog -messages $(or $(MESSAGES),1000000) -rounds $(ROUNDS) $(if $(WRITE),-write) $(if $(JSON),-json $(JSON))
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@grep -rlE --include='*_test.go' '^func Fuzz' core hooks cmd plugins | xargs -n1 dirname | sort -u | while read -r dir; do \

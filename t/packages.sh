@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs what the end-to-end tests need: Debian packages, and in bin/peers
 # those that cannot stand beside each other on one system (mail servers exclude
-# each other) and nodemailer, which npm installs. As root on a Debian system it installs what is
-# missing; elsewhere it says which tests are left out, which under CI=true is a
-# failure.
+# each other) and nodemailer, which npm installs. With the argument haraka it
+# installs Haraka too, which the benchmarks alone are beside. As root on a Debian
+# system it installs what is missing; elsewhere it says which tests are left out,
+# which under CI=true is a failure.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 peers=bin/peers
@@ -37,8 +38,13 @@ opensmtpd:opensmtpd:usr/sbin/smtpd:OpenSMTPD as a next hop
 nullmailer:nullmailer:usr/sbin/nullmailer-send:nullmailer as a client
 '
 
-# nodemailer, by npm, in the version whose hash t/testdata/nodemailer has.
-nodemailer=$peers/nodemailer/node_modules/nodemailer/package.json
+# By npm, in the version whose hashes t/testdata/FOLDER has: folder:package:what for.
+modules='
+nodemailer:nodemailer:nodemailer as a client
+'
+[ "${1:-}" != haraka ] || modules="$modules
+haraka:Haraka:the benchmarks beside Haraka
+"
 
 # The lines of a table, one word each.
 lines() { printf '%s' "$1" | sed 's/ /_/g'; }
@@ -83,27 +89,31 @@ unpack() {
   apt-get install -y -qq --no-install-recommends $libraries >/dev/null
 }
 
-# Sets no_nodemailer where that version of it is not there.
-look_nodemailer() {
-  no_nodemailer=''
-  version=$(sed -n 's/.*"nodemailer": "\([0-9.]*\)".*/\1/p' t/testdata/nodemailer/package.json)
-  if ! grep -q "\"version\": \"$version\"" "$nodemailer" 2>/dev/null; then
-    no_nodemailer=1
-    missing="$missing
-  nodemailer $version, by npm, in $peers/nodemailer: nodemailer as a client"
-  fi
+# Sets no_modules, those that are not there in their version.
+look_modules() {
+  no_modules=''
+  for need in $(lines "$modules"); do
+    name=${need%%:*} rest=${need#*:}
+    package=${rest%%:*}
+    version=$(sed -n "s/.*\"$package\": \"\([0-9.]*\)\".*/\1/p" "t/testdata/$name/package.json")
+    if ! grep -q "\"version\": \"$version\"" "$peers/$name/node_modules/$package/package.json" 2>/dev/null; then
+      no_modules="$no_modules $name"
+      missing="$missing
+  $package $version, by npm, in $peers/$name: $(printf '%s' "${rest#*:}" | tr _ ' ')"
+    fi
+  done
 }
 
-# Installs nodemailer; Debian's npm is a package of its own beside nodejs.
-install_nodemailer() {
+# install_module FOLDER; Debian's npm is a package of its own beside nodejs.
+install_module() {
   if ! command -v npm >/dev/null 2>&1; then
     echo 'installing: npm'
     apt-get install -y -qq --no-install-recommends npm >/dev/null || return 1
   fi
-  echo "installing: nodemailer in $peers/nodemailer"
-  dir=$peers/nodemailer
-  rm -rf "$dir" && mkdir -p "$dir" && cp t/testdata/nodemailer/package*.json "$dir" || return 1
-  npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+  echo "installing: $1 in $peers/$1"
+  dir=$peers/$1
+  rm -rf "$dir" && mkdir -p "$dir" && cp "t/testdata/$1"/package*.json "$dir" || return 1
+  npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund --omit=optional --loglevel=error >/dev/null
 }
 
 install_debian() {
@@ -126,8 +136,10 @@ install_debian() {
       unpack "${one%%:*}" "${one#*:}" || status=1
     done
   fi
-  if [ $status = 0 ] && [ -n "$no_nodemailer" ]; then
-    install_nodemailer || status=1
+  if [ $status = 0 ]; then
+    for one in $no_modules; do
+      install_module "$one" || status=1
+    done
   fi
   [ -z "$ours" ] || rm -f "$policy"
   return $status
@@ -136,11 +148,11 @@ install_debian() {
 look_all() {
   look
   look_unpacked
-  look_nodemailer
+  look_modules
 }
 
 look_all
-if [ -n "$packages$absent$no_nodemailer" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+if [ -n "$packages$absent$no_modules" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   install_debian || echo 'the installation failed' >&2
 fi
 look_all
