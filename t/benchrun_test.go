@@ -75,3 +75,14 @@ func TestBenchRelay(t *testing.T) {
 		t.Errorf("one session: %q", rows)
 	}
 }
+
+// TestBenchBacklog: `make bench-backlog` with few messages: every one of them comes
+// to its next hop, and each scene is measured.
+func TestBenchBacklog(t *testing.T) {
+	rows := measured(t, "backlog", "-messages", "2000", "-rounds", "1")
+	for _, title := range []string{"A long queue", "A next hop that comes back", "A slow and a silent next hop among ten", "Idle connections", "Large messages"} {
+		if len(rows[title]) < 2 {
+			t.Errorf("%s: %q", title, rows[title])
+		}
+	}
+}

@@ -97,7 +97,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 	root.AddCommand(
 		serveCommand(g), checkCommand(g), reloadCommand(g), statusCommand(g),
 		queueCommand(g), quarantineCommand(g), whyCommand(g), shadowCommand(g), replayCommand(g), sendCommand(std), injectCommand(g),
-		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std),
+		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std), profileCommand(g),
 	)
 	for _, c := range root.Commands() {
 		if c.HasSubCommands() {

@@ -79,6 +79,7 @@ func (s *Server) Control() http.Handler {
 	mux.HandleFunc("POST /inject", s.inject)
 	mux.HandleFunc("GET /plugins", s.plugins)
 	mux.Handle("GET /metrics", s.o.Record.Metrics())
+	profiles(mux)
 	return mux
 }
 

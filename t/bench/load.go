@@ -25,7 +25,8 @@ type load struct {
 	body     []byte
 	rcpt     func(i int) string // of message i; nil: one address
 	sender   func(i int) string // the same
-	every    time.Duration      // between the starts of two messages; 0: none
+	began    func(i int)        // called when message i is begun; may be nil
+	every    time.Duration      // of one session: rest before each message
 
 	poll    int
 	clients map[int]*client
@@ -241,6 +242,9 @@ func (l *load) mail(c *client) {
 	if l.every > 0 { // for one session alone
 		time.Sleep(l.every)
 	}
+	if l.began != nil {
+		l.began(c.message)
+	}
 	c.state, c.began = mailed, time.Now()
 	l.say(c, []byte("MAIL FROM:<"+l.address(l.sender, c.message, "a@src.example")+">\r\n"))
 }
@@ -262,7 +266,7 @@ func (l *load) say(c *client, b []byte) {
 		return
 	}
 	if n < len(b) {
-		c.out = append(c.out, b[n:]...)
+		c.out = b[n:]
 		l.watch(c, unix.EPOLLOUT)
 	}
 }

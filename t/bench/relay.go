@@ -68,7 +68,7 @@ func runRelay(ctx context.Context, args []string) error {
 		}
 		r.Sections = append(r.Sections, s)
 	}
-	r.Targets = relayTargets(r)
+	r.relayTargets()
 	return b.tell(r)
 }
 
@@ -190,29 +190,25 @@ func ratios(a, b []float64) (list []float64) {
 }
 
 // relayTargets compares the medians with what is aimed at.
-func relayTargets(r *report) (list []target) {
+func (r *report) relayTargets() {
 	const once, kept, lone = "One connection for each message", "Kept connections", "One session in sequence"
-	add := func(what, section, row, figure, want string, ok func(float64) bool) {
+	const postfix, lua, nosync = "Postern / Postfix, its defaults", "Postern with ten Lua policies / Postern", "Postern / Postern built without its syncs"
+	add := func(what, section, row, figure string, limit float64, atLeast bool) {
 		if m, found := r.median(section, row, figure); found {
-			list = append(list, target{what, want, fmt.Sprintf("%.3g", m), ok(m)})
+			r.Targets = append(r.Targets, target{what, "", limit, atLeast, m})
 		}
 	}
-	atMost := func(x float64) func(float64) bool { return func(m float64) bool { return m <= x } }
-	atLeast := func(x float64) func(float64) bool { return func(m float64) bool { return m >= x } }
-	const postfix, lua, nosync = "Postern / Postfix, its defaults", "Postern with ten Lua policies / Postern", "Postern / Postern built without its syncs"
-	for _, s := range []string{once, kept} {
-		add("CPU a message, of Postfix's: "+s, s, postfix, "CPU a message", "≤ 0.1", atMost(0.1))
+	for _, s := range []struct {
+		title, name string
+		times       float64
+	}{{once, "a connection each", 6}, {kept, "kept connections", 10}} {
+		add(s.name+": CPU a message, of Postfix's", s.title, postfix, "CPU a message", 0.1, false)
+		add(s.name+": accepted, of Postfix's", s.title, postfix, "accepted", s.times, true)
+		add(s.name+": drained, of Postfix's", s.title, postfix, "drained", s.times, true)
+		add(s.name+": drained, of that without syncs", s.title, nosync, "drained", 0.8, true)
+		add(s.name+": drained with ten Lua policies, of that with none", s.title, lua, "drained", 0.8, true)
 	}
-	add("accepted, of Postfix's: "+once, once, postfix, "accepted", "≥ 6", atLeast(6))
-	add("drained, of Postfix's: "+once, once, postfix, "drained", "≥ 6", atLeast(6))
-	add("accepted, of Postfix's: "+kept, kept, postfix, "accepted", "≥ 10", atLeast(10))
-	add("drained, of Postfix's: "+kept, kept, postfix, "drained", "≥ 10", atLeast(10))
-	for _, s := range []string{once, kept} {
-		add("drained, of what it is without syncs: "+s, s, nosync, "drained", "≥ 0.8", atLeast(0.8))
-		add("drained with ten Lua policies, of what it is with none: "+s, s, lua, "drained", "≥ 0.8", atLeast(0.8))
-	}
-	add("one session: accepted after, of append and dialogue", lone, "Postern / (append + dialogue)", "median", "≤ 1.4", atMost(1.4))
-	return list
+	add("one session: accepted after, of append + dialogue", lone, "Postern / (append + dialogue)", "median", 1.4, false)
 }
 
 // lone measures one session that sends one message after the other, beside what

@@ -48,12 +48,24 @@ type figure struct {
 	Values []float64 `json:"values"`
 }
 
-// target is what is aimed at.
+// target is what is aimed at: a median within a limit.
 type target struct {
-	What string `json:"what"`
-	Want string `json:"want"`
-	Got  string `json:"got"`
-	Met  bool   `json:"met"`
+	What    string  `json:"what"`
+	Unit    string  `json:"unit"` // "": a ratio
+	Limit   float64 `json:"limit"`
+	AtLeast bool    `json:"at_least"` // the limit is the least and not the most
+	Got     float64 `json:"got"`
+}
+
+func (t target) met() bool { return t.AtLeast == (t.Got >= t.Limit) || t.Got == t.Limit }
+
+// want is the limit for people.
+func (t target) want() string {
+	sign := "≤ "
+	if t.AtLeast {
+		sign = "≥ "
+	}
+	return strings.TrimSpace(sign + digits(t.Limit) + " " + t.Unit)
 }
 
 func (b *bench) report(name, settings string) *report {
@@ -105,7 +117,7 @@ func (f figure) String() string {
 
 // digits prints as many as there is sense in.
 func digits(x float64) string {
-	if x >= 100 || x <= -100 || x == 0 {
+	if x >= 1000 || x <= -1000 || x == 0 {
 		return fmt.Sprintf("%.0f", x)
 	}
 	return fmt.Sprintf("%.3g", x)
@@ -163,10 +175,10 @@ func (r *report) markdown() string {
 		w.WriteString("\n| target | aimed at | median | |\n|---|---|---|---|\n")
 		for _, t := range r.Targets {
 			met := "**missed**"
-			if t.Met {
+			if t.met() {
 				met = "met"
 			}
-			fmt.Fprintf(&w, "| %s | %s | %s | %s |\n", t.What, t.Want, t.Got, met)
+			fmt.Fprintf(&w, "| %s | %s | %s | %s |\n", t.What, t.want(), strings.TrimSpace(digits(t.Got)+" "+t.Unit), met)
 		}
 	}
 	for _, s := range r.Sections {
@@ -185,10 +197,14 @@ func (r *report) markdown() string {
 
 func (s *section) table(w *strings.Builder, rows []row) {
 	head, rule := "| |", "|---|"
+	alone := rows[0].Figures[0].Name == "" // a figure of its own in each row
 	for _, f := range rows[0].Figures {
 		unit := ", " + f.Unit
 		if strings.HasPrefix(f.Unit, "/") {
 			unit = f.Unit
+		}
+		if alone {
+			unit = ""
 		}
 		head, rule = head+" "+f.Name+strings.TrimSuffix(unit, ", ")+" |", rule+"---|"
 	}
@@ -196,7 +212,11 @@ func (s *section) table(w *strings.Builder, rows []row) {
 	for _, line := range rows {
 		fmt.Fprintf(w, "| %s |", line.Name)
 		for _, f := range line.Figures {
-			fmt.Fprintf(w, " %s |", f)
+			fmt.Fprintf(w, " %s", f)
+			if alone {
+				fmt.Fprintf(w, " %s", f.Unit)
+			}
+			w.WriteString(" |")
 		}
 		w.WriteString("\n")
 	}
