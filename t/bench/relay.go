@@ -215,7 +215,7 @@ func (r *report) relayTargets() {
 // nobody could do without: a synced append of the message, and the same dialogue
 // with a server that does nothing.
 func (b *bench) lone(ctx context.Context) (section, error) {
-	const each, turns = 100, 5
+	each, turns := max(min(100, b.messages/10), 5), 5
 	hop, err := startAwaySink(ctx)
 	if err != nil {
 		return section{}, err
