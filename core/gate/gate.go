@@ -123,8 +123,8 @@ type Conn struct {
 func (g *Gate) Serve(ctx context.Context, ln net.Listener, current func() *Listener, serve func(context.Context, *Conn)) error {
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
-	var all sync.WaitGroup
-	defer all.Wait()
+	all := crew{serve: func(c net.Conn) { g.one(ctx, c, current(), serve) }, free: make(chan net.Conn)}
+	defer all.wait()
 	pause := time.Duration(0)
 	for {
 		c, err := ln.Accept()
@@ -136,7 +136,7 @@ func (g *Gate) Serve(ctx context.Context, ln net.Listener, current func() *Liste
 			return nil
 		case err == nil:
 			pause = 0
-			all.Go(func() { g.one(ctx, c, current(), serve) })
+			all.take(c)
 		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ECONNABORTED):
 			// Out of descriptors: those who wait stay in the backlog until a connection ends.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
