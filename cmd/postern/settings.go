@@ -222,8 +222,7 @@ func checkPasswords(c *config.Config) (problems config.Problems) {
 		a := &c.Auth[i]
 		f, err := os.Open(a.Path)
 		if err != nil {
-			problems = append(problems, a.Problem("path", fmt.Sprintf("%v; write the path of a readable file", err)))
-			continue
+			continue // config.Load told of it
 		}
 		_, errs := auth.ParsePasswords(a.Path, f)
 		_ = f.Close()
