@@ -102,7 +102,7 @@ func contains(ctx context.Context, b message.Body, texts [][]byte) (bool, error)
 	if whole, ok := b.(message.Bytes); ok {
 		return containsAny(whole, texts), nil
 	}
-	p := make([]byte, bodyPiece+overlap)
+	p := make([]byte, min(bodyPiece+int64(overlap), b.Size()))
 	for at, size := int64(0), b.Size(); ; at += bodyPiece {
 		if err := ctx.Err(); err != nil {
 			return false, err
