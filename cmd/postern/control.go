@@ -49,7 +49,7 @@ func (d *daemon) openControl(c *config.Config) (err error) {
 			}
 			return nil
 		},
-		Destination: func(m *queue.Message, recipient int) string { return destination(d.config.Load(), m, recipient) },
+		Destination: d.destination,
 		Reload:      func(context.Context) error { return d.reload() },
 		Acts: map[string]console.Act{
 			"retry":              func(_ context.Context, id string, _ *console.Order) error { return d.retry(id) },
@@ -166,21 +166,40 @@ func (d *daemon) inject(ctx context.Context, sender message.Address, recipients 
 	return d.intake.Inject(ctx, chain, intake.NewLocal("local", sender, recipients), body)
 }
 
-// destination names where a recipient of a queued message goes, as `queue
+// destinations names where a recipient of a queued message goes, as `queue
 // summary` groups them and the scheduler tells them apart: the next hop, or the domain
 // where that is mx.
-func destination(c *config.Config, m *queue.Message, recipient int) string {
-	r := &m.Recipients[recipient]
-	hop := r.Route
-	if hop == "" {
-		route, ok := sendRoutes(c).Find(m.Sender, r.Address, func() (netip.Addr, []string) { return factsOf(m) })
-		if !ok {
+func destinations(c *config.Config) func(m *queue.Message, recipient int) string {
+	routes := sendRoutes(c)
+	return func(m *queue.Message, recipient int) string {
+		r := &m.Recipients[recipient]
+		hop := r.Route
+		if hop == "" {
+			route, ok := routes.Find(m.Sender, r.Address, func() (netip.Addr, []string) { return factsOf(m) })
+			if !ok {
+				return r.Address.Domain
+			}
+			hop = route.NextHop.String()
+		}
+		if hop == send.SchemeMX {
 			return r.Address.Domain
 		}
-		hop = route.NextHop.String()
+		return hop
 	}
-	if hop == send.SchemeMX {
-		return r.Address.Domain
+}
+
+// named is destinations of a configuration.
+type named struct {
+	config      *config.Config
+	destination func(m *queue.Message, recipient int) string
+}
+
+// destination is destinations of the present configuration.
+func (d *daemon) destination(m *queue.Message, recipient int) string {
+	c, n := d.config.Load(), d.named.Load()
+	if n == nil || n.config != c {
+		n = &named{c, destinations(c)}
+		d.named.Store(n)
 	}
-	return hop
+	return n.destination(m, recipient)
 }

@@ -46,6 +46,7 @@ type daemon struct {
 
 	config     atomic.Pointer[config.Config]
 	chain      atomic.Pointer[hooks.Chain]
+	named      atomic.Pointer[named]
 	listeners  []*listener
 	reloading  sync.Mutex
 	dropping   sync.Mutex

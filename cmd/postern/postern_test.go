@@ -278,7 +278,7 @@ func TestDestination(t *testing.T) {
 		{Address: message.Address{Local: "a", Domain: "x.example"}, Route: "smtp://192.0.2.9"},
 	}}
 	for i, want := range []string{"smtp://192.0.2.1:25", "x.example", "smtp://192.0.2.9"} {
-		if got := destination(c, m, i); got != want {
+		if got := destinations(c)(m, i); got != want {
 			t.Errorf("%d: %q, want %q", i, got, want)
 		}
 	}

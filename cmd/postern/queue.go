@@ -271,9 +271,8 @@ func (v *view) messages(f console.Filter) iter.Seq2[*queue.Message, error] {
 	if v.queue == nil {
 		return func(func(*queue.Message, error) bool) {}
 	}
-	return v.queue.All(f.Matches, func(m *queue.Message) bool {
-		return f.GoesTo(m, func(m *queue.Message, r int) string { return destination(v.config, m, r) })
-	})
+	to := destinations(v.config)
+	return v.queue.All(f.Matches, func(m *queue.Message) bool { return f.GoesTo(m, to) })
 }
 
 func (v *view) rows(f console.Filter) iter.Seq2[console.Row, error] {
@@ -334,7 +333,10 @@ func (v *view) summary() (console.Summary, error) {
 	if v.client != nil {
 		return v.client.QueueSummary(v.ctx)
 	}
-	return console.Summarize(v.messages(console.Filter{All: true}), func(m *queue.Message, r int) string { return destination(v.config, m, r) }, 0)
+	if v.queue == nil {
+		return console.Summarize(v.messages(console.Filter{}), destinations(v.config), 0)
+	}
+	return console.Summarize(v.queue.Scan(), destinations(v.config), 0)
 }
 
 // unknown makes "not found" an exit status of 1 that names the id.

@@ -124,7 +124,7 @@ func (s *Server) takeDrops(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) queueSummary(w http.ResponseWriter, _ *http.Request) {
-	sum, err := Summarize(s.o.Queue.All(), s.destination, 0)
+	sum, err := Summarize(s.o.Queue.Scan(), s.destination, 0)
 	if err != nil {
 		s.fail(w, statusOf(err), err)
 		return

@@ -94,7 +94,7 @@ func (s *Server) recentSummary() (Summary, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := time.Now(); s.summed.IsZero() || now.Sub(s.summed) > summaryAge {
-		s.summary, s.sumErr = Summarize(s.o.Queue.All(), s.destination, summaryLimit)
+		s.summary, s.sumErr = Summarize(s.o.Queue.Scan(), s.destination, summaryLimit)
 		s.summed = time.Now()
 	}
 	return s.summary, s.sumErr

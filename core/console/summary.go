@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/record"
 )
@@ -35,9 +36,10 @@ type Destination struct {
 type summing struct {
 	Destination
 	tried time.Time
+	last  message.Reply
 }
 
-// Summarize counts messages, such as queue.All gives, by what destination names
+// Summarize counts messages, such as queue.Scan gives, by what destination names
 // for each recipient. It reads at most limit messages; 0: all.
 func Summarize(messages iter.Seq2[*queue.Message, error], destination func(m *queue.Message, recipient int) string, limit int) (Summary, error) {
 	s := Summary{Destinations: []Destination{}}
@@ -72,6 +74,9 @@ func Summarize(messages iter.Seq2[*queue.Message, error], destination func(m *qu
 		}
 	}
 	for _, one := range all {
+		if !one.last.IsZero() {
+			one.LastError = one.last.String()
+		}
 		s.Destinations = append(s.Destinations, one.Destination)
 	}
 	slices.SortFunc(s.Destinations, func(a, b Destination) int {
@@ -89,7 +94,7 @@ func (d *summing) add(m *queue.Message, r *queue.Recipient) {
 		d.Next = r.Next
 	}
 	if !r.Last.IsZero() && !r.Tried.Before(d.tried) {
-		d.tried, d.LastError = r.Tried, r.Last.String()
+		d.tried, d.last = r.Tried, r.Last
 	}
 }
 

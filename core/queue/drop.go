@@ -178,7 +178,7 @@ func readFull(f io.ReaderAt, p []byte, off int64) error {
 }
 
 func parseEnvelope(b []byte) (m Drop, ok bool) {
-	r := reader{b: b}
+	r := reader{b: b, text: string(b)}
 	flags := r.byte()
 	m.EightBit = flags&dropEightBit != 0
 	m.Arrived = timeOf(r.varint())

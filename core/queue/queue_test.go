@@ -534,3 +534,61 @@ func TestManyAtOnce(t *testing.T) {
 		t.Errorf("%d files", got)
 	}
 }
+
+// Settled tells the messages whose recipients are all final, and only those.
+func TestSettledOnesAreFound(t *testing.T) {
+	q := open(t, t.TempDir(), queue.Options{})
+	for i := range 4 {
+		mustAdd(t, q, envelope(id(i), 2), 100)
+	}
+	for i, states := range [][2]queue.State{{queue.Delivered, queue.Failed}, {queue.Delivered, queue.Deferred}, {queue.Failed, queue.Failed}} {
+		m, err := q.Load(id(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, s := range states {
+			m.Recipients[k].State = s
+		}
+		if err := q.Settle(t.Context(), queue.Change{Message: m}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for id, err := range q.Settled() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, id)
+	}
+	if want := []string{id(0), id(2)}; !slices.Equal(got, want) {
+		t.Errorf("settled: %q, want %q", got, want)
+	}
+}
+
+// Scan walks what All does, though it uses a message's memory again.
+func TestScanIsAll(t *testing.T) {
+	q := open(t, t.TempDir(), queue.Options{})
+	for i := range 6 {
+		mustAdd(t, q, envelope(id(i), 1+(i*2)%5), 100)
+	}
+	var all []*queue.Message
+	for m, err := range q.All() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, m)
+	}
+	i := 0
+	for m, err := range q.Scan() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(m, all[i]) {
+			t.Errorf("%d: %+v, want %+v", i, m, all[i])
+		}
+		i++
+	}
+	if i != len(all) || i != 6 {
+		t.Errorf("%d scanned of %d", i, len(all))
+	}
+}

@@ -288,6 +288,27 @@ func (f *floor) begin() (at int64, raise func(int64)) {
 	}
 }
 
+// Settled walks the ids of the messages whose recipients are all final: their bounce
+// is owed, or their removal. Only the fronts of records are decoded.
+func (q *Queue) Settled() iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		h := q.handle.Load()
+		err := h.explain(h.records(func(key, stored []byte) bool {
+			if len(stored) < sealLen {
+				return true // damaged: Load sets it aside
+			}
+			if front, err := parseHead(stored[sealLen:]); err != nil || front.open > 0 {
+				return true
+			}
+			id := string(key[1:])
+			return h.pending.has(id) || yield(id, nil)
+		}))
+		if err != nil {
+			yield("", fmt.Errorf("queue: list what is settled: %w", err))
+		}
+	}
+}
+
 // All walks the messages by age, those for which every filter is true, on the
 // state at its beginning. Damaged ones are left out. While the walk lasts, the
 // disk keeps what is removed meanwhile.
@@ -300,7 +321,42 @@ func (q *Queue) All(filters ...func(*Message) bool) iter.Seq2[*Message, error] {
 	}
 }
 
+// Scan is All for those who keep no message: each is valid until the next one, but
+// for its strings, and its memory is used again.
+func (q *Queue) Scan() iter.Seq2[*Message, error] {
+	return func(yield func(*Message, error) bool) {
+		h := q.handle.Load()
+		var m Message
+		err := h.explain(h.records(func(key, stored []byte) bool {
+			b, err := unseal(key, stored)
+			if err == nil {
+				_, err = m.parse(string(key[1:]), b)
+			}
+			return err != nil || h.pending.has(m.ID) || yield(&m, nil)
+		}))
+		if err != nil {
+			yield(nil, fmt.Errorf("queue: scan: %w", err))
+		}
+	}
+}
+
 func (h *handle) walk(filters []func(*Message) bool, yield func(*Message) bool) error {
+	return h.records(func(key, stored []byte) bool {
+		m, _, err := decodeRecord(key, stored)
+		if err != nil || h.pending.has(m.ID) {
+			return true
+		}
+		for _, keep := range filters {
+			if !keep(m) {
+				return true
+			}
+		}
+		return yield(m)
+	})
+}
+
+// records walks the stored records until one is refused.
+func (h *handle) records(yield func(key, stored []byte) bool) error {
 	if err := h.readable(); err != nil {
 		return err
 	}
@@ -309,22 +365,12 @@ func (h *handle) walk(filters []func(*Message) bool, yield func(*Message) bool) 
 		return err
 	}
 	defer c.Close()
-next:
 	for c.Next() {
 		v, err := c.Value()
 		if err != nil {
 			return err
 		}
-		m, _, err := decodeRecord(c.Key(), v)
-		if err != nil || h.pending.has(m.ID) {
-			continue
-		}
-		for _, keep := range filters {
-			if !keep(m) {
-				continue next
-			}
-		}
-		if !yield(m) {
+		if !yield(c.Key(), v) {
 			return nil
 		}
 	}

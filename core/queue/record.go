@@ -183,9 +183,24 @@ func decodeRecord(key, stored []byte) (*Message, head, error) {
 }
 
 func parseRecord(id string, b []byte) (*Message, head, error) {
-	r := reader{b: b}
-	h := r.head()
-	m := &Message{
+	m := &Message{}
+	h, err := m.parse(id, b)
+	if err != nil {
+		return nil, head{}, err
+	}
+	if m.Facts != nil {
+		m.Facts = append([]byte(nil), m.Facts...)
+	}
+	return m, h, nil
+}
+
+// parse makes m what b says. Facts are a part of b; the memory of the recipients
+// that m had is used again.
+func (m *Message) parse(id string, b []byte) (head, error) {
+	// The strings are parts of one: a walk over a long queue decodes every record.
+	r := reader{b: b, text: string(b)}
+	h, recipients := r.head(), m.Recipients[:0]
+	*m = Message{
 		ID: id, Place: h.place,
 		Double: h.flags&flagDouble != 0, EightBit: h.flags&flagEightBit != 0, Notified: h.flags&flagNotified != 0,
 		Binary: h.flags&flagBinary != 0, SMTPUTF8: h.flags&flagUTF8 != 0,
@@ -197,7 +212,7 @@ func parseRecord(id string, b []byte) (*Message, head, error) {
 	m.Ret = r.string()
 	m.EnvID = r.string()
 	if f := r.bytes(); len(f) > 0 {
-		m.Facts = append([]byte(nil), f...)
+		m.Facts = f
 	}
 	if h.flags&flagUnicode != 0 {
 		m.Unicode = r.string()
@@ -207,15 +222,15 @@ func parseRecord(id string, b []byte) (*Message, head, error) {
 		r.bad = true
 	}
 	if !r.bad && n > 0 {
-		m.Recipients = make([]Recipient, n)
+		m.Recipients = append(recipients, make([]Recipient, n)...)
 	}
 	for i := range m.Recipients {
 		r.recipient(&m.Recipients[i])
 	}
 	if r.bad || len(r.b) > 0 || m.Size < 0 || headOf(m, h.flags&flagFile) != h {
-		return nil, head{}, fmt.Errorf("a record that makes no sense: %w", ErrDamaged)
+		return head{}, fmt.Errorf("a record that makes no sense: %w", ErrDamaged)
 	}
-	return m, h, nil
+	return h, nil
 }
 
 // parseHead reads what Open counts, without the rest.
@@ -231,8 +246,9 @@ func parseHead(b []byte) (head, error) {
 // reader takes values off the front of b. After a value that is not there, bad
 // is set and the rest is zero.
 type reader struct {
-	b   []byte
-	bad bool
+	b    []byte
+	text string // all that b was, where strings are read
+	bad  bool
 }
 
 func (r *reader) head() (h head) {
@@ -333,4 +349,9 @@ func (r *reader) bytes() []byte {
 	return s
 }
 
-func (r *reader) string() string { return string(r.bytes()) }
+// string is a part of text.
+func (r *reader) string() string {
+	n := len(r.bytes())
+	end := len(r.text) - len(r.b)
+	return r.text[end-n : end]
+}

@@ -369,9 +369,8 @@ func (s *Sender) load(a asked) {
 // findOwed looks once for messages that a crash left between their last outcome
 // and its bounce. They are not in the due index.
 func (s *Sender) findOwed() {
-	owes := func(m *queue.Message) bool { return m.Done() }
 	var ids []string
-	for m, err := range s.o.Queue.All(owes) {
+	for id, err := range s.o.Queue.Settled() {
 		if err != nil {
 			if !errors.Is(err, queue.ErrFailed) { // after that they are looked for again
 				s.o.Log.Error("looking for bounces that are owed", "error", err)
@@ -383,7 +382,7 @@ func (s *Sender) findOwed() {
 			return
 		default:
 		}
-		ids = append(ids, m.ID)
+		ids = append(ids, id)
 	}
 	if len(ids) > 0 {
 		s.RetryNow(ids...)
