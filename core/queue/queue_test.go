@@ -592,3 +592,29 @@ func TestScanIsAll(t *testing.T) {
 		t.Errorf("%d scanned of %d", i, len(all))
 	}
 }
+
+// Scan reads ahead: it tells all of many messages in order, and ends where the caller does.
+func TestScanOfMany(t *testing.T) {
+	const n = 3000 // some times what is read at once
+	q := open(t, t.TempDir(), queue.Options{NoSync: true})
+	for i := range n {
+		mustAdd(t, q, envelope(id(i), 1), 10)
+	}
+	for _, stop := range []int{n, 1, 1500} {
+		got := 0
+		for m, err := range q.Scan() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.ID != id(got) {
+				t.Fatalf("%s at place %d", m.ID, got)
+			}
+			if got++; got == stop {
+				break
+			}
+		}
+		if got != stop {
+			t.Errorf("%d scanned, want %d", got, stop)
+		}
+	}
+}

@@ -327,7 +327,7 @@ func (q *Queue) Scan() iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
 		h := q.handle.Load()
 		var m Message
-		err := h.explain(h.records(func(key, stored []byte) bool {
+		err := h.explain(h.recordsAhead(func(key, stored []byte) bool {
 			b, err := unseal(key, stored)
 			if err == nil {
 				_, err = m.parse(string(key[1:]), b)

@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,7 +84,7 @@ func (b *bench) fill(ctx context.Context, s *server, n int, each func(i int) *qu
 	if err != nil {
 		return err
 	}
-	body, next := mailOf(b.size)[:b.size], make(chan int, 1000)
+	text, next := noise(1<<20+b.size), make(chan int, 1000)
 	var wg sync.WaitGroup
 	failed := make(chan error, 4)
 	for range cap(failed) {
@@ -90,7 +92,8 @@ func (b *bench) fill(ctx context.Context, s *server, n int, each func(i int) *qu
 			for i := range next {
 				m := each(i)
 				d := q.Begin(m.ID)
-				_, err := d.Write(body)
+				at := rand.IntN(1 << 20)
+				_, err := d.Write(text[at : at+b.size])
 				var stored message.Body
 				if err == nil {
 					stored, err = d.Commit(ctx, m, []byte("Received: from bench; Fri, 27 Nov 2026 10:00:00 +0000\r\n"), 0)
@@ -120,6 +123,15 @@ func (b *bench) fill(ctx context.Context, s *server, n int, each func(i int) *qu
 		err = closed
 	}
 	return err
+}
+
+// noise is text that does not compress well, as attachments do not.
+func noise(size int) []byte {
+	raw := make([]byte, size)
+	for i := range raw {
+		raw[i] = byte(rand.Uint32())
+	}
+	return []byte(base64.StdEncoding.EncodeToString(raw))[:size]
 }
 
 // deferred is a message to that address that was tried in vain at some time, and is

@@ -53,19 +53,30 @@ func startScene(ctx context.Context, b *bench, r *report) (section, error) {
 	if _, err := b.binary(ctx, ""); err != nil { // building is not starting
 		return section{}, err
 	}
-	var greeting, first, peaks []float64
+	var greeting, cpu, first, peaks []float64
 	for i := range max(b.rounds, 1) {
 		begin := time.Now()
 		if err := b.startIn(ctx, s); err != nil {
 			return section{}, err
 		}
 		greeting = append(greeting, time.Since(begin).Seconds())
+		used, err := s.g.cpu()
+		if err != nil {
+			s.end()
+			return section{}, err
+		}
+		cpu = append(cpu, used.Seconds())
 		if i == 0 { // it is gone then
 			if err := came.wait(ctx, time.Minute); err != nil {
 				s.end()
 				return section{}, err
 			}
 			first = append(first, came.came[0].Sub(begin).Seconds())
+			err := rest(ctx, s, 5*time.Minute) // the store puts what it got at once into order
+			if err != nil {
+				s.end()
+				return section{}, err
+			}
 		}
 		if i < b.rounds-1 {
 			time.Sleep(time.Second)
@@ -128,6 +139,7 @@ func startScene(ctx context.Context, b *bench, r *report) (section, error) {
 		Title: "A long queue", Note: fmt.Sprintf("%d messages to 1,000 destinations, one of them due; %.0f MB on disk, in the file system's cache at the start. Resident and idle after %.1f s of CPU that the start left to do.", b.messages, float64(size)/(1<<20), (settled - before).Seconds()),
 		Rows: []row{
 			{"start to greeting", []figure{{"", "s", greeting}}},
+			{"CPU of it", []figure{{"", "s", cpu}}},
 			{"start to the arrival of the one that is due", []figure{{"", "s", first}}},
 			{"resident, idle", []figure{one("", "MB", atRest)}},
 			{"resident at the most, the start included", []figure{{"", "MB", peaks}}},
