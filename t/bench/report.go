@@ -149,7 +149,8 @@ func (b *bench) tell(r *report) error {
 	if err := os.WriteFile(filepath.Join(dir, r.Bench+".svg"), []byte(r.plot()), 0o644); err != nil {
 		return err
 	}
-	return writeBetween(filepath.Join(b.root, "docs/benchmarks.md"), r.Bench, r.markdown())
+	plot := fmt.Sprintf("![The figures as bars](benchmarks/%s.svg)\n\n", r.Bench)
+	return writeBetween(filepath.Join(b.root, "docs/benchmarks.md"), r.Bench, plot+r.markdown())
 }
 
 // writeBetween replaces what stands between a document's marks of that name.
