@@ -23,10 +23,11 @@ import (
 type load struct {
 	addr  string
 	retry bool // send again what was not answered 250
+	each  int  // messages of one connection; 0: all that there are
 
 	mu       sync.Mutex
 	accepted map[string][]byte // message by its token
-	tally    map[string]int    // replies to the final dot by code; "lost": no reply
+	tally    map[string]int    // replies to the final dot by code; "lost": no reply; "refused": no connection
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 }
@@ -36,9 +37,9 @@ const (
 	loadMax  = 6000
 )
 
-func startLoad(addr string, sessions int, retry bool) *load {
+func startLoad(addr string, sessions, each int, retry bool) *load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{addr: addr, retry: retry, accepted: map[string][]byte{}, tally: map[string]int{}, stop: cancel}
+	l := &load{addr: addr, retry: retry, each: each, accepted: map[string][]byte{}, tally: map[string]int{}, stop: cancel}
 	pace := rate.NewLimiter(loadRate, sessions)
 	for range sessions {
 		l.wg.Go(func() { l.session(ctx, pace) })
@@ -57,15 +58,19 @@ func (l *load) session(ctx context.Context, pace *rate.Limiter) {
 	var c *loadConn
 	defer func() { c.close() }()
 	token, body := newLoad(l.count())
+	sent := 0
 	for pace.Wait(ctx) == nil && l.count() < loadMax {
 		if c == nil {
-			if c = dialLoad(l.addr); c == nil {
+			if c, sent = dialLoad(l.addr), 0; c == nil {
+				if l.each > 0 {
+					l.note(-1, token, body)
+				}
 				continue
 			}
 		}
 		code, err := c.send(token, body)
 		l.note(code, token, body)
-		if err != nil || code == 421 {
+		if sent++; err != nil || code == 421 || sent == l.each {
 			c.close()
 			c = nil
 		}
@@ -93,7 +98,11 @@ func newLoad(n int) (token string, body []byte) {
 func (l *load) note(code int, token string, body []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if code == 0 {
+	switch code {
+	case -1:
+		l.tally["refused"]++
+		return
+	case 0:
 		l.tally["lost"]++
 		return
 	}
@@ -221,23 +230,23 @@ func few(list []string) []string { return list[:min(len(list), 5)] }
 //	load audit              waits until what was accepted has arrived, and checks: whole, and once
 func cmdLoad(ts *testscript.TestScript, _ bool, args []string) {
 	w := worldOf(ts)
-	arg := func(usual int) int {
-		if len(args) < 2 {
+	arg := func(i, usual int) int {
+		if len(args) <= i {
 			return usual
 		}
-		n, err := strconv.Atoi(args[1])
+		n, err := strconv.Atoi(args[i])
 		ts.Check(err)
 		return n
 	}
 	if len(args) == 0 {
-		ts.Fatalf("usage: load VERB [N]")
+		ts.Fatalf("usage: load VERB [N...]")
 	}
 	switch args[0] {
 	case "start":
-		w.load = startLoad(ts.Getenv("SMTP"), arg(8), false)
+		w.load = startLoad(ts.Getenv("SMTP"), arg(1, 8), arg(2, 0), false)
 		ts.Defer(w.load.end)
 	case "more":
-		want := w.load.count() + arg(100)
+		want := w.load.count() + arg(1, 100)
 		if !poll(waitLimit, func() bool { return w.load.count() >= want }) {
 			ts.Fatalf("only %d of %d were accepted: %s", w.load.count(), want, w.load)
 		}

@@ -84,7 +84,7 @@ func torture(t *testing.T, limit time.Duration, random *rand.Rand) {
 		}
 	}
 	must(g.start())
-	l := startLoad(smtp, 6, true)
+	l := startLoad(smtp, 6, 0, true)
 	defer l.end()
 
 	kills, killedDelivering, up := 0, 0, false

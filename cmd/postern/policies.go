@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/postern-mta/postern/core/config"
@@ -29,7 +31,8 @@ type policyLoader struct {
 	log     *slog.Logger
 	library lua.Library
 	pool    *lua.Pool
-	plugins []string // folders beside the binary
+	cache   lua.Cache // of scripts that did not change since an earlier generation
+	plugins []string  // folders beside the binary
 	places  *geoip.DB
 	maps    *lookup.Set
 	// coverage counts what runs of scripts in tests; nil: nothing is counted.
@@ -195,12 +198,24 @@ func (p *policyLoader) chain(c *config.Config, o hooks.Options, last ...hooks.Ha
 	return chain, problems.Sorted()
 }
 
-// entries loads the configured policies, each under a name of its own.
+// entries loads the configured policies, each under a name of its own: as many at
+// a time as there are processors, in the order in which they stand.
 func (p *policyLoader) entries(c *config.Config) (entries []hooks.Entry, problems config.Problems) {
-	names := map[string]int{}
+	loaded := make([]*hooks.Entry, len(c.Policies))
+	found := make([]config.Problems, len(c.Policies))
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var loading sync.WaitGroup
 	for i := range c.Policies {
-		e, found := p.load(c, &c.Policies[i])
-		problems = append(problems, found...)
+		slots <- struct{}{}
+		loading.Go(func() {
+			loaded[i], found[i] = p.load(c, &c.Policies[i])
+			<-slots
+		})
+	}
+	loading.Wait()
+	names := map[string]int{}
+	for i, e := range loaded {
+		problems = append(problems, found[i]...)
 		if e == nil {
 			continue
 		}
@@ -316,7 +331,7 @@ func (p *policyLoader) script(f found, pol *config.Policy, e *hooks.Entry) confi
 
 func (p *policyLoader) compile(f found, name string) (*lua.Script, []lua.Problem) {
 	return lua.Compile(f.path, f.script, lua.Options{
-		Library: p.library, Modules: []fs.FS{os.DirFS(f.dir), modules()}, Dir: f.dir, Pool: p.pool, Coverage: p.coverage,
+		Library: p.library, Modules: []fs.FS{os.DirFS(f.dir), modules()}, Dir: f.dir, Pool: p.pool, Cache: &p.cache, Coverage: p.coverage,
 	})
 }
 

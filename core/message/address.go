@@ -70,6 +70,9 @@ func ParseAddress(s string) (Address, error) {
 	if s == "" {
 		return Address{}, nil
 	}
+	if len(s) > 2*(MaxLocal+MaxDomain) { // with every octet of the local part quoted
+		return Address{}, ErrTooLong
+	}
 	a, rest, err := parseMailbox(s)
 	if err == nil && rest != "" {
 		err = ErrSyntax

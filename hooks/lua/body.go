@@ -85,6 +85,7 @@ func (st *state) bodyContains(L *lua.LState) int {
 	found := false
 	var err error
 	st.wait(L, func(ctx context.Context) { found, err = contains(ctx, b, texts) })
+	st.b.spend(L, len(texts)*int(b.Size()>>8))
 	if err != nil {
 		return fail(L, "temporary", err.Error())
 	}
@@ -136,6 +137,7 @@ func (st *state) bodyMatch(L *lua.LState) int {
 	var groups []lua.LValue
 	var err error
 	st.wait(L, func(ctx context.Context) { groups, err = matchBody(ctx, b, re) })
+	st.b.spend(L, int(b.Size()>>4))
 	if err != nil {
 		return fail(L, "temporary", err.Error())
 	}

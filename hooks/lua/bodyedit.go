@@ -76,7 +76,7 @@ func (st *state) editBody(L *lua.LState) {
 // bodyFooter is tx.body:footer{ text =, html =, top = }.
 func (st *state) bodyFooter(L *lua.LState) int {
 	st.content(L)
-	fields, err := toPlain(L.CheckTable(2))
+	fields, err := st.plain(L, L.CheckTable(2))
 	if err != nil {
 		L.ArgError(2, err.Error())
 	}

@@ -2,6 +2,7 @@ package lua
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/metrics"
 	"strings"
@@ -70,6 +71,135 @@ func bombs() map[string]string {
 		"parallel":        `while true do parallel { { store.incr, "bomb" }, { store.get, "bomb" } } end`,
 		"store":           `local s = ("x"):rep(1e6) while true do store.put("bomb", s, "1m") end`,
 		"error texts":     `while true do pcall(error, ("x"):rep(1e6)) end`,
+	}
+}
+
+// laterBombs are those of members that belong to one stage, or reach out: the stage,
+// a blank, and a name.
+func laterBombs() map[string]string {
+	return map[string]string{
+		"message each_rcpt":        `return tx:each_rcpt(function() while true do end end)`,
+		"message each_rcpt again":  `while true do tx:each_rcpt(function() return reject("x") end) end`,
+		"message each_rcpt nested": `local function f() return tx:each_rcpt(f) end return f()`,
+		"message body edits":       `while true do tx.body:replace(("x\r\n"):rep(1e6)) end`,
+		"message body seen":        `while true do tx.body:replace("x") local n = tx.mime.count end`,
+		"message footers":          `while true do tx.body:footer{ text = ("x"):rep(1000) } local n = tx.body.size end`,
+		"message body match":       `while true do tx.body:match("(a?){100}b") end`,
+		"message body contains":    `while true do tx.body:contains("not there", "nor this") end`,
+		"message body read":        `while true do tx.body:read(1, 2^20) end`,
+		"message mime":             `while true do for p in tx.mime:parts() do p:hash() p:text() p:header("subject") end end`,
+		"message mime text":        `while true do tx.mime:text(2^22) end`,
+		"message urls":             `while true do tx.mime:urls() end`,
+		"message header values":    `local x = ("x"):rep(900) while true do tx.headers:append("X", x) end`,
+		"message large headers":    `local x = ("x "):rep(2e6) while true do tx.headers:append("X", x) end`,
+		"message header copies":    `local x = ("x "):rep(2e6) while true do rcpt = tx.recipients[1] rcpt.headers:append("X", x) end`,
+		"message headers read":     `while true do for name, value in tx.headers:each() do end tx.headers:all("Subject") end`,
+		"message recipients":       `local i = 0 while true do i = i + 1 tx.recipients:add("a" .. i .. "@example.net") local n = #tx.recipients end`,
+		"message notes":            `local t = {} for i = 1, 9000 do t[i] = ("x"):rep(50) end while true do tx.notes.x = t local n = tx.notes.x end`,
+		"message many notes":       `local x = ("x"):rep(2e5) local i = 0 while true do i = i + 1 tx.notes["n" .. i] = x end`,
+		"message results":          `local t = {} for i = 1, 9000 do t["k" .. i] = i end while true do tx:result("r", t) end`,
+		"message scores":           `local why = ("x"):rep(1e6) while true do tx:score("s", 1, why) end`,
+		"message tags":             `local x = ("x"):rep(1e6) local i = 0 while true do i = i + 1 tx:tag(x .. i) end`,
+		"message mime.parse":       `local s = ("Content-Type: message/rfc822\r\n\r\n"):rep(1e4) while true do mime.parse(s) end`,
+		"message mime.decode":      `local s = ("=?utf-8?q?x?= "):rep(1e5) while true do mime.decode(s) end`,
+		"message mime.encode":      `local s = ("ü "):rep(1e5) while true do mime.encode(s) end`,
+		"helo capabilities":        `local i = 0 while true do i = i + 1 conn.capabilities:add("X" .. i) local list = conn.capabilities:list() end`,
+		"helo capability":          `local s = ("x"):rep(4e6) while true do conn.capabilities:get(s) end`,
+		"route plan":               `while true do try.next_hop = "smtp://mx.example.net" try.source = "192.0.2.1" try.retry = "1m" end`,
+		"rcpt lookup.ip":           `while true do lookup.ip("partners", "2001:db8::1") end`,
+		"rcpt lookup.get":          `while true do lookup.get("partners", ("x"):rep(1e6)) end`,
+		"rcpt lookup.address":      `local a = "a@" .. ("x."):rep(100) .. "example" while true do lookup.address("partners", a) end`,
+		"rcpt lookup.user":         `while true do lookup.user(rcpt, "none") end`,
+		"rcpt http":                `while true do http.get("http://api.example.net/words") end`,
+		"rcpt http bodies":         `local s = ("x"):rep(1e6) while true do http.post("http://api.example.net/echo", s) end`,
+		"rcpt tcp":                 `while true do local c = tcp.connect("spamd.example.net:783") if c then c:close() end end`,
+		"rcpt tcp many":            `local t = {} for i = 1, 1e6 do t[i] = tcp.connect("spamd.example.net:783") end while true do end`,
+		"rcpt dns":                 `while true do dns.a("mx.example.org") dns.txt("t.example") end`,
+		"rcpt dns names":           `local s = ("x"):rep(1e6) while true do dns.a(s) end`,
+		"rcpt dnsbl":               `local zones = {} for i = 1, 64 do zones[i] = "bl" .. i .. ".example" end while true do dns.dnsbl("192.0.2.1", zones) end`,
+		"rcpt store keys":          `local i = 0 while true do i = i + 1 store.put({ "bomb", i }, i, "1s") end`,
+		"rcpt store long keys":     `local s = ("x"):rep(1e6) while true do store.get(s) end`,
+		"rcpt store parts":         `local t = {} for i = 1, 1e5 do t[i] = i end while true do store.get(t) end`,
+		"rcpt store tables":        `local t = {} for i = 1, 9000 do t[i] = i end while true do store.put("bomb", t, "1s") end`,
+		"rcpt addr":                `local s = ("a"):rep(1e6) .. "@example.org" while true do addr.parse(s) end`,
+		"rcpt addr.verp":           `while true do addr.verp("list@example.net", "a@example.org") end`,
+		"rcpt ip.set":              `local t = {} for i = 1, 2e4 do t[i] = "192.0.2.0/24" end while true do ip.set(t):match("192.0.2.1") end`,
+		"rcpt ip.match":            `local t = {} for i = 1, 2e4 do t[i] = "198.51.100.0/24" end while true do ip.match("192.0.2.1", t) end`,
+		"rcpt regex.compile":       `local i = 0 while true do i = i + 1 regex.compile("(x{100}){10}" .. i) end`,
+		"rcpt regexes":             `local i = 0 while true do i = i + 1 regex.match("x{900}" .. i, "x") end`,
+		"rcpt metric":              `local i = 0 while true do i = i + 1 metric.counter("n", { l = i }) end`,
+		"rcpt geoip":               `while true do geoip.lookup("192.0.2.1") end`,
+		"rcpt log":                 `local s = ("x"):rep(1e6) while true do log.info(s) end`,
+		"rcpt reject texts":        `local s = ("x"):rep(1e6) while true do reject("%s", s) end`,
+		"rcpt parallel":            `local t = {} for i = 1, 64 do t[i] = { lookup.get, "partners", "x" } end while true do parallel(t) end`,
+		"rcpt time zones":          `while true do time.format(now(), "%c", "Europe/Berlin") end`,
+		"rcpt early":               `while true do tx.conn:early(0) end`,
+	}
+}
+
+// bombed is a policy with a bomb in it, and what asks it.
+func bombed(t *testing.T, name, source string, o Options) func() error {
+	t.Helper()
+	word, _, _ := strings.Cut(name, " ")
+	at, ok := hooks.ParseStage(word)
+	if !ok {
+		t.Fatalf("no stage in %q", name)
+	}
+	parameters := "tx, rcpt, try"
+	if at.Row().Scope == hooks.OfConnection {
+		parameters = "conn"
+	}
+	p := load(t, o, fmt.Sprintf("local p = policy {}\nfunction p.%s(%s)\n%s\nend\nreturn p", at, parameters, source), nil)
+	return func() error {
+		tx := exampleTransaction(at)
+		if at == hooks.Message {
+			mail := "Subject: =?utf-8?q?x?=\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" + strings.Repeat("see http://example.org/a and more words of no use\r\n", 15_000) + "--b\r\nContent-Type: application/x\r\nContent-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVowMTIzNDU2Nzg5\r\n", 8_000) + "--b--\r\n"
+			with := withMail(mail)
+			tx.Header, tx.Body, tx.Size, tx.Current = with.Header, with.Body, with.Size, nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), hooks.DefaultTimeout)
+		defer cancel()
+		_, err := p.Handle(ctx, at, tx)
+		return err
+	}
+}
+
+// TestLaterBombs: each of them ends by a bound of its own, long before the
+// policy's timeout, the heap stays bounded, and another policy is served meanwhile.
+func TestLaterBombs(t *testing.T) {
+	for name, source := range laterBombs() {
+		t.Run(name, func(t *testing.T) {
+			o := exampleOptions(t)
+			o.Pool = NewPool(32)
+			call := bombed(t, name, source, o)
+			other := load(t, o, greylist, nil)
+			before, peak, served := heap(), uint64(0), 0
+			var running atomic.Int32
+			var calls sync.WaitGroup
+			for range 2 {
+				running.Add(1)
+				calls.Go(func() {
+					defer running.Add(-1)
+					err := call()
+					if err == nil || errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("it ended with: %v", err)
+					}
+				})
+			}
+			for running.Load() > 0 || served == 0 {
+				if d, err := other.Handle(context.Background(), hooks.Rcpt, at1(testTransaction())); err != nil || d.Verb != hooks.Defer {
+					t.Errorf("the other policy: %v, %v", d, err)
+					break
+				}
+				served++
+				peak = max(peak, heap())
+			}
+			calls.Wait()
+			if peak > before+maxHeap {
+				t.Errorf("the heap grew by %d MiB", (peak-before)>>20)
+			}
+			t.Logf("%d calls of the other policy, %d MiB", served, (max(peak, before)-before)>>20)
+		})
 	}
 }
 

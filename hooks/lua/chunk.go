@@ -2,6 +2,7 @@ package lua
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"strconv"
 
@@ -13,6 +14,7 @@ import (
 // chunk is a compiled file.
 type chunk struct {
 	proto    *lua.FunctionProto
+	sum      [sha256.Size]byte // of the source
 	warnings []Problem
 	cover    *covered       // nil: not counted
 	lines    map[string]int // of the keys of policy{…}: "about", "settings.delay"
@@ -30,6 +32,7 @@ func compileChunk(name string, source []byte, known []string, cover *Coverage) (
 			problem = &Problem{Text: fmt.Sprintf("can't be compiled: %v", p)}
 		}
 	}()
+	sum := sha256.Sum256(source)
 	if len(source) > maxSource {
 		return nil, &Problem{Text: fmt.Sprintf("the file is larger than %d MiB", maxSource>>20)}
 	}
@@ -53,7 +56,7 @@ func compileChunk(name string, source []byte, known []string, cover *Coverage) (
 		}
 		return nil, &Problem{Text: err.Error()}
 	}
-	c = &chunk{proto: proto, warnings: r.warnings(), lines: lines}
+	c = &chunk{proto: proto, sum: sum, warnings: r.warnings(), lines: lines}
 	if cover != nil {
 		c.cover = cover.file(name, source, r.covered)
 	}

@@ -392,6 +392,7 @@ func (st *state) addScore(L *lua.LState) int {
 }
 
 func (st *state) addTag(L *lua.LState) int {
+	st.b.spend(L, len(L.CheckString(2))>>6)
 	st.edit(L, hooks.Edit{Kind: hooks.AddTag, Value: L.CheckString(2)})
 	return 0
 }
@@ -419,7 +420,7 @@ func (st *state) priority(L *lua.LState) int {
 
 func (st *state) setResult(L *lua.LState) int {
 	name := L.CheckString(2)
-	v, err := toPlain(L.CheckTable(3))
+	v, err := st.plain(L, L.CheckTable(3))
 	if err != nil {
 		L.ArgError(3, err.Error())
 	}
@@ -451,7 +452,7 @@ func (st *state) getResults(L *lua.LState) int {
 		L.Push(lua.LNil)
 		return 1
 	}
-	L.Push(fromPlain(fields, st.readonly))
+	L.Push(st.fromPlain(L, fields, st.readonly))
 	return 1
 }
 

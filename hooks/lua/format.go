@@ -134,3 +134,12 @@ func quote(s string) string {
 	b.WriteByte('"')
 	return b.String()
 }
+
+// brief is a text in quotes as errors show it.
+func brief(s string) string {
+	const most = 200
+	if len(s) > most {
+		return quote(strings.ToValidUTF8(s[:most], "")) + "…"
+	}
+	return quote(s)
+}

@@ -98,6 +98,7 @@ func (st *state) headerEach(L *lua.LState) int {
 // editHeader makes an edit on the handler's own copy, and notes it.
 func (st *state) editHeader(L *lua.LState, e hooks.Edit, change func(h *message.Header) error) int {
 	h := st.header(L)
+	st.b.make(L, len(e.Value))
 	st.allow(L, e.Kind)
 	if st.call.header == nil {
 		h = h.Clone()

@@ -32,13 +32,14 @@ func (st *state) addrArgument(L *lua.LState, n int) (message.Address, string) {
 		}
 	}
 	s := L.CheckString(n)
+	st.b.spend(L, 16+min(len(s), 1<<10)>>2)
 	inner := s
 	if strings.HasPrefix(s, "<") && strings.HasSuffix(s, ">") {
 		inner = s[1 : len(s)-1]
 	}
 	a, err := message.ParseAddress(inner)
 	if err != nil {
-		return a, quote(s) + ": " + err.Error()
+		return a, brief(s) + ": " + err.Error()
 	}
 	return a, ""
 }

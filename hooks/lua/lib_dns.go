@@ -60,8 +60,12 @@ func nameArgument(L *lua.LState, n int) string {
 	if u, ok := L.Get(n).(*lua.LUserData); ok {
 		L.ArgError(n, "a name is expected, not "+kindOf(u))
 	}
-	return L.CheckString(n)
+	s := L.CheckString(n)
+	return s[:min(len(s), maxName)] // what is longer is no name either
 }
+
+// maxName is longer than any domain name.
+const maxName = 1 << 10
 
 func (st *state) dnsAddrs(L *lua.LState, look func(dns.Resolver, context.Context, string) ([]netip.Addr, error)) lookup {
 	name := nameArgument(L, 1)
@@ -169,6 +173,7 @@ func (st *state) dnsBL(L *lua.LState) lookup {
 	if len(zones) > maxZones {
 		L.ArgError(2, fmt.Sprintf("at most %d zones can be asked in one look-up", maxZones))
 	}
+	st.b.spend(L, 256*len(zones))
 	var found []dns.Listing
 	return st.toDNS(func(ctx context.Context, r dns.Resolver) error {
 		found = dns.DNSBL(ctx, r, addr, zones)

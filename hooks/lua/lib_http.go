@@ -97,7 +97,7 @@ func (st *state) httpGet(L *lua.LState) lookup {
 func (st *state) httpPost(L *lua.LState) lookup {
 	r := &request{method: http.MethodPost, url: L.CheckString(1), header: http.Header{}}
 	if t, ok := L.Get(2).(*lua.LTable); ok {
-		v, err := toPlain(t)
+		v, err := st.plain(L, t)
 		if err == nil {
 			r.body, err = encodeJSON(v)
 		}

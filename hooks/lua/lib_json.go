@@ -11,7 +11,7 @@ func (st *state) openJSON(g *lua.LTable) {
 // jsonEncode is json.encode(value): a text; an empty table is a list.
 func (st *state) jsonEncode(L *lua.LState) int {
 	L.CheckAny(1)
-	v, err := toPlain(L.Get(1))
+	v, err := st.plain(L, L.Get(1))
 	if err != nil {
 		return fail(L, "bad", err.Error())
 	}

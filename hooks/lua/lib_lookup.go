@@ -23,6 +23,9 @@ func (st *state) openLookup(g *lua.LTable) {
 // the key that has it.
 func (st *state) toMap(name, what string, keyed bool, question func(m named.Getter) (any, string, error)) lookup {
 	m := st.script.options.Library.Maps
+	if keyed {
+		st.b.spend(st.L, 2048) // it may try many keys
+	}
 	if m == nil {
 		return failed("bad", "there is no map "+quote(name)+": name its file in [[lookup]]")
 	}
@@ -46,8 +49,7 @@ func (st *state) toMap(name, what string, keyed bool, question func(m named.Gett
 		case key == "":
 			return fail(L, "none", quote(what)+" is not in map "+quote(name))
 		}
-		st.b.make(L, weight(value))
-		L.Push(fromPlain(value, st.readonly))
+		L.Push(st.fromPlain(L, value, st.readonly))
 		if !keyed {
 			return 1
 		}
@@ -69,24 +71,6 @@ func shortText(v any) string {
 		s = string(b)
 	}
 	return s[:min(len(s), most)]
-}
-
-// weight is about how many bytes a plain value is.
-func weight(v any) int {
-	n := 16
-	switch v := v.(type) {
-	case string:
-		n += len(v)
-	case []any:
-		for _, one := range v {
-			n += weight(one)
-		}
-	case map[string]any:
-		for k, one := range v {
-			n += len(k) + weight(one)
-		}
-	}
-	return n
 }
 
 // lookupGet is lookup.get(map, key).

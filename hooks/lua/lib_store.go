@@ -51,6 +51,7 @@ func (st *state) storeKey(L *lua.LState, n int) []byte {
 		return store.Key(keyPart(L, n, L.Get(n)))
 	}
 	parts := make([]string, t.Len())
+	st.b.make(L, 32*len(parts))
 	if len(parts) == 0 {
 		L.ArgError(n, "the key is empty")
 	}
@@ -73,7 +74,7 @@ func keyPart(L *lua.LState, n int, v lua.LValue) string {
 }
 
 func (st *state) storedArgument(L *lua.LState, n int) ([]byte, error) {
-	v, err := toPlain(L.Get(n))
+	v, err := st.plain(L, L.Get(n))
 	if err != nil {
 		return nil, err
 	}

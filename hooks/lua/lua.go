@@ -71,6 +71,9 @@ type Options struct {
 	Pool *Pool
 	// LuaTime of one call; 0: DefaultLuaTime.
 	LuaTime time.Duration
+	// Cache remembers what was compiled, over generations; nil: nothing does. What
+	// was compiled with Coverage is not kept.
+	Cache *Cache
 	// Coverage counts the statements that run; nil: nothing is counted, at no cost.
 	Coverage *Coverage
 }

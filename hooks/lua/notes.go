@@ -52,7 +52,7 @@ func (st *state) noteField(L *lua.LState) int {
 	if !found {
 		v = base[key]
 	}
-	L.Push(fromPlain(v, st.readonly))
+	L.Push(st.fromPlain(L, v, st.readonly))
 	return 1
 }
 
@@ -70,7 +70,7 @@ func (n *notes) table(st *state) *lua.LTable {
 			}
 		}
 	}
-	t := fromPlain(all, st.readonly)
+	t := st.fromPlain(st.L, all, st.readonly)
 	return t.(*lua.LTable)
 }
 
@@ -79,7 +79,7 @@ func (n *notes) assign(st *state, L *lua.LState, k, v lua.LValue) {
 	if !ok {
 		L.RaiseError("the name of a note is a text, not %s", kindOf(k))
 	}
-	value, err := toPlain(v)
+	value, err := st.plain(L, v)
 	if err != nil {
 		L.RaiseError("%s.%s: %s", n.luaKind(), key, err.Error())
 	}

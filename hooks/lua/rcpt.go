@@ -76,7 +76,7 @@ func (st *state) addressArgument(L *lua.LState, n int) message.Address {
 	}
 	a, err := message.ParseAddress(s)
 	if err != nil {
-		L.ArgError(n, quote(s)+": "+err.Error())
+		L.ArgError(n, brief(s)+": "+err.Error())
 	}
 	if a.IsNull() {
 		L.ArgError(n, "a recipient can't be empty")
@@ -212,6 +212,7 @@ func (st *state) editCopy(L *lua.LState, e hooks.Edit) int {
 		L.ArgError(1, "rcpt.headers is expected: write rcpt.headers:name(…) with a colon")
 	}
 	st.allow(L, e.Kind)
+	st.b.make(L, len(e.Value))
 	if e.Kind != hooks.RemoveRcptHeader {
 		if err := message.CheckField(e.Name, e.Value); err != nil {
 			L.RaiseError("%s %s: %s", e.Kind, quote(e.Name), err.Error())

@@ -2,6 +2,7 @@ package lua
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,9 +46,24 @@ type Script struct {
 // Compile reads a policy script. name is what errors call it, such as
 // "site/hello.lua". Where a problem is more than a warning, the Script is nil.
 func Compile(name string, source []byte, o Options) (*Script, []Problem) {
-	s := &Script{name: name, short: strings.TrimSuffix(path.Base(name), ".lua"), options: o.filled(), modules: map[string]*chunk{}}
-	s.known = knownGlobals(s)
-	c, problem := compileChunk(name, source, s.known, s.options.Coverage)
+	o = o.filled()
+	if o.Cache == nil || o.Coverage != nil {
+		return compile(name, source, o)
+	}
+	key := cacheKey{name, sha256.Sum256(source)}
+	if s, problems := o.Cache.recall(key, o); s != nil {
+		return s, problems
+	}
+	s, problems := compile(name, source, o)
+	if s != nil {
+		o.Cache.keep(key, s, problems)
+	}
+	return s, problems
+}
+
+func compile(name string, source []byte, o Options) (*Script, []Problem) {
+	s := &Script{name: name, short: strings.TrimSuffix(path.Base(name), ".lua"), options: o, known: knownGlobals(), modules: map[string]*chunk{}}
+	c, problem := o.Cache.chunk(name, source, s.known, o.Coverage)
 	if problem != nil {
 		return nil, []Problem{*problem}
 	}
@@ -84,12 +100,12 @@ func (o Options) filled() Options {
 }
 
 // knownGlobals lists the globals that every script finds.
-func knownGlobals(s *Script) []string {
-	st := bareState(s)
+var knownGlobals = sync.OnceValue(func() []string {
+	st := bareState(&Script{options: Options{}.filled()})
 	defer st.L.Close()
 	st.open()
 	return globalNames(st)
-}
+})
 
 // problem finds the line in an error of the script.
 func (s *Script) problem(err error) Problem {
@@ -155,26 +171,36 @@ func (s *Script) module(name string) (*chunk, *Problem) {
 	if c := s.modules[name]; c != nil {
 		return c, nil
 	}
-	file := strings.ReplaceAll(name, ".", "/") + ".lua"
-	if !fs.ValidPath(file) {
-		return nil, &Problem{Text: fmt.Sprintf("%q is no module's name", name)}
+	source, file, problem := s.options.moduleSource(name)
+	if problem != nil {
+		return nil, problem
 	}
-	for _, folder := range s.options.Modules {
+	c, problem := s.options.Cache.chunk(file, source, s.known, s.options.Coverage)
+	if problem != nil {
+		return nil, &Problem{Text: fmt.Sprintf("module %q: %s:%s", name, file, problem)}
+	}
+	s.modules[name] = c
+	return c, nil
+}
+
+// moduleSource finds a module in the first folder that has it; file is its name
+// there.
+func (o Options) moduleSource(name string) (source []byte, file string, problem *Problem) {
+	file = strings.ReplaceAll(name, ".", "/") + ".lua"
+	if !fs.ValidPath(file) {
+		return nil, "", &Problem{Text: fmt.Sprintf("%q is no module's name", name)}
+	}
+	for _, folder := range o.Modules {
 		source, err := fs.ReadFile(folder, file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, &Problem{Text: fmt.Sprintf("module %q: %s", name, err)}
+			return nil, "", &Problem{Text: fmt.Sprintf("module %q: %s", name, err)}
 		}
-		c, problem := compileChunk(file, source, s.known, s.options.Coverage)
-		if problem != nil {
-			return nil, &Problem{Text: fmt.Sprintf("module %q: %s:%s", name, file, problem)}
-		}
-		s.modules[name] = c
-		return c, nil
+		return source, file, nil
 	}
-	return nil, &Problem{Text: fmt.Sprintf("module %q is neither beside the policy nor in scripts/lib", name)}
+	return nil, "", &Problem{Text: fmt.Sprintf("module %q is neither beside the policy nor in scripts/lib", name)}
 }
 
 // Name is the name given to Compile.

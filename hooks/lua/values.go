@@ -29,6 +29,41 @@ func toPlain(v lua.LValue) (any, error) {
 	return p.value(v, 0)
 }
 
+// plain is toPlain, with what it makes counted.
+func (st *state) plain(L *lua.LState, v lua.LValue) (any, error) {
+	p := plainer{}
+	plain, err := p.value(v, 0)
+	st.b.make(L, p.bytes+plainItem*p.items)
+	return plain, err
+}
+
+// plainItem is about how many bytes an item of a plain value takes.
+const plainItem = 48
+
+// fromPlain is a plain value for Lua, with what it makes counted.
+func (st *state) fromPlain(L *lua.LState, v any, meta lua.LValue) lua.LValue {
+	st.b.make(L, weight(v))
+	return fromPlain(v, meta)
+}
+
+// weight is about how many bytes a plain value is.
+func weight(v any) int {
+	n := plainItem
+	switch v := v.(type) {
+	case string:
+		n += len(v)
+	case []any:
+		for _, one := range v {
+			n += weight(one)
+		}
+	case map[string]any:
+		for k, one := range v {
+			n += len(k) + weight(one)
+		}
+	}
+	return n
+}
+
 func (p *plainer) value(v lua.LValue, depth int) (any, error) {
 	p.items++
 	if p.items > maxPlainItems || p.bytes > maxPlainBytes {
