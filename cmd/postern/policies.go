@@ -191,11 +191,12 @@ func (p *policyLoader) chain(c *config.Config, o hooks.Options, last ...hooks.Ha
 		entries = append(entries, hooks.Entry{Handler: h, Timeout: max(hooks.DefaultTimeout, c.Callout.Timeout+5*time.Second)})
 	}
 	chain := hooks.NewChain(entries, o)
+	problems = slices.Compact(problems.Sorted()) // a module's are found with each script that requires it
 	if problems.Err() != nil {
 		chain.Retire()
-		return nil, problems.Sorted()
+		return nil, problems
 	}
-	return chain, problems.Sorted()
+	return chain, problems
 }
 
 // entries loads the configured policies, each under a name of its own: as many at
@@ -299,7 +300,7 @@ func scoreRules(c *config.Config) (rules []intake.ScoreRule, problems config.Pro
 
 func (p *policyLoader) script(f found, pol *config.Policy, e *hooks.Entry) config.Problems {
 	script, found := p.compile(f, pol.Name)
-	problems := scriptProblems(f.path, found)
+	problems := f.problems(found)
 	if lua.Failed(found) {
 		return problems
 	}
@@ -344,12 +345,25 @@ func modules() fs.FS {
 	return lib
 }
 
-func scriptProblems(path string, list []lua.Problem) config.Problems {
+// problems are findings about a script and its modules.
+func (f *found) problems(list []lua.Problem) config.Problems {
 	var problems config.Problems
 	for _, one := range list {
+		path := f.path
+		if one.File != "" {
+			path = filepath.Join("scripts", "lib", one.File)
+			if beside := filepath.Join(f.dir, one.File); exists(beside) {
+				path = beside
+			}
+		}
 		problems = append(problems, config.Problem{File: path, Line: max(one.Line, 1), Key: one.Key, Text: one.Text, Warning: one.Warning})
 	}
 	return problems
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // maxTemp is the longest folder under which a plugin's socket still has a path

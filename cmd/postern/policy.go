@@ -41,6 +41,7 @@ Exit status: 0 shown, 1 no such policy, 2 wrong use.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return policyShow(g, args[0], source, showJSON) },
 	}
+	show.ValidArgsFunction = policyNames(g)
 	show.Flags().BoolVar(&source, "source", false, "print the script")
 	show.Flags().BoolVar(&showJSON, "json", false, "print JSON")
 	c.AddCommand(list, show, policyNew(g), policyStubs(g))
@@ -52,6 +53,7 @@ type policyRow struct {
 	Name   string   `json:"name"`
 	Use    string   `json:"use,omitempty"`
 	Mode   string   `json:"mode,omitempty"` // empty where it is not configured
+	Kind   string   `json:"kind,omitempty"` // "built-in", "site script" or "plugin"
 	From   string   `json:"from,omitempty"`
 	Stages []string `json:"stages,omitempty"`
 	About  string   `json:"about,omitempty"`
@@ -88,20 +90,20 @@ func policyList(g *global, asJSON bool) error {
 		return json.NewEncoder(g.std.out).Encode(rows)
 	}
 	w := tabwriter.NewWriter(g.std.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tMODE\tSTAGES\tABOUT")
+	fmt.Fprintln(w, "NAME\tMODE\tKIND\tSTAGES\tABOUT")
 	for _, r := range rows {
 		mode := r.Mode
 		if mode == "" {
 			mode = "-"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Name, mode, strings.Join(r.Stages, ","), r.About)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, mode, r.Kind, strings.Join(r.Stages, ","), r.About)
 	}
 	return w.Flush()
 }
 
 // describe fills in what a script says of itself.
 func (p *policyLoader) describe(f found, row *policyRow) {
-	row.From = f.path
+	row.From, row.Kind = f.path, f.kind()
 	if f.script == nil {
 		row.About = "a plugin (postern plugin list)"
 		return
@@ -114,6 +116,47 @@ func (p *policyLoader) describe(f found, row *policyRow) {
 	row.About = script.About()
 	for _, s := range script.Stages() {
 		row.Stages = append(row.Stages, s.String())
+	}
+}
+
+// kind is where a policy comes from.
+func (f *found) kind() string {
+	switch {
+	case f.script == nil:
+		return "plugin"
+	case f.site:
+		return "site script"
+	}
+	return "built-in"
+}
+
+// policyNames completes the names of policies, those that are configured and those
+// that are there.
+func policyNames(g *global) cobra.CompletionFunc {
+	return func(_ *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if strings.Contains(typed, "/") {
+			return nil, cobra.ShellCompDirectiveDefault // a path
+		}
+		c, _, err := g.load()
+		if err != nil || c == nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		loader := newPolicyLoader(g, slog.New(slog.DiscardHandler), nil, nil, func(string) bool { return false })
+		var names []cobra.Completion
+		seen := map[string]bool{}
+		add := func(name, use, path string) {
+			if f, err := loader.find(c, use, path); err == nil && !seen[name] && strings.HasPrefix(name, typed) {
+				seen[name] = true
+				names = append(names, cobra.CompletionWithDesc(name, f.kind()))
+			}
+		}
+		for i := range c.Policies {
+			add(c.Policies[i].Name, c.Policies[i].Use, c.Policies[i].Path)
+		}
+		for _, name := range loader.names(c) {
+			add(name, name, "")
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
@@ -152,7 +195,7 @@ func policyShow(g *global, name string, source, asJSON bool) error {
 	}
 	script, found := loader.compile(f, name)
 	if lua.Failed(found) {
-		return scriptProblems(f.path, found)
+		return f.problems(found)
 	}
 	if asJSON {
 		return json.NewEncoder(g.std.out).Encode(describeScript(script, f, name))
@@ -175,7 +218,7 @@ type settingDetail struct {
 }
 
 func describeScript(s *lua.Script, f found, name string) policyDetail {
-	d := policyDetail{policyRow: policyRow{Name: name, From: f.path, About: s.About()}, OnFailure: "defer", Immune: s.Immune(), Settings: []settingDetail{}}
+	d := policyDetail{policyRow: policyRow{Name: name, From: f.path, Kind: f.kind(), About: s.About()}, OnFailure: "defer", Immune: s.Immune(), Settings: []settingDetail{}}
 	if s.FailOpen() {
 		d.OnFailure = "pass"
 	}
@@ -202,7 +245,7 @@ func settingOf(s lua.Setting) settingDetail {
 }
 
 func printScript(out io.Writer, d policyDetail) error {
-	fmt.Fprintf(out, "%s: %s\n\nscript:     %s\nstages:     %s\non failure: %s\n", d.Name, d.About, d.From, strings.Join(d.Stages, ", "), d.OnFailure)
+	fmt.Fprintf(out, "%s: %s\n\nscript:     %s (%s)\nstages:     %s\non failure: %s\n", d.Name, d.About, d.From, d.Kind, strings.Join(d.Stages, ", "), d.OnFailure)
 	if len(d.Immune) > 0 {
 		fmt.Fprintf(out, "immune:     %s clients\n", strings.Join(d.Immune, " and "))
 	}

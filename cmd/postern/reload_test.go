@@ -32,11 +32,11 @@ func fiftyPolicies(tb testing.TB) (*config.Config, string) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		script, problems := lua.Compile(file, source, lua.Options{})
+		script, _ := lua.Compile(file, source, lua.Options{})
 		if script == nil || strings.HasSuffix(file, "_test.lua") {
 			continue
 		}
-		if _, problems = script.Instance(nil); lua.Failed(problems) {
+		if _, problems := script.Instance(nil); lua.Failed(problems) {
 			continue
 		}
 		sources = append(sources, source)

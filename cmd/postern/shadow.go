@@ -41,7 +41,8 @@ Exit status: 0 reported, 1 no policy answered in shadow in that time, 2 wrong us
 		Example: `  postern shadow report
   postern shadow report dnsbl --since yesterday --examples 20
   postern shadow report --since 7d --json`,
-		Args: cobra.ArbitraryArgs,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: policyNames(g),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q.Policies, q.Since, q.Until = args, since.Time, until.Time
 			if err := q.Check(); err != nil {

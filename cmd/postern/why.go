@@ -61,6 +61,7 @@ Exit status: 0 told, 1 nothing is known, 2 wrong use.`,
 	fl.StringVar(&f.q.Text, "text", "", "only with this `TEXT` in the subject, a reply or a reason")
 	fl.StringSliceVar(&f.q.Verdicts, "verdict", nil, "only with one of these verdicts: queued, held, relayed, rejected, deferred, discarded, quarantined, abandoned")
 	fl.StringVar(&f.q.Policy, "policy", "", "only where the policy `NAME` said more than pass")
+	_ = c.RegisterFlagCompletionFunc("policy", policyNames(g)) // the flag is there
 	fl.IntVar(&f.q.Limit, "limit", record.UsualLimit, fmt.Sprintf("how many stories at most, up to %d", record.MostLimit))
 	fl.BoolVar(&f.short, "short", false, "one line a story")
 	fl.BoolVar(&f.json, "json", false, "print JSON")

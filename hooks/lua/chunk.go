@@ -15,6 +15,8 @@ import (
 type chunk struct {
 	proto    *lua.FunctionProto
 	sum      [sha256.Size]byte // of the source
+	file     string            // its name
+	source   []byte
 	warnings []Problem
 	cover    *covered       // nil: not counted
 	lines    map[string]int // of the keys of policy{…}: "about", "settings.delay"
@@ -56,7 +58,7 @@ func compileChunk(name string, source []byte, known []string, cover *Coverage) (
 		}
 		return nil, &Problem{Text: err.Error()}
 	}
-	c = &chunk{proto: proto, sum: sum, warnings: r.warnings(), lines: lines}
+	c = &chunk{proto: proto, file: name, source: source, sum: sum, warnings: r.warnings(), lines: lines}
 	if cover != nil {
 		c.cover = cover.file(name, source, r.covered)
 	}

@@ -125,24 +125,41 @@ type linter struct {
 	fields  map[string]bool // of the policy: what the file puts there
 	used    map[string]bool // settings
 	whole   bool            // the policy's table is handed on
+	imports map[string]*imported
+	module  bool                 // the file is a module
+	returns string               // the name that it returns at its end
+	given   map[string]*lintFunc // what is known of the calls of a module's functions
 	found   []Problem
 }
 
-// lint analyses a script that was compiled and inspected.
+// lint analyses a script that was compiled and inspected, and its modules.
 func (s *Script) lint(source []byte, lines map[string]int) (found []Problem) {
 	defer func() {
 		if recover() != nil { // its findings are advice: a fault of its own is none
 			found = nil
 		}
 	}()
+	w := s.newLinter(lines)
+	found = w.run(s.name, source)
+	return append(found, s.lintModules(w.imports)...)
+}
+
+func (s *Script) newLinter(lines map[string]int) *linter {
+	return &linter{x: reference(), s: s, lines: lines, before: map[*ast.FunctionExpr]*lintFunc{}, written: map[varKey]bool{}, members: map[string]*ast.FunctionExpr{}, fields: map[string]bool{}}
+}
+
+// run analyses one file.
+func (w *linter) run(name string, source []byte) []Problem {
 	if bytes.HasPrefix(source, []byte("#!")) {
 		source = append([]byte("--"), source...)
 	}
-	stmts, err := parse.Parse(bytes.NewReader(source), s.name)
+	stmts, err := parse.Parse(bytes.NewReader(source), name)
 	if err != nil {
 		return nil
 	}
-	w := &linter{x: reference(), s: s, lines: lines, before: map[*ast.FunctionExpr]*lintFunc{}, written: map[varKey]bool{}, members: map[string]*ast.FunctionExpr{}, fields: map[string]bool{}}
+	if w.module {
+		w.returns = returnedName(stmts)
+	}
 	for walk := 0; ; walk++ {
 		w.walk(stmts)
 		stable := sameFacts(w.before, w.now)
@@ -154,7 +171,9 @@ func (s *Script) lint(source []byte, lines map[string]int) (found []Problem) {
 			return nil
 		}
 	}
-	w.settingsUsed()
+	if !w.module {
+		w.settingsUsed()
+	}
 	slices.SortStableFunc(w.found, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 	w.found = slices.Compact(w.found)
 	return w.found[:min(len(w.found), maxFindings)]
@@ -176,6 +195,7 @@ func sameFacts(a, b map[*ast.FunctionExpr]*lintFunc) bool {
 // walk goes through the file once.
 func (w *linter) walk(stmts []ast.Stmt) {
 	w.now, w.found, w.used, w.whole = map[*ast.FunctionExpr]*lintFunc{}, nil, map[string]bool{}, false
+	w.imports = map[string]*imported{}
 	w.frame, w.scope, w.depth, w.steps = &lintFrame{}, nil, 0, 0
 	w.block(stmts, nil)
 }

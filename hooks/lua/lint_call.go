@@ -29,6 +29,10 @@ func (w *linter) callExpr(e *ast.FuncCallExpr) []string {
 		w.arguments(e.Args)
 		return nil
 	}
+	if module, ok := w.moduleOf(get.Object); ok {
+		w.moduleCall(module, key.Value, e.Args)
+		return nil
+	}
 	var entry *Entry
 	if id, ok := get.Object.(*ast.IdentExpr); ok && w.holdsPolicy(id) {
 		w.expr(get)
@@ -72,7 +76,7 @@ func (w *linter) ownCall(e *ast.FuncCallExpr) []string {
 		if id == nil || key == nil {
 			break
 		}
-		if v := w.find(id.Value); v != nil && v.typ == "policy" {
+		if v := w.find(id.Value); v != nil && (v.typ == "policy" || v.typ == moduleTable) {
 			fn = w.members[key.Value]
 			v.read = true
 		}
@@ -119,7 +123,10 @@ func (w *linter) globalCall(e *ast.FuncCallExpr, name string) []string {
 		return nil
 	}
 	w.arity(entry, e.Args)
-	if name == "assert" || name == "policy" || name == "require" {
+	if name == "require" {
+		return []string{w.required(e.Args)}
+	}
+	if name == "assert" || name == "policy" {
 		return nil
 	}
 	return entry.Returns

@@ -171,6 +171,9 @@ func (w *linter) name(e *ast.IdentExpr) string {
 		if v.typ == "policy" {
 			w.whole = true
 		}
+		if module, ok := strings.CutPrefix(v.typ, moduleType); ok {
+			w.imported(module).escaped = true
+		}
 		if v.fn != nil {
 			w.facts(v.fn).escaped = true
 		}
@@ -193,6 +196,12 @@ func (w *linter) get(e *ast.AttrGetExpr) string {
 			v.read = true
 			return w.policyMember(key.Value)
 		}
+	}
+	if module, ok := w.moduleOf(e.Object); ok && named {
+		if w.moduleMember(module, key.Value) {
+			w.imported(module).member(key.Value).escaped = true
+		}
+		return ""
 	}
 	object := w.expr(e.Object)
 	w.expr(e.Key)

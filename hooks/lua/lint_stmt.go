@@ -61,6 +61,11 @@ func (w *linter) local(s *ast.LocalAssignStmt) {
 	types := w.list(s.Exprs, len(s.Names))
 	for i, n := range s.Names {
 		v := &lintVar{name: n, typ: types[i]}
+		if w.module && w.frame.level == 0 && n == w.returns && i < len(s.Exprs) {
+			if _, ok := s.Exprs[i].(*ast.TableExpr); ok {
+				v.typ = moduleTable
+			}
+		}
 		if i < len(s.Exprs) {
 			v.kept = w.isPolicy(s.Exprs[i])
 			if v.kept {
@@ -181,6 +186,10 @@ func (w *linter) funcDef(s *ast.FuncDefStmt) {
 			break
 		}
 		v := w.find(id.Value)
+		if v != nil && v.typ == moduleTable {
+			w.moduleFunction(key.Value, s.Func)
+			return
+		}
 		if v == nil || v.typ != "policy" {
 			break
 		}
@@ -223,7 +232,11 @@ func (w *linter) facts(fn *ast.FunctionExpr) *lintFunc {
 
 // call notes a call of a function of the file.
 func (w *linter) call(fn *ast.FunctionExpr, types []string, at stageSet) {
-	f := w.facts(fn)
+	w.facts(fn).add(types, at)
+}
+
+// add takes one more call.
+func (f *lintFunc) add(types []string, at stageSet) {
 	if !f.called {
 		f.called, f.stages = true, at
 		f.params = append([]string(nil), types...)

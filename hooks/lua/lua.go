@@ -80,7 +80,8 @@ type Options struct {
 
 // Problem is something wrong with a script or its settings.
 type Problem struct {
-	Line    int    // in the script, 0 where none is to blame
+	File    string // the module that it is in, such as "words.lua"; "": the script itself
+	Line    int    // in the file, 0 where none is to blame
 	Key     string // the setting, "" where none is to blame
 	Text    string
 	Warning bool // worth telling, but the script can run

@@ -40,7 +40,8 @@ type Script struct {
 
 	mu      sync.Mutex
 	modules map[string]*chunk
-	client  *http.Client // made on first use
+	exports map[string][]string // names in the tables of modules, for the analysis
+	client  *http.Client        // made on first use
 }
 
 // Compile reads a policy script. name is what errors call it, such as
@@ -74,6 +75,7 @@ func compile(name string, source []byte, o Options) (*Script, []Problem) {
 	}
 	defer st.L.Close()
 	problems := append(s.inspect(st), c.warnings...)
+	s.exports = exports(st.modules)
 	if Failed(problems) {
 		return nil, problems
 	}
