@@ -6,6 +6,9 @@
 //
 //	go run ./t/bench relay   [-n 5000] [-sessions 50] [-rounds 3] [-peers postern,postfix] [-json FILE] [-write]
 //	go run ./t/bench backlog [-messages 1000000] [-scenes start,drain,…] [-json FILE] [-write]
+//	go run ./t/bench draw docs/benchmarks/relay.json
+//
+// The last one makes table and plot of the documents anew from figures that are there.
 //
 // Load generator (load.go) and next hop (sink.go) are its own: one thread each
 // that does nothing but its part of the dialogue, so that they leave the cores to
@@ -45,13 +48,15 @@ func main() {
 	runtime.GOMAXPROCS(runtime.NumCPU() + 4) // the threads of load and sink are always in a system call
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := errors.New("say what to measure: relay or backlog")
+	err := errors.New("say what to do: relay, backlog or draw")
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "relay":
 			err = runRelay(ctx, os.Args[2:])
 		case "backlog":
 			err = runBacklog(ctx, os.Args[2:])
+		case "draw":
+			err = runDraw(os.Args[2:])
 		case "sink":
 			err = sinkProcess()
 		}
@@ -74,11 +79,9 @@ func (b *bench) flags(name string) *flag.FlagSet {
 
 // open makes the run's folder; close removes it.
 func (b *bench) open() (shut func(), err error) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		return nil, fmt.Errorf("finding the repository: %w", err)
+	if b.root, err = repository(); err != nil {
+		return nil, err
 	}
-	b.root = strings.TrimSpace(string(out))
 	if b.dir, err = os.MkdirTemp(b.dir, "postern-bench-"); err != nil {
 		return nil, err
 	}
@@ -88,6 +91,15 @@ func (b *bench) open() (shut func(), err error) {
 	}
 	raiseFiles()
 	return func() { _ = os.RemoveAll(b.dir) }, nil
+}
+
+// repository is the folder that go.mod is in.
+func repository() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("finding the repository: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // raiseFiles raises the limit of open files, for us and those we start.

@@ -11,8 +11,8 @@ import (
 
 // Sizes of the plot, in its own units.
 const (
-	plotWidth  = 960
-	plotLabels = 390 // for names, left of the bars
+	plotWidth  = 1060
+	plotLabels = 480 // for names, left of the bars
 	plotValues = 130 // for numbers, right of them
 	barHeight  = 16
 	barStep    = 24

@@ -153,6 +153,28 @@ func (b *bench) tell(r *report) error {
 	return writeBetween(filepath.Join(b.root, "docs/benchmarks.md"), r.Bench, plot+r.markdown())
 }
 
+// runDraw writes into the documents what reports say that were written before.
+func runDraw(files []string) error {
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		r := &report{}
+		if err := json.Unmarshal(text, r); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		b := &bench{write: true}
+		if b.root, err = repository(); err != nil {
+			return err
+		}
+		if err := b.tell(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // writeBetween replaces what stands between a document's marks of that name.
 func writeBetween(file, name, text string) error {
 	old, err := os.ReadFile(file)
