@@ -194,6 +194,9 @@ func (c *Chain) first(ctx context.Context, list []*link, at Stage, tx *Transacti
 			c.runAside(ctx, l, at, tx)
 			continue
 		}
+		if run.Handlers == nil {
+			run.Handlers = make([]HandlerRun, 0, len(list))
+		}
 		judged := tx.Recipients
 		d = c.ask(ctx, l, at, tx, run)
 		if len(d.Each) > 0 {
@@ -291,11 +294,9 @@ func (c *Chain) ask(ctx context.Context, l *link, at Stage, tx *Transaction, run
 
 // call is the handler's own time: bounded, and safe from its panics.
 func (c *Chain) call(ctx context.Context, l *link, at Stage, tx *Transaction) (d Decision, found []Lookup, err error) {
-	own := &asked{}
-	var cancel context.CancelFunc
-	own.Context, cancel = context.WithTimeout(ctx, l.Timeout)
+	own := &asked{patience: patience{outer: ctx, until: time.Now().Add(l.Timeout)}}
 	ctx = own
-	defer cancel()
+	defer own.end()
 	defer func() { found = own.lookups() }()
 	defer func() {
 		if p := recover(); p != nil {

@@ -19,9 +19,9 @@ const maxLookups = 64
 
 // asked gathers the look-ups of one call. It is a context: the call's own.
 type asked struct {
-	context.Context
-	mu   sync.Mutex
-	list []Lookup
+	patience
+	found sync.Mutex // guards list
+	list  []Lookup
 }
 
 type askedKey struct{}
@@ -31,7 +31,7 @@ func (a *asked) Value(key any) any {
 	if key == (askedKey{}) {
 		return a
 	}
-	return a.Context.Value(key)
+	return a.patience.Value(key)
 }
 
 // Looked tells of a look-up of the call that ctx belongs to. Beyond 64 of one call
@@ -41,15 +41,15 @@ func Looked(ctx context.Context, l Lookup) {
 	if !ok {
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.found.Lock()
+	defer a.found.Unlock()
 	if len(a.list) < maxLookups {
 		a.list = append(a.list, l)
 	}
 }
 
 func (a *asked) lookups() []Lookup {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.found.Lock()
+	defer a.found.Unlock()
 	return a.list
 }
