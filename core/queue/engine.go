@@ -26,7 +26,8 @@ type Engine interface {
 	// Range is a cursor over the keys from ≤ k < to, ascending, on the state at the
 	// time of the call. Long-lived cursors keep old data on the disk.
 	Range(from, to []byte) (Cursor, error)
-	// Failed is the failed write or sync that ended the handle, or nil. Once it is
+	// Failed is the failed write or sync that ended the handle, or nil; or, unless it is
+	// ReadOnly, that a part of its files can't be read (ErrUnreadable). Once it is
 	// set, every call that waits is answered with it, and nothing more is written.
 	Failed() error
 	// Ended is closed when Failed is set.

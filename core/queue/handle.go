@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"path/filepath"
 	"sync"
 )
 
@@ -46,7 +45,7 @@ func (q *Queue) openHandle(existing bool, refused map[string]struct{}) (*handle,
 	h := &handle{q: q}
 	h.floor.at = math.MinInt64
 	var err error
-	h.engine, err = q.open(filepath.Join(q.dir, "db"), EngineOptions{Log: q.log, ReadOnly: q.o.ReadOnly, NoSync: q.o.NoSync, Existing: existing})
+	h.engine, err = q.open(q.storeDir(), EngineOptions{Log: q.log, ReadOnly: q.o.ReadOnly, NoSync: q.o.NoSync, Existing: existing})
 	if err != nil {
 		return nil, err
 	}
@@ -55,8 +54,11 @@ func (q *Queue) openHandle(existing bool, refused map[string]struct{}) (*handle,
 			err = h.recover()
 		}
 	}
+	if err == nil {
+		err = h.engine.Failed()
+	}
 	if err != nil {
-		return nil, errors.Join(err, h.engine.Close())
+		return nil, errors.Join(err, h.engine.Failed(), h.engine.Close())
 	}
 	return h, nil
 }
@@ -68,7 +70,7 @@ func (h *handle) checkFormat(existing bool) error {
 		if existing || h.q.o.ReadOnly {
 			return fmt.Errorf("it was never written: %w", fs.ErrNotExist)
 		}
-		return h.engine.Commit([]Write{put(formatKey, seal(formatKey, binary.LittleEndian.AppendUint32(nil, formatVersion)))})
+		return h.engine.Commit([]Write{put(formatKey, formatValue())})
 	}
 	if err != nil {
 		return err
@@ -82,6 +84,10 @@ func (h *handle) checkFormat(existing bool) error {
 		return fmt.Errorf("%w: it was written by a newer Postern with format %d, this one knows formats up to %d", ErrFormat, n, formatVersion)
 	}
 	return nil
+}
+
+func formatValue() []byte {
+	return seal(formatKey, binary.LittleEndian.AppendUint32(nil, formatVersion))
 }
 
 // forget removes what a failed commit may have left of messages.

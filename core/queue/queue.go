@@ -143,7 +143,7 @@ func (q *Queue) begin() (err error) {
 			return err
 		}
 	}
-	h, err := q.openHandle(false, nil)
+	h, err := q.openStore(false, nil, nil)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (h *handle) load(id string) (*Message, error) {
 		return nil, ErrNotFound
 	}
 	m, _, err := h.get(id)
-	if errors.Is(err, ErrDamaged) {
+	if errors.Is(err, ErrDamaged) && !errors.Is(err, ErrUnreadable) {
 		h.setAside(id, err)
 	}
 	return m, err
@@ -92,6 +92,9 @@ func (h *handle) body(id string) (message.Body, io.Closer, error) {
 	}
 	// A message that is removed loses record and body at once, so with a record
 	// this is damage, and without one it is gone.
+	if errors.Is(err, ErrUnreadable) {
+		return nil, nil, err // the store is made anew
+	}
 	_, recordErr := h.head(id)
 	switch {
 	case errors.Is(recordErr, ErrNotFound):

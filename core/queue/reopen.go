@@ -151,7 +151,7 @@ func (q *Queue) reopen(old *handle) (*handle, error) {
 	if err := q.sameDir(); err != nil {
 		return nil, err
 	}
-	h, err := q.openHandle(true, q.refused)
+	h, err := q.openStore(true, q.refused, old.engine.Failed())
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func (h *handle) settleRows(rows uint64, changes []Change) (damaged map[string]e
 		err := s.settle(c)
 		switch {
 		case errors.Is(err, ErrNotFound):
-		case errors.Is(err, ErrDamaged):
+		case errors.Is(err, ErrDamaged) && !errors.Is(err, ErrUnreadable):
 			if damaged == nil {
 				damaged = map[string]error{}
 			}
@@ -140,7 +140,7 @@ func (h *handle) alter(ctx context.Context, id string, fill func(*step) error) e
 		}
 		return s.commit()
 	}()
-	if errors.Is(err, ErrDamaged) {
+	if errors.Is(err, ErrDamaged) && !errors.Is(err, ErrUnreadable) {
 		h.setAside(id, err)
 	}
 	return err

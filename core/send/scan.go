@@ -14,6 +14,10 @@ var farFuture = time.Unix(1<<33, 0)
 // scanPause is how long Run waits after the due index could not be read.
 const scanPause = time.Minute
 
+// clockPause is how long Run waits at most for a time to come: the clock may be set
+// meanwhile.
+const clockPause = time.Minute
+
 // flushStep is how many entries of the due index are read at once in a retry of everything.
 const flushStep = 1000
 
@@ -44,7 +48,7 @@ func (s *Sender) Run(ctx context.Context) error {
 		if next := earlier(s.awaken(now), s.nextScan()); next.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(max(next.Sub(s.o.Now()), 0))
+			timer.Reset(min(max(next.Sub(s.o.Now()), 0), clockPause))
 		}
 		select {
 		case <-ctx.Done():

@@ -159,7 +159,9 @@ func options(e *engine, from queue.EngineOptions) *pebble.Options {
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { log.Error("queue: the store's background work failed", "error", err) },
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
-				log.Error("queue: a damaged block in the store", "path", i.Path, "details", i.Details)
+				if !e.readOnly {
+					e.failure.set(fmt.Errorf("%w: %s: %s", queue.ErrUnreadable, i.Path, i.Details.Error()))
+				}
 			},
 			WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
 				log.Warn("queue: the store has to catch up before more mail is taken", "reason", i.Reason)
@@ -271,7 +273,7 @@ func (e *engine) translate(err error) error {
 	case errors.Is(err, pebble.ErrNotFound):
 		return queue.ErrNotFound
 	case pebble.IsCorruptionError(err):
-		return fmt.Errorf("%w: %w", queue.ErrDamaged, err)
+		return fmt.Errorf("%w: %s", queue.ErrUnreadable, err.Error()) // it would print its stack, too
 	}
 	return err
 }
