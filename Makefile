@@ -14,7 +14,7 @@ ROUNDS  ?= 3
 
 stage = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help run build install test test-quick check fmt bench bench-relay bench-backlog fuzz generate clean
+.PHONY: help run build install test test-quick torture check fmt bench bench-relay bench-backlog fuzz generate clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -45,6 +45,9 @@ test: ## everything: packages, build, checks, unit tests with -race, end to end
 
 test-quick: ## unit tests alone, without -race
 	$(GO) test -timeout 2m ./core/... ./hooks/... ./cmd/... ./scripts/...
+
+torture: ## all that can go wrong, at random, for DURATION (10m); SEED repeats an order of events
+	POSTERN_TORTURE=$(or $(DURATION),10m) POSTERN_TORTURE_SEED=$(SEED) $(GO) test -timeout 0 -count=1 -v -run '^TestTorture$$' ./t
 
 check: ## format, vet, staticcheck
 	@out=$$($(GO) tool gofumpt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); \

@@ -24,6 +24,7 @@ type load struct {
 	addr  string
 	retry bool // send again what was not answered 250
 	each  int  // messages of one connection; 0: all that there are
+	most  int  // messages that are accepted
 
 	mu       sync.Mutex
 	accepted map[string][]byte // message by its token
@@ -38,13 +39,24 @@ const (
 )
 
 func startLoad(addr string, sessions, each int, retry bool) *load {
+	l := newLoadOf(addr, each, loadMax, retry)
+	l.begin(sessions, loadRate)
+	return l
+}
+
+// newLoadOf is a load that has not begun.
+func newLoadOf(addr string, each, most int, retry bool) *load {
+	return &load{addr: addr, retry: retry, each: each, most: most, accepted: map[string][]byte{}, tally: map[string]int{}, stop: func() {}}
+}
+
+// begin has the sessions send so many messages a second, all together.
+func (l *load) begin(sessions, each int) {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{addr: addr, retry: retry, each: each, accepted: map[string][]byte{}, tally: map[string]int{}, stop: cancel}
-	pace := rate.NewLimiter(loadRate, sessions)
+	l.stop = cancel
+	pace := rate.NewLimiter(rate.Limit(each), sessions)
 	for range sessions {
 		l.wg.Go(func() { l.session(ctx, pace) })
 	}
-	return l
 }
 
 // end waits for the messages under way.
@@ -59,7 +71,7 @@ func (l *load) session(ctx context.Context, pace *rate.Limiter) {
 	defer func() { c.close() }()
 	token, body := newLoad(l.count())
 	sent := 0
-	for pace.Wait(ctx) == nil && l.count() < loadMax {
+	for pace.Wait(ctx) == nil && l.count() < l.most {
 		if c == nil {
 			if c, sent = dialLoad(l.addr), 0; c == nil {
 				if l.each > 0 {
@@ -78,6 +90,14 @@ func (l *load) session(ctx context.Context, pace *rate.Limiter) {
 			token, body = newLoad(l.count())
 		}
 	}
+}
+
+// one sends one message over a connection and returns its code.
+func (l *load) one(c *loadConn) int {
+	token, body := newLoad(1)
+	code, _ := c.send(token, body) // without an answer the code is 0
+	l.note(code, token, body)
+	return code
 }
 
 // newLoad makes a message; one in thirty is large enough for a file of its own.

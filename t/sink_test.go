@@ -112,6 +112,13 @@ func (s *sink) most() int {
 	return s.peak
 }
 
+// set has it say other things at the stages.
+func (s *sink) set(replies map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replies = replies
+}
+
 func (s *sink) fault(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
