@@ -54,11 +54,11 @@ func (q *Queue) openHandle(existing bool, refused map[string]struct{}) (*handle,
 			err = h.recover()
 		}
 	}
-	if err == nil {
-		err = h.engine.Failed()
+	if failed := h.engine.Failed(); failed != nil {
+		err = failed // what was read after it means nothing
 	}
 	if err != nil {
-		return nil, errors.Join(err, h.engine.Failed(), h.engine.Close())
+		return nil, errors.Join(err, h.engine.Close())
 	}
 	return h, nil
 }

@@ -106,6 +106,11 @@ func (e *engine) open(dir string, o queue.EngineOptions) error {
 	go func() {
 		done <- recovered(func() (err error) {
 			defer cache.Unref()
+			if o.Existing && !o.ReadOnly {
+				if err := replay(dir, *opts); err != nil {
+					return err
+				}
+			}
 			if e.db, err = pebble.Open(dir, opts); err != nil {
 				return err
 			}
@@ -127,6 +132,19 @@ func (e *engine) open(dir string, o queue.EngineOptions) error {
 	case <-time.After(closeTime):
 	}
 	return e.failure.get()
+}
+
+// replay has Pebble put what is in its log into tables, and no more. Where its Open
+// fails behind that, as for want of a descriptor, the goroutine that gathers what is
+// new in tables runs on without what Open has taken away, and ends the process; so
+// where this process is to live on, nothing is gathered before the log is empty.
+func replay(dir string, opts pebble.Options) error {
+	opts.DisableTableStats = true
+	db, err := pebble.Open(dir, &opts)
+	if err != nil {
+		return err
+	}
+	return db.Close()
 }
 
 // recovered is what f returns, or the error that it panics with.
