@@ -124,7 +124,7 @@ func (r *rescue) run() error {
 		func() error {
 			return r.sweep(dueRange, func(key string, _ []byte) error {
 				if _, id, ok := parseDueKey(append([]byte{dueRange}, key...)); ok {
-					r.ids[id] = r.ids[id]
+					r.ids[id] = found{r.ids[id].record, r.ids[id].body} // known at least
 				}
 				return nil
 			})
