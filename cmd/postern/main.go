@@ -95,7 +95,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})
 	root.AddCommand(
-		serveCommand(g), checkCommand(g), reloadCommand(g), statusCommand(g),
+		serveCommand(g), checkCommand(g), reloadCommand(g), statusCommand(g), topCommand(g),
 		queueCommand(g), quarantineCommand(g), whyCommand(g), shadowCommand(g), replayCommand(g), sendCommand(std), injectCommand(g),
 		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std), profileCommand(g),
 	)

@@ -81,7 +81,7 @@ type Calls struct {
 	P50       float64           `json:"p50_seconds"`
 	P99       float64           `json:"p99_seconds"`
 	Decisions map[string]uint64 `json:"decisions,omitempty"`
-	Times     record.Times      `json:"times"`
+	Times     record.Times      `json:"times,omitempty"`
 }
 
 // Way is a destination: how the scheduler sees it, and what waits for it.
@@ -92,7 +92,7 @@ type Way struct {
 	Window      int       `json:"window"`    // that may be under way; 0: nothing was tried yet
 	Limit       int       `json:"limit"`
 	Waiting     int       `json:"waiting"`  // recipients in the queue, see Walked
-	Deferred    int       `json:"deferred"` // of those, who were put off before
+	Deferred    int       `json:"deferred"` // of those, whose next try is still to come
 	Health      string    `json:"health"`   // ok, failing, down, paced, idle
 	Until       time.Time `json:"until,omitzero"`
 	Oldest      time.Time `json:"oldest,omitzero"`
@@ -323,7 +323,7 @@ func (w *walks) run(s *Server) {
 			}
 			names[n] = struct{}{}
 		}
-		if m.Recipients[i].State == queue.Deferred {
+		if r := &m.Recipients[i]; m.Place == queue.Active && !r.Held && r.Next.After(began) {
 			found.deferred[n]++
 		}
 		return n
