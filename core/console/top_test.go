@@ -28,7 +28,9 @@ func TestTop(t *testing.T) {
 			{Name: "busy.example", Ready: 9, Paced: true},
 		}, 2, send.Channels{Remote: 3, RemoteLimit: 200}
 	}
-	g.put(t, "0MESSAGE1", "a@a.example", rcpt("b@b.example", 1, "older"), rcpt("c@c.example", 0, ""))
+	later := rcpt("b@b.example", 1, "older")
+	later.Next = time.Now().Add(time.Hour)
+	g.put(t, "0MESSAGE1", "a@a.example", later, rcpt("c@c.example", 0, ""))
 	tx := hooks.NewTransaction(&hooks.Session{ID: "s"}, "0MESSAGE1")
 	g.r.Verdict(tx, record.Queued, message.NewReply(250, "2.0.0", "Ok"), "")
 	g.r.Stage(tx, hooks.StageRun{Stage: hooks.Rcpt, Handlers: []hooks.HandlerRun{{Policy: "greylist", Verb: hooks.Defer, Duration: time.Second}}})
