@@ -128,3 +128,34 @@ func BenchmarkLook(b *testing.B) {
 		s.look(b.Context(), topRows, false)
 	}
 }
+
+// Whoever counts the queue comes to the same numbers: the running totals of status
+// and top, and the walk of queue summary and the panes.
+func TestQueueNumbersAgree(t *testing.T) {
+	g := newRig(t)
+	done := rcpt("e@e.example", 1, "")
+	done.State = queue.Delivered
+	held := rcpt("h@b.example", 0, "")
+	held.Held = true
+	g.put(t, "0MESSAGE1", "a@a.example", rcpt("b@b.example", 1, "older"), rcpt("c@c.example", 0, ""), done, held)
+	for i, place := range []queue.Place{queue.Held, queue.Quarantined, queue.Active} {
+		id := fmt.Sprintf("0MESSAGE%d", i+2)
+		g.put(t, id, "a@a.example", rcpt("b@b.example", 0, ""))
+		if err := g.q.Update(t.Context(), id, func(m *queue.Message) error { m.Place = place; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	top := g.s.look(t.Context(), topRows, true)
+	sum, err := Summarize(g.q.All(), g.s.destination, 0)
+	st := top.Queue
+	if err != nil || st.Messages != 4 || st.Recipients != 6 || sum.Messages != st.Messages || sum.Recipients != st.Recipients || sum.Held != st.Held || sum.Quarantined != st.Quarantined || st.Held != 1 || st.Quarantined != 1 {
+		t.Errorf("status %+v, summary %+v, %v", st, sum, err)
+	}
+	waiting := 0
+	for _, w := range top.Ways {
+		waiting += w.Waiting
+	}
+	if waiting != st.Recipients || len(top.Ways) != len(sum.Destinations) {
+		t.Errorf("%d wait for %d destinations, %d recipients in the queue", waiting, len(top.Ways), st.Recipients)
+	}
+}

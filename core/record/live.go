@@ -31,6 +31,7 @@ type Event struct {
 	NextHop   string // of attempts
 	Peer      string // of attempts
 	Size      int64
+	Edits     []hooks.Edit // of a decision
 }
 
 // recentCount is how many verdicts are kept for the console.
@@ -83,7 +84,8 @@ type live struct {
 }
 
 // Live makes the recorder write one line for each refusal, verdict and delivery
-// attempt to w, in colour or plain; a nil w ends that. Errors of w are ignored.
+// attempt to w, and for what policies did beside those: edits, and what a policy in
+// shadow would have done; in colour or plain. A nil w ends that. Errors of w are ignored.
 func (r *Recorder) Live(w io.Writer, colour bool) {
 	if w == nil {
 		r.live.Store(nil)
@@ -103,7 +105,59 @@ func (r *Recorder) show(e *Event) {
 	_, _ = l.w.Write(l.line) // a terminal that is gone is no reason to stop mail
 }
 
-// append adds the event as a line for people.
+// Bounds of what a line tells of edits.
+const (
+	shownEdits = 3
+	shownEdit  = 60 // bytes of one
+)
+
+// showRun shows what policies did at a stage, where no other line tells of it: a
+// refusal has its own, a failure the log's, and an answer that changes nothing is none.
+func (r *Recorder) showRun(tx *hooks.Transaction, run *hooks.StageRun) {
+	if r.live.Load() == nil {
+		return
+	}
+	for i := range run.Handlers {
+		h := &run.Handlers[i]
+		e := Event{Time: run.Time, ID: tx.Subject(), Verdict: h.Verb.String(), Policy: h.Policy, Stage: run.Stage.String(), Reason: h.Reason, Edits: h.Edits}
+		switch {
+		case h.Shadow && h.Err == nil && h.Verb != hooks.Pass && h.Verb != hooks.Accept:
+			e.Verdict, e.Reply = "("+h.Verb.String()+")", h.Reply
+		case len(h.Edits) == 0:
+			continue
+		case h.Shadow:
+			e.Verdict = "(edit)"
+		case h.Verb == hooks.Pass || h.Verb.Refuses():
+			e.Verdict = "edit"
+		}
+		if run.Recipient != "" {
+			e.Recipient, e.More = run.Recipient, 0
+		}
+		r.show(&e)
+	}
+}
+
+// appendEdits adds some edits, short.
+func appendEdits(b []byte, edits []hooks.Edit) []byte {
+	for i, e := range edits {
+		if i == shownEdits {
+			b = append(b, "; +"...)
+			return strconv.AppendInt(b, int64(len(edits)-i), 10)
+		}
+		if i > 0 {
+			b = append(b, "; "...)
+		}
+		text := e.String()
+		if short := clip(text, shownEdit); short != text {
+			text = short + "…"
+		}
+		b = append(b, Clean(text)...)
+	}
+	return b
+}
+
+// append adds the event as a line for people: time, what, id and stage in columns,
+// then who, and what about.
 func (e *Event) append(b []byte, colour bool) []byte {
 	p := paint(colour)
 	b = e.Time.Local().AppendFormat(b, "15:04:05")
@@ -112,11 +166,23 @@ func (e *Event) append(b []byte, colour bool) []byte {
 	b = append(b, ' ')
 	b = append(b, p.dim(pad(e.ID, 15))...)
 	b = append(b, ' ')
+	stage := e.Stage
+	if stage == "" && e.NextHop != "" {
+		stage = "delivery"
+	}
+	b = append(b, pad(stage, 8)...)
+	b = append(b, ' ')
 	if e.Client.IsValid() {
 		b = append(b, e.Client.String()...)
 		b = append(b, ' ')
 	}
-	if e.Sender != "" || e.Recipient != "" {
+	switch {
+	case e.Sender == "" && e.Recipient == "":
+	case len(e.Edits) > 0 || !e.Client.IsValid() && e.NextHop == "": // of a decision: its message has other lines
+		b = append(b, '<')
+		b = append(b, Clean(e.Recipient)...)
+		b = append(b, "> "...)
+	default:
 		b = append(b, '<')
 		b = append(b, Clean(e.Sender)...)
 		b = append(b, "> → <"...)
@@ -140,6 +206,7 @@ func (e *Event) append(b []byte, colour bool) []byte {
 	if !e.Reply.IsZero() {
 		b = append(b, Clean(clip(e.Reply.String(), 200))...)
 	}
+	b = appendEdits(b, e.Edits)
 	if e.Reason != "" {
 		b = append(b, " ("...)
 		b = append(b, Clean(clip(e.Reason, 200))...)
@@ -170,6 +237,8 @@ func (p paint) verdict(name, text string) string {
 		return p.wrap("31", text)
 	case "deferred", "defer":
 		return p.wrap("33", text)
+	case "edit":
+		return p.wrap("36", text)
 	case "held", "quarantined", "discarded", "hold", "quarantine", "discard":
 		return p.wrap("35", text)
 	}

@@ -61,6 +61,7 @@ func (r *Recorder) Stage(tx *hooks.Transaction, run hooks.StageRun) {
 		return
 	}
 	r.metrics.stage(&run)
+	r.showRun(tx, &run)
 	if r.o.ReadOnly || run.Stage.Row().Scope == hooks.OfPolicy { // a policy's own life is no message's story
 		return
 	}

@@ -694,8 +694,8 @@ func TestLogAndLive(t *testing.T) {
 	if strings.ContainsAny(live.String(), "\x1b\u202e") || !strings.Contains(live.String(), `Wait\x1b[31m\u202e`) || strings.Contains(live.String(), "unseen") {
 		t.Errorf("live lines:\n%s", live.String())
 	}
-	if n := strings.Count(live.String(), "\n"); n != 4 {
-		t.Errorf("%d live lines, want 4:\n%s", n, live.String())
+	if n := strings.Count(live.String(), "\n"); n != 6 {
+		t.Errorf("%d live lines, want 6:\n%s", n, live.String())
 	}
 	if !strings.Contains(colour.String(), "\x1b[31mrefused") {
 		t.Errorf("no colour: %q", colour.String())
