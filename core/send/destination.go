@@ -82,6 +82,7 @@ type destination struct {
 	restTill time.Time
 	last     message.Reply // why it is down
 	used     time.Time
+	left     map[string]time.Time // ids of messages that it keeps waiting, and since when
 }
 
 // level is the jobs of one priority, in the order of their coming. Who sets
@@ -255,11 +256,11 @@ func (d *destination) may(now time.Time) (ok bool, wait time.Duration) {
 	return true, 0
 }
 
-// learn takes in how an attempt went. It reports true where the destination has
-// just been found to be down.
-func (d *destination) learn(now time.Time, outcomes []Outcome) (down bool) {
-	d.used = now
-	unreached, slow := len(outcomes) > 0, false
+// learn takes in how an attempt went: unreached, where it led to nobody, and down,
+// where the destination has just been found to be.
+func (d *destination) learn(now time.Time, outcomes []Outcome) (unreached, down bool) {
+	d.used, unreached = now, len(outcomes) > 0
+	slow := false
 	for i := range outcomes {
 		o := &outcomes[i]
 		unreached = unreached && o.Unreached
@@ -271,12 +272,12 @@ func (d *destination) learn(now time.Time, outcomes []Outcome) (down bool) {
 		d.window = max(d.window/2, 1)
 		d.last = outcomes[0].Reply
 		if d.failures < deadAfter || d.rest > 0 && now.Before(d.restTill) {
-			return false
+			return true, false
 		}
 		d.rest = min(max(2*d.rest, firstRest), maxRest)
 		d.restTill = now.Add(d.rest)
 		d.window = 1
-		return true
+		return true, true
 	case slow:
 		d.window = max(d.window/2, 1)
 	default:
@@ -286,7 +287,7 @@ func (d *destination) learn(now time.Time, outcomes []Outcome) (down bool) {
 		d.window = d.first()
 	}
 	d.failures, d.rest = 0, 0
-	return false
+	return false, false
 }
 
 // revive forgets that the destination is down.
@@ -301,7 +302,11 @@ func (d *destination) resting(now time.Time) bool { return d.rest > 0 && now.Bef
 
 // forgettable tells whether nothing is lost when the destination is.
 func (d *destination) forgettable(now time.Time) bool {
-	return d.ready == 0 && d.running == 0 && d.queue.empty() && !d.resting(now) && now.Sub(d.used) > idleLife
+	life := idleLife
+	if len(d.left) > 0 {
+		life = leftLife
+	}
+	return d.ready == 0 && d.running == 0 && d.queue.empty() && !d.resting(now) && now.Sub(d.used) > life
 }
 
 // notTried is what a recipient gets that is not tried because its destination is down.

@@ -93,11 +93,20 @@ func (s *Sender) ended(j *job, outcomes []Outcome) {
 	d := j.d
 	d.running--
 	d.channel.running--
-	if s.running && outcomes != nil && d.learn(now, outcomes) {
-		parked = []*job{}
-		for j := d.pop(); j != nil; j = d.pop() {
-			j.e.removeJob(j)
-			parked = append(parked, j)
+	if s.running && outcomes != nil {
+		unreached, down := d.learn(now, outcomes)
+		if unreached {
+			s.leaveWaiting(d, j.e.id, now.Add(1)) // this attempt was not after it
+		} else {
+			s.wakeWaiting(d)
+		}
+		if down {
+			parked = []*job{}
+			for j := d.pop(); j != nil; j = d.pop() {
+				j.e.removeJob(j)
+				s.leaveWaiting(d, j.e.id, now)
+				parked = append(parked, j)
+			}
 		}
 	}
 	if parked != nil {
@@ -162,6 +171,7 @@ func (s *Sender) awaken(now time.Time) (next time.Time) {
 		s.swept = now
 		for k, d := range s.dests {
 			if d.forgettable(now) {
+				s.left -= len(d.left)
 				delete(s.dests, k)
 			}
 		}

@@ -200,6 +200,7 @@ func (s *Sender) admit(e *entry, c *Config, groups []group, now time.Time) (verd
 		switch {
 		case d.resting(now):
 			p = &park{until: d.restTill, reply: d.notTried()}
+			s.leaveWaiting(d, e.id, now)
 		case d.ready < s.fill() || more.Priority > 0:
 		case len(s.outside) < outsideShare*s.o.Window:
 			e.wait = d

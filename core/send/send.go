@@ -125,6 +125,7 @@ type Sender struct {
 	rewind   bool                      // some of them stand before the place that the search has come to
 	outside  map[string]parked         // due messages that wait on disk, by id, for their destination to want more
 	hungry   []*destination            // those that do
+	left     int                       // messages that wait for destinations to come up, see leaveWaiting
 	asked    []asked                   // what operators want tried now
 	all      bool                      // an operator wants everything tried now
 }

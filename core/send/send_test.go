@@ -291,8 +291,51 @@ func TestRetryNow(t *testing.T) {
 		r.setAnswer(ok)
 		time.Sleep(time.Second)
 		r.s.RetryNow(ids[3], ids[9], "0000000000nosuch")
-		if r.left() != 8 || r.count() != before+2 {
+		// The others go where these found somebody.
+		if tries := r.tries(); r.left() != 0 || len(tries) != before+10 || !slices.Contains([]string{ids[3], ids[9]}, tries[before].id) {
 			t.Errorf("%d left, %d attempts", r.left(), r.count()-before)
+		}
+	})
+}
+
+// TestAllGoWhenOneGotThrough: what waits for a next hop that is down goes when somebody
+// answers there again, not when the schedule of each says, which is later the longer it
+// was down.
+func TestAllGoWhenOneGotThrough(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.answer = func(ctx context.Context, j *Job, rcpt string) Outcome {
+			if strings.HasSuffix(rcpt, "@y.example") {
+				return later(ctx, j, rcpt)
+			}
+			return unreached(ctx, j, rcpt)
+		}
+		r.c.Lifetime = 7 * 24 * time.Hour
+	}, func(r *rig) {
+		const many = 300
+		for i := range many {
+			r.accept(fmt.Sprintf("u%d@x.example", i))
+			time.Sleep(10 * time.Second)
+		}
+		r.accept("elsewhere@y.example")
+		time.Sleep(12 * time.Hour)
+		up, before := time.Now(), r.count()
+		if r.left() != many+1 {
+			t.Fatalf("%d left", r.left())
+		}
+		r.setAnswer(ok)
+		var first, last time.Time
+		for time.Since(up) < 2*time.Hour && r.left() > 1 {
+			time.Sleep(time.Second)
+			if r.count() > before && first.IsZero() {
+				first = time.Now()
+			}
+			last = time.Now()
+		}
+		if r.left() > 1 || last.Sub(first) > 2*time.Second {
+			t.Errorf("%d left; the first went %v after the next hop came back, the last %v after the first", r.left(), first.Sub(up), last.Sub(first))
+		}
+		if r.s.left != 0 {
+			t.Errorf("%d messages still count as waiting", r.s.left)
 		}
 	})
 }
