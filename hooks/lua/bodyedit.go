@@ -37,7 +37,9 @@ func (st *state) changeBody(L *lua.LState, e hooks.Edit) {
 	c := &st.call
 	st.edit(L, e)
 	if c.bodies++; c.bodies > maxBodies {
-		st.b.exceed(L, "more than %d changes of the body in one call", maxBodies)
+		// As where one can't be made: the message may hold what was to be taken out.
+		st.b.fail(fmt.Errorf("limit: %w: more than %d changes of the body in one call", hooks.ErrBody, maxBodies))
+		L.RaiseError("%s", st.b.over.Error())
 	}
 	c.bodyEdits = append(c.bodyEdits, e)
 }

@@ -75,7 +75,7 @@ func TestChangeThatCannotBeMade(t *testing.T) {
 		}
 	}
 	p := load(t, o, "local p = policy {}\nfunction p.message(tx) while true do tx.body:footer{ text = 'x' } pcall(tx.mime.text, tx.mime) end end\nreturn p", nil)
-	if _, err := p.Handle(t.Context(), hooks.Message, withMail("Subject: x\r\n\r\nhello\r\n")); err == nil || !strings.Contains(err.Error(), "more than 20 changes of the body") {
+	if _, err := p.Handle(t.Context(), hooks.Message, withMail("Subject: x\r\n\r\nhello\r\n")); !errors.Is(err, hooks.ErrBody) || !strings.Contains(err.Error(), "more than 20 changes of the body") {
 		t.Error(err)
 	}
 }
