@@ -8,9 +8,12 @@ import (
 
 // Bounds of connection reuse.
 const (
-	maxUses    = 100 // messages over one connection
-	maxIdle    = 200 // idle connections in all
-	maxIdleKey = 20  // of them, to one host
+	maxUses = 100 // messages over one connection
+	maxIdle = 400 // idle connections in all
+	// maxIdleKey is of them to one host. No more are there than were busy at once, which
+	// the destination's window bounds; with fewer kept, each burst of endings closes
+	// connections that the next messages open again.
+	maxIdleKey = 100
 )
 
 // poolKey is what an idle connection is good for.
