@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/postern-mta/postern/t/policies"
 )
 
 // Benchmarks of the built binary, for docs/benchmarks.md: `make bench`.
@@ -209,21 +211,13 @@ func BenchmarkAccept(b *testing.B) {
 	}
 }
 
-// tenPolicies is ten Lua policies: four of ours and six of a site.
 func tenPolicies(b *testing.B) string {
 	b.Helper()
-	return `
-[[policy]]
-use = "helo"
-[[policy]]
-use = "badmailfrom"
-addresses = ["@spam.example"]
-[[policy]]
-use = "badrcptto"
-addresses = ["reject@example.net"]
-[[policy]]
-use = "content_signatures"
-` + sixMore(b)
+	text, err := policies.Ten(b.TempDir(), "reject@example.net")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return text
 }
 
 // BenchmarkAcceptTenPolicies is the same with ten Lua policies at work.
@@ -279,31 +273,6 @@ func added(pairs [2][]float64) float64 {
 func median(list []float64) float64 {
 	list = slices.Sorted(slices.Values(list))
 	return list[len(list)/2]
-}
-
-// sixMore adds six scripts of the size that sites write.
-func sixMore(b *testing.B) string {
-	b.Helper()
-	dir := b.TempDir()
-	var text strings.Builder
-	for i := range 6 {
-		script := fmt.Sprintf(`local p = policy { about = "Benchmark.", settings = { words = list(string) {} : about "words" } }
-function p.mail(tx) if tx.sender.domain == "never%d.example" then return reject("5.7.1", "no") end end
-function p.message(tx)
-  local subject = (tx.headers:get("Subject") or ""):lower()
-  for _, word in ipairs(p.words) do
-    if subject:find(word, 1, true) then return reject("5.7.1", "Refused: %%s", word) end
-  end
-end
-return p
-`, i)
-		file := filepath.Join(dir, fmt.Sprintf("p%d.lua", i))
-		if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
-			b.Fatal(err)
-		}
-		fmt.Fprintf(&text, "[[policy]]\nuse = %q\nwords = [\"casino\", \"lottery\"]\n", file)
-	}
-	return text.String()
 }
 
 // BenchmarkIdleConnection holds b.N connections after EHLO and reports what each

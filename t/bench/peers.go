@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/postern-mta/postern/t/policies"
 )
 
 // peer is a server that can be measured: how its folder is filled, how it is
@@ -85,6 +87,15 @@ func (b *bench) start(ctx context.Context, p *peer, hop netip.AddrPort, more str
 	}
 	s := &server{peer: p, dir: dir, hop: hop, more: more}
 	return s, b.startIn(ctx, s)
+}
+
+// relay starts Postern as a relay to hop.
+func (b *bench) relay(ctx context.Context, hop netip.AddrPort) (*server, error) {
+	p, err := peerNamed("postern")
+	if err != nil {
+		return nil, err
+	}
+	return b.start(ctx, p, hop, "")
 }
 
 // startIn starts a server, maybe again, in its folder.
@@ -207,7 +218,7 @@ address = ""
 			text += fmt.Sprintf("[[delivery.rule]]\ndestination = [%q]\nrate = \"1/day\"\n", s.hop)
 		}
 		if kind == "lua" {
-			more, err := tenPolicies(s.dir)
+			more, err := policies.Ten(s.dir, "reject@dest.example")
 			if err != nil {
 				return nil, err
 			}
@@ -218,40 +229,6 @@ address = ""
 		}
 		return []string{exe, "serve", "-c", filepath.Join(s.dir, "postern.toml")}, nil
 	}
-}
-
-// tenPolicies is ten Lua policies: four of ours and six of the kind that sites write.
-func tenPolicies(dir string) (string, error) {
-	var text strings.Builder
-	text.WriteString(`[[policy]]
-use = "helo"
-[[policy]]
-use = "badmailfrom"
-addresses = ["@spam.example"]
-[[policy]]
-use = "badrcptto"
-addresses = ["reject@dest.example"]
-[[policy]]
-use = "content_signatures"
-`)
-	for i := range 6 {
-		script := fmt.Sprintf(`local p = policy { about = "Benchmark.", settings = { words = list(string) {} : about "words" } }
-function p.mail(tx) if tx.sender.domain == "never%d.example" then return reject("5.7.1", "no") end end
-function p.message(tx)
-  local subject = (tx.headers:get("Subject") or ""):lower()
-  for _, word in ipairs(p.words) do
-    if subject:find(word, 1, true) then return reject("5.7.1", "Refused: %%s", word) end
-  end
-end
-return p
-`, i)
-		file := filepath.Join(dir, fmt.Sprintf("site%d.lua", i))
-		if err := os.WriteFile(file, []byte(script), 0o644); err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&text, "[[policy]]\nuse = %q\nwords = [\"casino\", \"lottery\"]\n", file)
-	}
-	return text.String(), nil
 }
 
 // postfix is an instance of its own of the installed Postfix. It differs from what

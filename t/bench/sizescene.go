@@ -23,11 +23,7 @@ func idleScene(ctx context.Context, b *bench, r *report) (section, error) {
 		return section{}, err
 	}
 	defer hop.stop()
-	p, err := peerNamed("postern")
-	if err != nil {
-		return section{}, err
-	}
-	s, err := b.start(ctx, p, hop.addr, "")
+	s, err := b.relay(ctx, hop.addr)
 	if err != nil {
 		return section{}, err
 	}
@@ -95,11 +91,7 @@ func largeScene(ctx context.Context, b *bench, r *report) (section, error) {
 		return section{}, err
 	}
 	defer hop.stop()
-	p, err := peerNamed("postern")
-	if err != nil {
-		return section{}, err
-	}
-	s, err := b.start(ctx, p, hop.addr, "")
+	s, err := b.relay(ctx, hop.addr)
 	if err != nil {
 		return section{}, err
 	}
