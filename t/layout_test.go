@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"core/gate":         {"hooks", "core/dns", "core/record"},
 	"core/intake":       {"hooks", "core/queue", "core/record"},
 	"core/auth":         {"core/message"},
+	"core/auth/dkim":    {"core/dns", "core/message"},
 	"core/smtpd":        {"core/gate", "core/intake", "core/auth"},
 	"core/send":         {"core/intake", "core/dns"},
 	"core/remote":       {"core/send"},

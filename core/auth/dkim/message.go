@@ -1,0 +1,119 @@
+package dkim
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+
+	"github.com/postern-mta/postern/core/message"
+)
+
+// maxSection bounds the header section that Open reads.
+const maxSection = 16 << 20
+
+// ErrSection is a header section of more than 16 MiB.
+var ErrSection = errors.New("the header section has more than 16 MiB")
+
+// Message is a message that is verified or signed: its header fields by name, and
+// the hashes of its content as far as they are known. It belongs to one goroutine.
+type Message struct {
+	fields  []message.Field
+	named   map[string][]int // by lower-case name, from the top
+	body    message.Body
+	start   int64 // of the content
+	hashes  map[wanted][]byte
+	totals  map[Canon]int64
+	scratch []byte
+}
+
+// Open reads the header section of a message. It may lack a content, an empty line,
+// or both; without a header section it is all content. The error is one of reading,
+// or ErrSection.
+func Open(m message.Body) (*Message, error) {
+	section, start, err := readSection(m)
+	if err != nil {
+		return nil, err
+	}
+	out := &Message{body: m, start: start}
+	h := message.ParseHeader(section)
+	out.fields = make([]message.Field, 0, bytes.Count(section, []byte{'\n'})+1)
+	out.named = make(map[string][]int, 32)
+	for f := range h.Fields() {
+		if f.Name != "" {
+			name := strings.ToLower(f.Name)
+			out.named[name] = append(out.named[name], len(out.fields))
+		}
+		out.fields = append(out.fields, f)
+	}
+	return out, nil
+}
+
+func readSection(m message.Body) (section []byte, start int64, err error) {
+	for size := min(int64(16<<10), m.Size()); ; size = min(4*size, m.Size(), maxSection) {
+		b := make([]byte, size)
+		if n, err := m.ReadAt(b, 0); int64(n) < size && err != nil && !errors.Is(err, io.EOF) {
+			return nil, 0, fmt.Errorf("read the header section: %w", err)
+		}
+		if len(b) == 0 || !message.StartsHeader(b) && b[0] != '\r' {
+			return nil, 0, nil
+		}
+		n, whole := message.HeaderLen(b)
+		switch {
+		case whole:
+			return b[:n:n], int64(n) + 2, nil
+		case size == m.Size():
+			return b, size, nil
+		case size == maxSection:
+			return nil, 0, ErrSection
+		}
+	}
+}
+
+// Named walks the fields of a lower-case name from the top.
+func (m *Message) Named(name string) iter.Seq[message.Field] {
+	return func(yield func(message.Field) bool) {
+		for _, i := range m.named[name] {
+			if !yield(m.fields[i]) {
+				return
+			}
+		}
+	}
+}
+
+// Count is how many fields of a lower-case name there are.
+func (m *Message) Count(name string) int { return len(m.named[name]) }
+
+// WriteFields writes the canonical forms of the fields that h= names, in lower case:
+// of several with one name the last first, and nothing for those that are not there
+// (RFC 6376 section 5.4.2).
+func (m *Message) WriteFields(w io.Writer, c Canon, names []string) {
+	used := make(map[string]int, len(names))
+	for _, name := range names {
+		list := m.named[name]
+		i := len(list) - 1 - used[name]
+		if i < 0 {
+			continue
+		}
+		used[name]++
+		m.WriteField(w, c, m.fields[list[i]])
+	}
+}
+
+// WriteField writes the canonical form of one field.
+func (m *Message) WriteField(w io.Writer, c Canon, f message.Field) {
+	m.scratch = c.AppendField(m.scratch[:0], f)
+	_, _ = w.Write(m.scratch) // a hash takes everything
+}
+
+// WriteSelf writes the canonical form of a signing field as it stood when it was
+// signed: without the value of b=, which stands in its value from from to to, and
+// without a line end (RFC 6376 section 3.7).
+func (m *Message) WriteSelf(w io.Writer, c Canon, f message.Field, b *Tag) {
+	at := bytes.IndexByte(f.Raw, ':') + 1
+	raw := append(append(make([]byte, 0, len(f.Raw)), f.Raw[:at+b.From]...), f.Raw[at+b.To:]...)
+	m.scratch = c.AppendField(m.scratch[:0], message.Field{Name: f.Name, Raw: raw})
+	_, _ = w.Write(bytes.TrimSuffix(m.scratch, []byte("\r\n")))
+}
