@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"core/intake":       {"hooks", "core/queue", "core/record"},
 	"core/auth":         {"core/message"},
 	"core/auth/dkim":    {"core/dns", "core/message"},
+	"core/auth/spf":     {"core/dns"},
 	"core/smtpd":        {"core/gate", "core/intake", "core/auth"},
 	"core/send":         {"core/intake", "core/dns"},
 	"core/remote":       {"core/send"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -9,7 +10,11 @@ import (
 )
 
 // momentHelp is what a flag that takes a moment says of it.
-const momentHelp = `how long ago ("2h", "7d"), a time ("14:00", "yesterday 14:00", "2026-11-27 14:00") or RFC 3339`
+const momentHelp = `how long ago ("2h", "7d"), a time ("14:00", "yesterday 14:00", "2026-11-27 14:00"), RFC 3339 or Unix seconds`
+
+// leastUnix is what a number must be to be Unix seconds: below, in 1973, it is no time
+// of mail.
+const leastUnix = 100_000_000
 
 // moment reads a point in time as people write it, in the zone of now: how long
 // ago it was, now, a day with or without a time, or a time alone: the last one
@@ -18,6 +23,9 @@ func moment(text string, now time.Time) (time.Time, error) {
 	text = strings.ToLower(strings.TrimSpace(text))
 	if text == "now" {
 		return now, nil
+	}
+	if seconds, err := strconv.ParseInt(text, 10, 64); err == nil && seconds >= leastUnix {
+		return time.Unix(seconds, 0).In(now.Location()), nil
 	}
 	if ago, err := config.ParseDuration(strings.TrimSpace(strings.TrimSuffix(text, " ago"))); err == nil {
 		return now.Add(-ago), nil

@@ -209,7 +209,7 @@ func collectMX(records []wire.RR) []MX {
 		}
 		if r.Mx == "." {
 			null = true
-		} else if host, ok := hostname(r.Mx); ok {
+		} else if host, ok := hostname(r.Mx, ":/"); ok && !isAddress(host) { // the test suite of RFC 7208 has such hosts
 			out = append(out, MX{r.Preference, host})
 		}
 	}
@@ -247,7 +247,7 @@ func collectNames(records []wire.RR) []string {
 		if !ok {
 			continue
 		}
-		if name, ok := hostname(r.Ptr); ok && !slices.Contains(out, name) {
+		if name, ok := hostname(r.Ptr, ""); ok && !slices.Contains(out, name) {
 			out = append(out, name)
 		}
 		if len(out) == maxPTR {

@@ -207,7 +207,7 @@ func FuzzAnswers(f *testing.F) {
 				t.Fatalf("%d records and the error %v", records, a.err)
 			}
 			for _, mx := range a.mx {
-				if name, ok := hostname(mx.Host); mx.Host != "" && (!ok || name != mx.Host) {
+				if name, ok := hostname(mx.Host, ":/"); mx.Host != "" && (!ok || name != mx.Host) {
 					t.Fatalf("host %q", mx.Host)
 				}
 			}

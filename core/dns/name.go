@@ -13,8 +13,8 @@ const (
 )
 
 // canonical returns name as it is asked for: A-labels, lower case, no trailing
-// dot. Any graphical ASCII may stand in a label, as SPF macros and RFC 2317
-// zones put '+', '=' and '/' there; a backslash may not, because it would be
+// dot. Any printable ASCII may stand in a label, as SPF macros put local parts and
+// spaces there, and RFC 2317 zones '/'; a backslash may not, because it would be
 // read as an escape. The text returned says what is wrong, empty if nothing is.
 func canonical(name string) (ascii, wrong string) {
 	name = strings.TrimSuffix(name, ".")
@@ -45,7 +45,7 @@ func canonical(name string) (ascii, wrong string) {
 			return "", "name has a label of more than 63 characters"
 		}
 		for i := range len(label) {
-			if c := label[i]; c <= ' ' || c >= 0x7f || c == '\\' {
+			if c := label[i]; c < ' ' || c >= 0x7f || c == '\\' {
 				return "", "name has a character that no domain name has"
 			}
 		}
@@ -60,10 +60,15 @@ func canonicalHost(name string) (ascii, wrong string) {
 	if wrong != "" {
 		return "", wrong
 	}
-	if _, err := netip.ParseAddr(ascii); err == nil {
+	if isAddress(ascii) {
 		return "", "an address, not a name"
 	}
 	return ascii, ""
+}
+
+func isAddress(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err == nil
 }
 
 func isASCII(s string) bool {
@@ -75,22 +80,39 @@ func isASCII(s string) bool {
 	return true
 }
 
-// owner returns a name from a message in the form in which names are compared.
+// owner returns a name from a message in the form in which names are compared and
+// asked for: characters that the form of zone files escapes stand for themselves, but
+// for dots inside labels and backslashes.
 func owner(wireName string) string {
-	return strings.ToLower(strings.TrimSuffix(wireName, "."))
+	name := strings.ToLower(strings.TrimSuffix(wireName, "."))
+	if !strings.Contains(name, `\`) {
+		return name
+	}
+	out := make([]byte, 0, len(name))
+	for i := 0; i < len(name); i++ {
+		if name[i] == '\\' && i+1 < len(name) {
+			if c := name[i+1]; c != '.' && c != '\\' && !digit(c) {
+				continue
+			}
+			out = append(out, name[i])
+			i++
+		}
+		out = append(out, name[i])
+	}
+	return string(out)
 }
 
 // hostname returns a host name from a record, or false where it is none: such
 // names reach logs, header fields and replies, so only letters, digits,
-// hyphens and underscores pass.
-func hostname(wireName string) (string, bool) {
+// hyphens and underscores pass, and what more says.
+func hostname(wireName, more string) (string, bool) {
 	name := owner(wireName)
 	if name == "" || len(name) > maxName {
 		return "", false
 	}
 	for i := range len(name) {
 		switch c := name[i]; {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_', c == '.', strings.IndexByte(more, c) >= 0:
 		default:
 			return "", false
 		}
@@ -151,3 +173,14 @@ func unescape(s string) string {
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }
+
+// Canonical returns name as it is asked for and compared: A-labels, lower case, no
+// trailing dot. The error is an *Error of kind BadName; it tells why the name is no
+// domain name.
+func Canonical(name string) (string, error) {
+	ascii, wrong := canonical(name)
+	if wrong != "" {
+		return "", &Error{Kind: BadName, Name: name[:min(len(name), maxName)], Type: "name", Text: wrong}
+	}
+	return ascii, nil
+}

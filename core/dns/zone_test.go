@@ -145,7 +145,7 @@ func TestLookups(t *testing.T) {
 		{"long label", a(strings.Repeat("x", 64) + ".example"), "4 63"},
 		{"long name", a(strings.Repeat("x.", 126) + "xx"), "4 too long"},
 		{"longest name", a(strings.Repeat("x.", 126) + "x"), "2 no such name"},
-		{"space", mx("exa mple"), "4 character"},
+		{"space", mx("exa\tmple"), "4 character"},
 		{"escape", txt(`a\.example`), "4 character"},
 		{"line feed", txt("a\nb.example"), "4 character"},
 		{"address", a("192.0.2.1"), "4 an address"},
@@ -261,7 +261,7 @@ func TestAddrs(t *testing.T) {
 	z.Fail["AAAA unsure.example"] = Timeout
 	for host, want := range map[string]string{
 		"host.example": "[2001:db8::1 192.0.2.1]", "v4.example": "[192.0.2.4]", "half.example": "[192.0.2.4]",
-		"unsure.example": "temporary", "text.example": "none", "a b": "bad",
+		"unsure.example": "temporary", "text.example": "none", "a\tb": "bad",
 	} {
 		got, err := Addrs(t.Context(), z, host)
 		text := fmt.Sprint(got)
@@ -334,8 +334,8 @@ func TestZoneSaysWhatIsWrong(t *testing.T) {
 		`A "x.example"`:      {A: map[string][]string{"x.example": {"192.0.2.300"}}},
 		`MX "x.example"`:     {MX: map[string][]string{"x.example": {"mx.example"}}},
 		`PTR "x.example"`:    {PTR: map[string][]string{"x.example": {"mx.example"}}},
-		`CNAME "x.example"`:  {CNAME: map[string]string{"x.example": "a b"}},
-		`TXT "a b"`:          {TXT: map[string][]string{"a b": {""}}},
+		`CNAME "x.example"`:  {CNAME: map[string]string{"x.example": "a\tb"}},
+		`TXT "a\tb"`:         {TXT: map[string][]string{"a\tb": {""}}},
 		`Fail "NO x.exampl"`: {Fail: map[string]Kind{"NO x.exampl": Timeout}},
 	} {
 		_, err := z.LookupA(t.Context(), "other.example")
