@@ -14,6 +14,7 @@ export DEBIAN_FRONTEND=noninteractive
 # command or file:package:what is tested with it
 needs='
 swaks:swaks:swaks as a client
+postsrsd:postsrsd:senders rewritten by another implementation
 tmux:tmux:postern top on a terminal
 cdb:tinycdb:constant databases of another make
 postfix:postfix:Postfix as a next hop and as the peer of the benchmarks

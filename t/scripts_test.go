@@ -172,6 +172,8 @@ func params(dir, bin string) testscript.Params {
 			"kept":        cmdKept,
 			"status":      cmdStatus,
 			"terminal":    cmdTerminal,
+			"postsrsd":    cmdPostsrsd,
+			"hold":        cmdHold,
 		},
 	}
 }

@@ -56,6 +56,7 @@ func (p *policyLoader) outside(c *config.Config) config.Problems {
 		return found
 	}
 	p.maps, p.library.Maps = maps, maps
+	p.library.SRS, p.library.BATV = rewriter(c), tagger(c)
 	if p.library.Places = nil; len(c.GeoIP.Databases) == 0 {
 		p.places = nil
 		return nil

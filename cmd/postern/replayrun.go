@@ -218,7 +218,9 @@ func (j *judge) transaction(ctx context.Context, p *pastMail, s *hooks.Session) 
 		if err != nil {
 			continue
 		}
-		tx.Current = &hooks.Recipient{Address: a, Given: a, Ours: j.intake.Ours(a.Domain)}
+		tx.Current = &hooks.Recipient{Address: a, Given: a}
+		j.intake.Untag(tx.Current)
+		tx.Current.Ours = j.intake.Ours(tx.Current.Address.Domain)
 		switch d := j.chain.Run(ctx, hooks.Rcpt, tx); {
 		case d.Verb.Refuses():
 			last, refused = refusedAt(hooks.Rcpt, d), append(refused, one)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/postern-mta/postern/core/auth"
 	"github.com/postern-mta/postern/core/config"
@@ -38,6 +39,53 @@ func gateLimits(c *config.Config) gate.Limits {
 }
 
 func intakeSettings(c *config.Config) intake.Settings {
+	domains := ourDomains(c)
+	routes := sendRoutes(c)
+	rules, _ := scoreRules(c) // checked with the policies
+	s := intake.Settings{
+		Hostname: c.Server.Hostname, Domains: domains,
+		Mixed: intake.ParseMixed(c.Server.MixedRecipients), MessageSize: c.Limits.MessageSize, HeaderSize: c.Limits.HeaderSize, Hops: c.Limits.Hops,
+		Score: intake.Score{Tag: c.Score.Tag, Quarantine: c.Score.Quarantine, Reject: c.Score.Reject, Rules: rules},
+		Routed: func(tx *hooks.Transaction, rcpt message.Address) bool {
+			_, ok := routes.Find(tx.Sender, rcpt, routeFacts(tx))
+			return ok
+		},
+		Asked: func(tx *hooks.Transaction, rcpt message.Address) (intake.Way, bool) {
+			w, _, err := routes.Way(tx.Sender, rcpt, "", routeFacts(tx))
+			return w, err == nil && w.Server()
+		},
+	}
+	own := returnPaths(c, domains)
+	s.Returns = own.returns
+	if own.path != nil {
+		s.ReturnPath = func(w intake.Way, sender message.Address, now time.Time) message.Address {
+			if way, ok := w.(send.Way); ok {
+				return own.path(way, sender, now)
+			}
+			return sender
+		}
+	}
+	if slices.ContainsFunc(routes, func(r send.Route) bool { return r.Proxy }) {
+		s.Proxied = func(tx *hooks.Transaction, r *hooks.Recipient) (intake.Way, bool) {
+			set := r.Route
+			if set == "" {
+				set = tx.Route
+			}
+			w, proxy, err := routes.Way(tx.Sender, r.Address, set, routeFacts(tx))
+			w.Tagged = own.tagged != nil && (tx.Session.Relaying || tx.Session.Authenticated) && own.tagged(tx.Sender.Owner(), r.Address)
+			return w, proxy && err == nil
+		}
+	}
+	return s
+}
+
+// routeFacts is what routes may ask about a transaction.
+func routeFacts(tx *hooks.Transaction) func() (netip.Addr, []string) {
+	return func() (netip.Addr, []string) { return tx.Session.Client.Addr(), tx.Tags }
+}
+
+// ourDomains are the domains of [[domain]] and who exists there.
+func ourDomains(c *config.Config) *intake.Domains {
 	var list []intake.Domain
 	for i := range c.Domains {
 		d := &c.Domains[i]
@@ -51,37 +99,7 @@ func intakeSettings(c *config.Config) intake.Settings {
 			list = append(list, intake.Domain{Name: name, Known: known, Callout: d.Recipients.Callout})
 		}
 	}
-	routes := sendRoutes(c)
-	rules, _ := scoreRules(c) // checked with the policies
-	s := intake.Settings{
-		Hostname: c.Server.Hostname, Domains: intake.NewDomains(list),
-		Mixed: intake.ParseMixed(c.Server.MixedRecipients), MessageSize: c.Limits.MessageSize, HeaderSize: c.Limits.HeaderSize, Hops: c.Limits.Hops,
-		Score: intake.Score{Tag: c.Score.Tag, Quarantine: c.Score.Quarantine, Reject: c.Score.Reject, Rules: rules},
-		Routed: func(tx *hooks.Transaction, rcpt message.Address) bool {
-			_, ok := routes.Find(tx.Sender, rcpt, routeFacts(tx))
-			return ok
-		},
-		Asked: func(tx *hooks.Transaction, rcpt message.Address) (intake.Way, bool) {
-			w, _, err := routes.Way(tx.Sender, rcpt, "", routeFacts(tx))
-			return w, err == nil && w.Server()
-		},
-	}
-	if slices.ContainsFunc(routes, func(r send.Route) bool { return r.Proxy }) {
-		s.Proxied = func(tx *hooks.Transaction, r *hooks.Recipient) (intake.Way, bool) {
-			set := r.Route
-			if set == "" {
-				set = tx.Route
-			}
-			w, proxy, err := routes.Way(tx.Sender, r.Address, set, routeFacts(tx))
-			return w, proxy && err == nil
-		}
-	}
-	return s
-}
-
-// routeFacts is what routes may ask about a transaction.
-func routeFacts(tx *hooks.Transaction) func() (netip.Addr, []string) {
-	return func() (netip.Addr, []string) { return tx.Session.Client.Addr(), tx.Tags }
+	return intake.NewDomains(list)
 }
 
 // sendRoutes are the configured routes.
@@ -94,7 +112,7 @@ func sendRoutes(c *config.Config) send.Routes {
 		}
 		routes = append(routes, send.Route{
 			ToDomain: r.ToDomain, ToAddress: r.ToAddress, FromDomain: r.FromDomain, FromAddress: r.FromAddress,
-			Client: r.Client, Tag: r.Tag, NextHop: hop, TLS: r.TLS, Auth: send.Login(r.Auth), Source: r.Source, Proxy: r.Mode == "proxy",
+			Client: r.Client, Tag: r.Tag, NextHop: hop, TLS: r.TLS, Auth: send.Login(r.Auth), Source: r.Source, Proxy: r.Mode == "proxy", SRS: r.SRS,
 		})
 	}
 	return routes
@@ -117,6 +135,8 @@ func sendConfig(c *config.Config) send.Config {
 		s.Rules = append(s.Rules, send.DestinationRule{Destination: r.Destination, Concurrency: r.Concurrency, Count: r.Rate.Count, Per: r.Rate.Per})
 	}
 	s.DoubleBounceTo = doubleBounceTo(c)
+	own := returnPaths(c, ourDomains(c))
+	s.Tagged, s.ReturnPath = own.tagged, own.path
 	return s
 }
 
@@ -126,7 +146,7 @@ func doubleBounceTo(c *config.Config) message.Address {
 	if a, err := message.ParseAddress(c.Queue.DoubleBounceTo); err == nil && !a.IsNull() {
 		return a
 	}
-	if intakeSettings(c).Domains.Ours(c.Server.Hostname) {
+	if ourDomains(c).Ours(c.Server.Hostname) {
 		return message.Address{Local: "postmaster", Domain: c.Server.Hostname}
 	}
 	return message.Address{}

@@ -31,6 +31,7 @@ func check(l *loader, c *Config) {
 	add(checkDelivery(c)...)
 	add(checkPolicies(c)...)
 	add(checkScore(c)...)
+	add(checkReturns(c)...)
 }
 
 // checkServer looks at the folders and at the length of the control socket's path.

@@ -50,6 +50,10 @@ func finish(l *loader, c *Config) {
 	}
 	l.expandDomains(c)
 	l.nameLookups(c)
+	if c.SRS.Domain == "" {
+		c.SRS.Domain = strings.ToLower(c.Server.Hostname)
+	}
+	l.secrets(c)
 }
 
 // nameLookups gives every map its type, and reports a name that stands twice.

@@ -22,6 +22,8 @@ func schema() section[Config] {
 		{"domain", tables(domainKeys(), func(c *Config) *[]Domain { return &c.Domains }), nil, ""},
 		{"callout", table(calloutKeys(), func(c *Config) *Callout { return &c.Callout }), nil, ""},
 		{"route", tables(routeKeys(), func(c *Config) *[]Route { return &c.Routes }), nil, ""},
+		{"srs", table(srsKeys(), func(c *Config) *SRS { return &c.SRS }), nil, ""},
+		{"batv", table(batvKeys(), func(c *Config) *BATV { return &c.BATV }), nil, ""},
 		{"queue", table(queueKeys(), func(c *Config) *Queue { return &c.Queue }), nil, ""},
 		{"delivery", table(deliveryKeys(), func(c *Config) *Delivery { return &c.Delivery }), nil, ""},
 		{"policy", tables(policyKeys(), func(c *Config) *[]Policy { return &c.Policies }), nil, ""},
@@ -168,6 +170,7 @@ func routeKeys() section[Route] {
 			{"tls", to(enum(options{[]string{"none", "may", "encrypt", "verify"}, []string{"dane"}}), func(r *Route) *string { return &r.TLS }), "may", "`may`: TLS where the next hop offers it and it works; `encrypt`: mail waits where it doesn't; `verify`: also where the certificate is not by a known authority for the next hop's name (for `mx`: the mail exchanger's)"},
 			{"auth", table(loginKeys(), func(r *Route) *Login { return &r.Auth }), nil, ""},
 			{"source", to(scalar("address", `"192.0.2.1"`, parseSource), func(r *Route) *netip.Addr { return &r.Source }), computed("the system chooses"), "address of this machine to connect from; next hops of the other address family are left out"},
+			{"srs", to(boolean(), func(r *Route) *bool { return &r.SRS }), false, "whether senders that are not of our domains are rewritten as [srs] says, so that SPF passes at the next hop"},
 		},
 	}
 }

@@ -17,7 +17,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		// Names.
 		{"unknown section", "[limitz]\n", []string{`postern.toml:1: limitz: unknown section; did you mean "limits"?`}},
-		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, auth, dns, domain, callout, route, queue, delivery, policy, score, geoip, lookup, store, quarantine, recorder, log, console`}},
+		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, auth, dns, domain, callout, route, srs, batv, queue, delivery, policy, score, geoip, lookup, store, quarantine, recorder, log, console`}},
 		{"key without its section", "message_size = 1\n", []string{`postern.toml:1: message_size: unknown section; "message_size" belongs to [limits]`}},
 		{"key in the wrong section", "[queue]\nhops = 1\n", []string{`postern.toml:2: queue.hops: unknown key; "hops" belongs to [limits]`}},
 		{"far key", "[store]\nzebra = 1\n", []string{`postern.toml:2: store.zebra: unknown key; [store] has engine`}},
@@ -88,6 +88,13 @@ func TestRefusals(t *testing.T) {
 		{"password file without a name", "[[auth]]\nuse = \"file\"\npath = \"\"\n", []string{`postern.toml:3: auth.path: is empty; write the path of a password file`}},
 		{"back-end without a password file", "[[auth]]\nuse = \"file\"\n", []string{`postern.toml:1: auth.path: missing; write path = "users.txt"`}},
 		{"back-end", "[[auth]]\nuse = \"fiel\"\npath = \"\"\n", []string{`postern.toml:2: auth.use: "fiel" is unknown; did you mean "file"? It takes "file"`, `postern.toml:3: auth.path: is empty; write the path of a password file`}},
+
+		// Senders of mail that goes out.
+		{"rewriting without a secret", nextHopIs("mx") + "srs = true\n", []string{`postern.toml:4: route.srs: needs a secret; write a section [srs] with secret_file = "srs.secret"`}},
+		{"rewriting for nobody", nextHopIs("local") + "srs = true\n[srs]\nsecret_file = \"good.pem\"\n", []string{`postern.toml:4: route.srs: nothing is forwarded there: next_hop is "local"; leave it out`, `postern.toml:6: warning: srs.secret_file: DIR/good.pem can be read by everyone on this machine; chmod o-r it`}},
+		{"secret that is not there", "[srs]\nsecret_file = \"none\"\n", []string{`postern.toml:2: srs.secret_file: DIR/none can't be read: no such file or directory; write the path of a file with one name a line`}},
+		{"age of a rewritten sender", "[srs]\nmax_age = \"600d\"\n", []string{`postern.toml:2: srs.max_age: an address tells no more than 511 days apart; write at most "511d"`}},
+		{"tags without keys", "[batv]\ndomain = [\"a.example\"]\n", []string{`postern.toml:1: batv.secret_file: missing; write secret_file = "batv.keys"`}},
 
 		// Maps.
 		{"map without a file", "[[lookup]]\nname = \"a\"\n", []string{`postern.toml:1: lookup.source: missing; write source = "users.toml"`}},

@@ -24,6 +24,8 @@ type Config struct {
 	DNS        DNS
 	Domains    []Domain
 	Callout    Callout
+	SRS        SRS
+	BATV       BATV
 	Routes     []Route
 	Queue      Queue
 	Delivery   Delivery
@@ -159,6 +161,7 @@ type Route struct {
 	TLS         string     // "none", "may", "encrypt" or "verify"
 	Auth        Login      // zero: none
 	Source      netip.Addr // zero: the system chooses
+	SRS         bool       // senders of other domains are rewritten
 }
 
 // Login is how a route authenticates to its next hop.

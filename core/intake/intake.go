@@ -66,6 +66,11 @@ type Settings struct {
 	// Proxied tells whether a recipient's mail is passed on while its client waits,
 	// and where; nil: all mail is queued.
 	Proxied func(tx *hooks.Transaction, rcpt *hooks.Recipient) (Way, bool)
+	// Returns are the senders that were made here for mail that went out; nil: none.
+	Returns *Returns
+	// ReturnPath is what a next hop hears in the place of a sender, where mail is
+	// passed on while its client waits; nil: the sender itself.
+	ReturnPath func(w Way, sender message.Address, now time.Time) message.Address
 	// Asked is the configured server that mail to a recipient goes to, whatever
 	// policies chose; not ok where it goes elsewhere. Only domains with Callout need
 	// it.
@@ -151,6 +156,7 @@ func (in *Intake) Inject(ctx context.Context, chain *hooks.Chain, tx *hooks.Tran
 	tx.Recipients = nil
 	for _, r := range kept {
 		tx.Current = r
+		in.Untag(r)
 		r.Ours = in.Ours(r.Address.Domain)
 		d := chain.Run(ctx, hooks.Rcpt, tx)
 		if d.Verb.Refuses() {
@@ -179,6 +185,7 @@ func canonicalEnvelope(tx *hooks.Transaction) (err error) {
 	}
 	for _, r := range tx.Recipients {
 		given := r.Address
+		r.Given = given
 		if r.Address, err = Canonical(given); err != nil {
 			return fmt.Errorf("%s: %w", given.Path(), err)
 		}

@@ -52,7 +52,11 @@ func (m *Mail) relayed(way Way) Answer {
 	}
 	now := time.Now()
 	q := m.envelope(now)
-	q.Sender = q.Sender.For(q.Recipients[0].Address) // the only one where it makes a difference
+	sender := q.Sender.For(q.Recipients[0].Address) // the only one where it makes a difference
+	if sender = m.set.returnPath(way, sender, now); sender.Domain != q.Sender.Domain {
+		q.Unicode = ""
+	}
+	q.Sender = sender
 	head, from := m.stamp(now)
 	whole := message.Edited{Head: head, Rest: m.draft.Body(), From: from}
 	body, err := Copy(whole, m.tx.Recipients[0].Edits, m.tx.Said("SMTPUTF8"))

@@ -120,6 +120,9 @@ func (rule) Stages() []hooks.Stage { return ruleStages }
 func (r rule) Handle(ctx context.Context, _ hooks.Stage, tx *hooks.Transaction) (hooks.Decision, error) {
 	set := r.in.set.Load()
 	a := tx.Current.Address
+	if d, ok := set.returned(tx, r.in.o.Now()); ok {
+		return d, nil
+	}
 	if d := set.Domains.find(a.Domain); d != nil {
 		if d.Callout && !a.IsPostmaster() {
 			return r.asked(ctx, set, tx, a), nil

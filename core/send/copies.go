@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
@@ -66,11 +67,17 @@ func (e *entry) extra() (x extra) {
 	return x
 }
 
-// copyFor is the message and the body that a job's recipients get.
-func (j *job) copyFor(m *queue.Message, body message.Body) (*queue.Message, message.Body, error) {
-	if m.Sender.IsVERP() {
+// copyFor is the message and the body that a job's recipients get at a time.
+func (j *job) copyFor(conf *Config, m *queue.Message, body message.Body, now time.Time) (*queue.Message, message.Body, error) {
+	sender := m.Sender.For(m.Recipients[j.rcpts[0]].Address)
+	if conf.ReturnPath != nil {
+		sender = conf.ReturnPath(j.hop, sender, now)
+	}
+	if sender != m.Sender {
 		c := *m
-		c.Sender = m.Sender.For(m.Recipients[j.rcpts[0]].Address)
+		if c.Sender = sender; sender.Domain != m.Sender.Domain {
+			c.Unicode = ""
+		}
 		m = &c
 	}
 	if len(j.edits) == 0 {

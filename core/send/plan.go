@@ -80,8 +80,9 @@ func (s *Sender) planFor(e *entry, chain *hooks.Chain, rcpts []int, now time.Tim
 	c := s.conf.Load()
 	var groups []group
 	type place struct {
-		key   key
-		retry string
+		key         key
+		retry       string
+		srs, tagged bool
 	}
 	index := map[place]int{}
 	facts := routeFacts(e.m)
@@ -91,7 +92,7 @@ func (s *Sender) planFor(e *entry, chain *hooks.Chain, rcpts []int, now time.Tim
 			verdicts = append(verdicts, *v)
 			continue
 		}
-		k := place{keyOf(h, e.m.Recipients[i].Address.Domain), h.Retry}
+		k := place{keyOf(h, e.m.Recipients[i].Address.Domain), h.Retry, h.SRS, h.Tagged}
 		g, ok := index[k]
 		if !ok {
 			g = len(groups)

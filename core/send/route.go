@@ -40,6 +40,8 @@ type Route struct {
 	// Proxy: the next hop, a given server, answers while the client waits. Mail in
 	// the queue goes to it like any other.
 	Proxy bool
+	// SRS: senders of other domains are rewritten.
+	SRS bool
 }
 
 // Routes are asked in their order; the first that matches is taken.
@@ -86,6 +88,8 @@ type Way struct {
 	Auth   Login
 	Source netip.Addr
 	Retry  string // a policy's plan, as ParseRetry reads it; "": the configuration's
+	SRS    bool   // senders of other domains are rewritten
+	Tagged bool   // the sender gets a tag, see Config.Tagged
 }
 
 // source is where connections leave from as a configuration writes it, "" anywhere.
@@ -179,14 +183,14 @@ var errNoRoute = errors.New("no route matches")
 
 // Way is where a recipient goes: to set, the next hop that a policy chose, else
 // by the first route that matches. A policy's choice keeps the TLS level, the
-// source address and the mode of that route, or uses TLS where the other side
+// source address, the mode and the rewriting of senders of that route, or uses TLS where the other side
 // offers it; the route's password goes to the route's own next hop alone. proxy
 // tells that the next hop is to answer while the client waits.
 func (rs Routes) Way(sender, rcpt message.Address, set string, facts routeAsk) (w Way, proxy bool, err error) {
 	r, ok := rs.Find(sender, rcpt, facts)
 	w = Way{TLS: "may"}
 	if ok {
-		w, proxy = Way{NextHop: r.NextHop, TLS: r.TLS, Auth: r.Auth, Source: r.Source}, r.Proxy
+		w, proxy = Way{NextHop: r.NextHop, TLS: r.TLS, Auth: r.Auth, Source: r.Source, SRS: r.SRS}, r.Proxy
 	}
 	if set != "" {
 		n, err := ParseNextHop(set)
@@ -204,5 +208,9 @@ func (rs Routes) Way(sender, rcpt message.Address, set string, facts routeAsk) (
 // hop is where a recipient of a queued message goes.
 func (c *Config) hop(m *queue.Message, rcpt message.Address, set string, facts routeAsk) (Way, error) {
 	w, _, err := c.Routes.Way(m.Sender, rcpt, set, facts)
+	if c.Tagged != nil && c.Tagged(m.Sender.Owner(), rcpt) {
+		f := factsOf(m, func(error) {})
+		w.Tagged = f.Relaying || f.Auth
+	}
 	return w, err
 }

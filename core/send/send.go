@@ -83,6 +83,13 @@ type Config struct {
 
 	// DoubleBounceTo hears of bounces that fail; the null address: nobody does.
 	DoubleBounceTo message.Address
+
+	// Tagged tells whether what a client of ours sends to rcpt gets a sender with a
+	// tag (BATV); nil: nothing does.
+	Tagged func(sender, rcpt message.Address) bool
+	// ReturnPath is what MAIL says on the way w at the time now in the place of a
+	// sender; nil: the sender itself.
+	ReturnPath func(w Way, sender message.Address, now time.Time) message.Address
 }
 
 // DestinationRule limits the destinations that one of its patterns names.

@@ -89,6 +89,7 @@ func (void) begin(_ context.Context, _ *hooks.Chain, tx *hooks.Transaction, _ re
 func (void) relay(*hooks.Transaction, bool) relay     { return nil }
 func (void) Limits() int64                            { return 1 << 30 }
 func (void) Ours(string) bool                         { return true }
+func (void) Untag(*hooks.Recipient)                   {}
 func (void) Postmaster() message.Address              { return message.Address{} }
 func (voidMail) Write([]byte)                         {}
 func (voidMail) Refuse(message.Reply)                 {}

@@ -129,6 +129,7 @@ func rcptTo(c *conn, arg string) {
 	if a.Domain == "" {
 		r.Address = c.server.door.Postmaster() // section 4.5.1
 	}
+	c.server.door.Untag(r)
 	r.Ours = c.server.door.Ours(r.Address.Domain)
 	c.tx.Current = r
 	c.judgeRecipient()

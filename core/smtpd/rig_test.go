@@ -293,6 +293,8 @@ func (s *shelf) relay(tx *hooks.Transaction, each bool) relay {
 
 func (s *shelf) Limits() int64           { return s.limit }
 func (s *shelf) Ours(domain string) bool { return domain == "example.net" }
+func (s *shelf) Untag(*hooks.Recipient)  {}
+
 func (s *shelf) Postmaster() message.Address {
 	return message.Address{Local: "postmaster", Domain: "example.net"}
 }

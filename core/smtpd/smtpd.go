@@ -109,6 +109,7 @@ type door interface {
 	Limits() (messageSize int64)
 	Ours(domain string) bool
 	Postmaster() message.Address
+	Untag(r *hooks.Recipient)
 }
 
 // relay asks next hops about recipients while the client waits.

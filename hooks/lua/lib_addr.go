@@ -9,7 +9,10 @@ import (
 )
 
 func (st *state) openAddr(g *lua.LTable) {
-	g.RawSetString("addr", st.library(map[string]lua.LGFunction{"parse": st.addrParse, "subaddress": st.addrSubaddress, "ours": st.addrOurs, "verp": st.addrVERP, "unverp": st.addrUnVERP}))
+	g.RawSetString("addr", st.library(map[string]lua.LGFunction{
+		"parse": st.addrParse, "subaddress": st.addrSubaddress, "ours": st.addrOurs, "verp": st.addrVERP, "unverp": st.addrUnVERP,
+		"srs_forward": st.addrSRSForward, "srs_reverse": st.addrSRSReverse, "batv_sign": st.addrBATVSign, "batv_check": st.addrBATVCheck,
+	}))
 }
 
 // addrParse is addr.parse(text): an address with user, domain and null.

@@ -30,6 +30,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/postern-mta/postern/core/auth/batv"
+	"github.com/postern-mta/postern/core/auth/srs"
 	"github.com/postern-mta/postern/core/dns"
 	named "github.com/postern-mta/postern/core/lookup"
 	"github.com/postern-mta/postern/core/store"
@@ -54,6 +56,9 @@ type Library struct {
 	Places Places
 	// Maps answers lookup; nil: there are none.
 	Maps named.Getter
+	// SRS and BATV make and read senders; nil: they are not configured.
+	SRS  *srs.Rewriter
+	BATV *batv.Tagger
 }
 
 // DefaultLuaTime is how long one call may compute, look-ups not counted.

@@ -25,6 +25,8 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 
+	"github.com/postern-mta/postern/core/auth/batv"
+	"github.com/postern-mta/postern/core/auth/srs"
 	"github.com/postern-mta/postern/core/dns"
 	named "github.com/postern-mta/postern/core/lookup"
 	"github.com/postern-mta/postern/hooks"
@@ -85,6 +87,7 @@ func exampleOptions(t testing.TB) Options {
 	zone := o.Library.DNS.(*dns.Zone)
 	zone.A["six.example.org"] = []string{"2001:db8::1"}
 	o.Library.Dial, o.Library.Places, o.Library.Maps = exampleNetwork(t), examplePlaces{}, exampleMaps()
+	o.Library.SRS, o.Library.BATV = exampleReturns(t)
 	o.Modules = append(o.Modules, fstest.MapFS{"words.lua": {Data: []byte(`return { text = "No casino here" }`)}})
 	o.Dir = t.TempDir()
 	if err := os.WriteFile(filepath.Join(o.Dir, "words"), []byte("# ours\ncasino\n"), 0o600); err != nil {
@@ -101,6 +104,19 @@ func (examplePlaces) Lookup(addr netip.Addr) (map[string]any, error) {
 		return nil, nil
 	}
 	return map[string]any{"country": map[string]any{"iso_code": "DE"}, "autonomous_system_number": 64496.0, "autonomous_system_organization": "Example"}, nil
+}
+
+// exampleReturns make senders at example.net.
+func exampleReturns(t testing.TB) (*srs.Rewriter, *batv.Tagger) {
+	r, err := srs.New(srs.Options{Domain: "example.net", Secrets: []string{"secret"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := batv.New([]batv.Key{{ID: 0, Secret: "secret"}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, g
 }
 
 // exampleMaps are two maps.
