@@ -198,7 +198,7 @@ func TestLibraries(t *testing.T) {
 local list = dns.a("mx.example.org") eq(#list, 1) eq(tostring(list[1]), "192.0.2.1") eq(list[1] == conn.ip, true)
 local v, err = dns.a("nothing.example") eq(v, nil) eq(err.kind, "none")
 v, err = dns.a("slow.example") eq(err.kind, "temporary")
-v, err = dns.a("not a name") eq(err.kind, "bad")
+v, err = dns.a("not a\tname") eq(err.kind, "bad")
 eq(dns.mx("example.org")[1].host, "mx.example.org") eq(dns.mx("example.org")[1].preference, 10) eq(dns.txt("t.example")[2], "two")
 eq(dns.ptr(conn.ip)[1], "mx.example.org") eq(dns.fcrdns("192.0.2.1"), "mx.example.org")
 v, err = dns.fcrdns("192.0.2.2") eq(v, nil) eq(err.kind, "none")
