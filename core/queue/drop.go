@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,9 +34,10 @@ const (
 	dropMagic    = "PostDrop"
 	dropVersion  = 1
 	dropFront    = 32
-	dropSealed   = 28      // of those, before their checksum
-	maxDropHead  = 4 << 20 // an envelope of some ten thousand recipients
-	dropSuffix   = ".drop" // of a whole file; others are being written
+	dropSealed   = 28        // of those, before their checksum
+	maxDropHead  = 128 << 20 // an envelope of a hundred thousand recipients, however long
+	dropSuffix   = ".drop"   // of a whole file
+	dropTemp     = ".tmp"    // of one that is being written
 	dropDamaged  = "damaged"
 	dropEightBit = 1
 )
@@ -45,16 +45,16 @@ const (
 // WriteDrop stores a message for TakeDrops in dir, which is made where it is
 // missing, and returns its id. When it returns nil, the message survives a power
 // cut: the file and its name are synced. A writer that is killed leaves a .tmp
-// file, which nobody reads.
+// file, which nobody reads, and which TakeDrops removes when it is old.
 func WriteDrop(dir string, m Drop, body io.Reader) (id string, err error) {
-	id, err = writeDrop(dir, m, body)
+	id, err = writeDrop(realDisk{}, dir, m, body)
 	if err != nil {
 		return "", fmt.Errorf("queue: write a drop file: %w", err)
 	}
 	return id, nil
 }
 
-func writeDrop(dir string, m Drop, body io.Reader) (id string, err error) {
+func writeDrop(disk dropDisk, dir string, m Drop, body io.Reader) (id string, err error) {
 	if len(m.Recipients) == 0 {
 		return "", errors.New("a message needs a recipient")
 	}
@@ -62,30 +62,30 @@ func writeDrop(dir string, m Drop, body io.Reader) (id string, err error) {
 	if len(envelope) > maxDropHead {
 		return "", errors.New("too many recipients")
 	}
-	if err := makeDir(dir); err != nil {
+	if err := disk.MakeDir(dir); err != nil {
 		return "", err
 	}
 	id = message.NewID(m.Arrived)
-	temp, final := filepath.Join(dir, id+".tmp"), filepath.Join(dir, id+dropSuffix)
-	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	temp, final := filepath.Join(dir, id+dropTemp), filepath.Join(dir, id+dropSuffix)
+	f, err := disk.Create(temp)
 	if err != nil {
 		return "", err
 	}
 	err = errors.Join(fillDrop(f, envelope, body), f.Close())
 	if err == nil {
-		err = os.Rename(temp, final)
+		err = disk.Rename(temp, final)
 	}
 	if err != nil {
-		return "", errors.Join(err, os.Remove(temp))
+		return "", errors.Join(err, disk.Remove(temp))
 	}
-	if err := syncDir(dir); err != nil {
+	if err := disk.SyncDir(dir); err != nil {
 		// Whether it stays is unknown; the caller is told that it was not taken.
-		return "", errors.Join(err, os.Remove(final))
+		return "", errors.Join(err, disk.Remove(final))
 	}
 	return id, nil
 }
 
-func fillDrop(f *os.File, envelope []byte, body io.Reader) error {
+func fillDrop(f dropFile, envelope []byte, body io.Reader) error {
 	sum := crc32.New(castagnoli)
 	if _, err := f.WriteAt(envelope, dropFront); err != nil {
 		return err
@@ -201,26 +201,33 @@ func parseEnvelope(b []byte) (m Drop, ok bool) {
 // body is good until take returns. A crash between the commit and the removal
 // gives the message twice, with the same Drop.ID. For one goroutine at a time.
 func TakeDrops(dir string, log *slog.Logger, take func(m Drop, body io.Reader) error) error {
-	entries, err := os.ReadDir(dir)
+	return takeDrops(realDisk{}, dir, log, take)
+}
+
+func takeDrops(disk dropDisk, dir string, log *slog.Logger, take func(m Drop, body io.Reader) error) error {
+	entries, err := disk.ReadDir(dir)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return fmt.Errorf("queue: take drop files: %w", err)
 	}
+	var errs []error
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), dropTemp) {
+			errs = append(errs, sweepDrop(disk, dir, e))
+		}
 		if id, ok := strings.CutSuffix(e.Name(), dropSuffix); ok && message.ValidID(id) && e.Type().IsRegular() {
 			names = append(names, e.Name())
 		}
 	}
 	slices.Sort(names)
-	var errs []error
 	for _, name := range names {
-		damaged, err := takeDrop(dir, name, take)
+		damaged, err := takeDrop(disk, dir, name, take)
 		if damaged {
 			log.Error("queue: a damaged drop file was set aside", "dir", dir, "name", name, "damage", err)
-			err = setDropAside(dir, name)
+			err = setDropAside(disk, dir, name)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("queue: drop file %s: %w", name, err))
@@ -229,10 +236,26 @@ func TakeDrops(dir string, log *slog.Logger, take func(m Drop, body io.Reader) e
 	return errors.Join(errs...)
 }
 
+// leftAfter is when a file that is still being written has no writer any more:
+// none takes longer than a day.
+const leftAfter = 36 * time.Hour
+
+// sweepDrop removes what a writer left that was killed.
+func sweepDrop(disk dropDisk, dir string, e fs.DirEntry) error {
+	fi, err := e.Info()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is whole by now
+	}
+	if err != nil || time.Since(fi.ModTime()) < leftAfter || !e.Type().IsRegular() {
+		return err
+	}
+	return disk.Remove(filepath.Join(dir, e.Name()))
+}
+
 // takeDrop does one file. damaged says that err is about the file itself.
-func takeDrop(dir, name string, take func(Drop, io.Reader) error) (damaged bool, err error) {
+func takeDrop(disk dropDisk, dir, name string, take func(Drop, io.Reader) error) (damaged bool, err error) {
 	path := filepath.Join(dir, name)
-	f, err := os.Open(path)
+	f, err := disk.Open(path)
 	if err != nil {
 		return false, err
 	}
@@ -249,16 +272,16 @@ func takeDrop(dir, name string, take func(Drop, io.Reader) error) (damaged bool,
 	if err := take(m, body); err != nil {
 		return false, err
 	}
-	if err := os.Remove(path); err != nil {
+	if err := disk.Remove(path); err != nil {
 		return false, err
 	}
-	return false, syncDir(dir) // else a power cut could bring it back
+	return false, disk.SyncDir(dir) // else a power cut could bring it back
 }
 
-func setDropAside(dir, name string) error {
+func setDropAside(disk dropDisk, dir, name string) error {
 	aside := filepath.Join(dir, dropDamaged)
-	if err := makeDir(aside); err != nil {
+	if err := disk.MakeDir(aside); err != nil {
 		return err
 	}
-	return os.Rename(filepath.Join(dir, name), filepath.Join(aside, name))
+	return disk.Rename(filepath.Join(dir, name), filepath.Join(aside, name))
 }
