@@ -55,7 +55,8 @@ type daemon struct {
 
 	queue    *queue.Queue
 	record   *record.Recorder
-	store    store.Store
+	memory   *store.Embedded
+	store    store.Store // what policies see of it
 	dns      *dns.Client
 	policies *policyLoader
 	intake   *intake.Intake
@@ -172,12 +173,13 @@ func (d *daemon) openData(c *config.Config) (err error) {
 	}
 	d.closers = append(d.closers, d.record.Close)
 	d.measure()
-	memory, err := store.Open(filepath.Join(dir, "store"), store.Options{Log: d.log})
+	d.memory, err = store.Open(filepath.Join(dir, "store"), store.Options{Log: d.log})
 	if err != nil {
 		return err
 	}
-	d.store = memory
-	d.closers = append(d.closers, memory.Close)
+	d.store = d.memory
+	d.closers = append(d.closers, d.memory.Close)
+	d.measureFailures()
 	d.dns, err = dns.New(dnsOptions(c))
 	if err != nil {
 		return err
@@ -212,13 +214,27 @@ func (d *daemon) measure() {
 	} {
 		d.record.Gauge("postern_queue_"+name, "What the queue holds now: "+name+".", func() float64 { return float64(f(d.queue.Totals())) })
 	}
-	d.record.Gauge("postern_queue_failures", "How often the queue's store failed since the start.", func() float64 { return float64(d.queue.Failures()) })
-	d.record.Gauge("postern_queue_failed", "1 while the queue's store has failed and takes nothing.", func() float64 {
-		if d.queue.Failed() != nil {
-			return 1
-		}
-		return 0
-	})
+}
+
+// measureFailures adds what failed on disk to the metrics.
+func (d *daemon) measureFailures() {
+	for name, one := range map[string]struct {
+		what     string
+		failures func() int
+		failed   func() bool
+	}{
+		"queue":    {"the queue's store", d.queue.Failures, func() bool { return d.queue.Failed() != nil }},
+		"recorder": {"the flight recorder's store", d.record.Failures, func() bool { _, ok := d.record.Trouble(); return ok }},
+		"store":    {"the memory of policies", d.memory.Failures, func() bool { _, ok := d.memory.Trouble(); return ok }},
+	} {
+		d.record.Gauge("postern_"+name+"_failures", "How often "+one.what+" failed since the start.", func() float64 { return float64(one.failures()) })
+		d.record.Gauge("postern_"+name+"_failed", "1 while "+one.what+" has failed and takes nothing.", func() float64 {
+			if one.failed() {
+				return 1
+			}
+			return 0
+		})
+	}
 }
 
 // measureCallouts adds what next hops were asked about recipients to the metrics.

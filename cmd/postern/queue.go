@@ -203,7 +203,7 @@ func queueShow(g *global) *cobra.Command {
 }
 
 func queueSummary(g *global) *cobra.Command {
-	asJSON := false
+	asJSON, limit := false, 0
 	c := &cobra.Command{
 		Use:   "summary",
 		Short: "Count what waits for each destination",
@@ -214,7 +214,10 @@ func queueSummary(g *global) *cobra.Command {
 				return err
 			}
 			defer view.close()
-			s, err := view.summary()
+			if limit < 0 {
+				return usageError{errors.New("--limit: a number of destinations, 0 for all")}
+			}
+			s, err := view.summary(limit)
 			switch {
 			case err != nil:
 				return err
@@ -226,6 +229,7 @@ func queueSummary(g *global) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().IntVar(&limit, "limit", 0, "the `N` destinations with the most recipients, and the sum of the rest; 0: all")
 	return c
 }
 
@@ -329,14 +333,16 @@ func (v *view) body(id string, w io.Writer) error {
 	return err
 }
 
-func (v *view) summary() (console.Summary, error) {
+func (v *view) summary(most int) (console.Summary, error) {
 	if v.client != nil {
-		return v.client.QueueSummary(v.ctx)
+		return v.client.QueueSummary(v.ctx, most)
 	}
-	if v.queue == nil {
-		return console.Summarize(v.messages(console.Filter{}), destinations(v.config), 0)
+	messages := v.messages(console.Filter{})
+	if v.queue != nil {
+		messages = v.queue.Scan()
 	}
-	return console.Summarize(v.queue.Scan(), destinations(v.config), 0)
+	s, err := console.Summarize(messages, destinations(v.config), 0)
+	return s.Top(most), err
 }
 
 // unknown makes "not found" an exit status of 1 that names the id.

@@ -160,9 +160,9 @@ func (c *Client) TakeDrops(ctx context.Context) error {
 	return err
 }
 
-// QueueSummary asks for the queue by destination.
-func (c *Client) QueueSummary(ctx context.Context) (Summary, error) {
-	return call[Summary](ctx, c, http.MethodGet, "/queue/summary", nil, nil)
+// QueueSummary asks for the queue by destination, the largest most of them; 0: all.
+func (c *Client) QueueSummary(ctx context.Context, most int) (Summary, error) {
+	return call[Summary](ctx, c, http.MethodGet, "/queue/summary", url.Values{"limit": {strconv.Itoa(most)}}, nil)
 }
 
 // QueueList asks for the messages that the filter means, oldest first, all where

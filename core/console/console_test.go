@@ -154,6 +154,18 @@ func collect[T any](t *testing.T, seq iter.Seq2[T, error]) (list []T) {
 func TestStatus(t *testing.T) {
 	g := newRig(t)
 	g.put(t, "0MESSAGE1", "a@a.example", rcpt("b@b.example", 0, ""))
+	// Since the start, at all stages, whatever the present generation counted.
+	tx := hooks.NewTransaction(&hooks.Session{ID: "0SESSION1"}, "0MESSAGE2")
+	for n := range 9 {
+		run := hooks.HandlerRun{Policy: "greylist"}
+		switch n {
+		case 0:
+			run.Err = errors.New("boom")
+		case 1, 2:
+			run.Verb = hooks.Defer
+		}
+		g.r.Stage(tx, hooks.StageRun{Stage: hooks.Mail + hooks.Stage(n%2), Handlers: []hooks.HandlerRun{run, {Policy: "greylist", Shadow: true}, {Policy: "gone"}}})
+	}
 	st, err := g.client.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -174,6 +186,38 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+func TestSummaryTop(t *testing.T) {
+	g := newRig(t)
+	g.put(t, "0MESSAGE1", "a@a.example", rcpt("x@big.example", 0, ""), rcpt("y@big.example", 0, ""), rcpt("z@big.example", 0, ""))
+	g.put(t, "0MESSAGE2", "a@a.example", rcpt("b@mid.example", 0, ""), rcpt("c@mid.example", 0, ""), rcpt("d@small.example", 0, ""))
+	g.put(t, "0MESSAGE3", "a@a.example", rcpt("b@tiny.example", 0, ""))
+	for limit, want := range map[int]string{
+		0: `[big.example 3] [mid.example 2] [small.example 1] [tiny.example 1]`,
+		2: `[big.example 3] [mid.example 2] and 2 with 2`,
+		9: `[big.example 3] [mid.example 2] [small.example 1] [tiny.example 1]`,
+	} {
+		s, err := g.client.QueueSummary(t.Context(), limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var parts []string
+		for _, d := range s.Destinations {
+			parts = append(parts, fmt.Sprintf("[%s %d]", d.Destination, d.Recipients))
+		}
+		if s.Others != nil {
+			parts = append(parts, fmt.Sprintf("and %d with %d", s.Others.Destinations, s.Others.Recipients))
+			var b bytes.Buffer
+			s.Print(&b, now)
+			if !strings.Contains(b.String(), "(2 others)") || s.Others.Oldest.IsZero() {
+				t.Errorf("%+v\n%s", s.Others, b.String())
+			}
+		}
+		if got := strings.Join(parts, " "); got != want || s.Recipients != 7 {
+			t.Errorf("limit %d: %s, %d in all", limit, got, s.Recipients)
+		}
+	}
+}
+
 func TestReload(t *testing.T) {
 	g := newRig(t)
 	if st, err := g.client.Reload(t.Context()); err != nil || st.Generation != 4 {
@@ -190,7 +234,7 @@ func TestQueueSummary(t *testing.T) {
 	g := newRig(t)
 	g.put(t, "0MESSAGE1", "a@a.example", rcpt("b@b.example", 1, "older"), rcpt("c@c.example", 0, ""))
 	g.put(t, "0MESSAGE2", "a@a.example", rcpt("d@b.example", 2, "newer"), queue.Recipient{Address: message.Address{Local: "x", Domain: "b.example"}, State: queue.Delivered})
-	sum, err := g.client.QueueSummary(t.Context())
+	sum, err := g.client.QueueSummary(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,13 +123,22 @@ func (s *Server) takeDrops(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, struct{}{})
 }
 
-func (s *Server) queueSummary(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) queueSummary(w http.ResponseWriter, r *http.Request) {
+	limit := 0
+	if text := r.URL.Query().Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			s.fail(w, http.StatusBadRequest, fmt.Errorf("limit %q is no number of destinations", text))
+			return
+		}
+		limit = n
+	}
 	sum, err := Summarize(s.o.Queue.Scan(), s.destination, 0)
 	if err != nil {
 		s.fail(w, statusOf(err), err)
 		return
 	}
-	s.reply(w, sum)
+	s.reply(w, sum.Top(limit))
 }
 
 // order reads a request's JSON, at most maxOrder bytes of it.

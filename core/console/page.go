@@ -60,7 +60,6 @@ type shownPage struct {
 	Now        time.Time
 	Summary    Summary
 	SummaryErr string
-	More       int // destinations beyond those shown
 	Recent     []record.Event
 	Health     string
 }
@@ -71,9 +70,6 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	var err error
 	if p.Summary, err = s.recentSummary(); err != nil {
 		p.SummaryErr = err.Error()
-	}
-	if n := len(p.Summary.Destinations); n > shownRows {
-		p.More, p.Summary.Destinations = n-shownRows, p.Summary.Destinations[:shownRows]
 	}
 	p.Policies = p.Policies[:min(len(p.Policies), shownRows)]
 	p.Recent = s.o.Record.Recent()
@@ -95,6 +91,7 @@ func (s *Server) recentSummary() (Summary, error) {
 	defer s.mu.Unlock()
 	if now := time.Now(); s.summed.IsZero() || now.Sub(s.summed) > summaryAge {
 		s.summary, s.sumErr = Summarize(s.o.Queue.Scan(), s.destination, summaryLimit)
+		s.summary = s.summary.Top(shownRows)
 		s.summed = time.Now()
 	}
 	return s.summary, s.sumErr

@@ -25,6 +25,13 @@ type Status struct {
 	Listeners   []Listener `json:"listeners"`
 	Queue       QueueState `json:"queue"`
 	Policies    []Policy   `json:"policies"`
+	Warnings    []Warning  `json:"warnings,omitempty"` // what failed that mail does not depend on
+}
+
+// Warning is a part of the daemon that does not work now. Mail goes on without it.
+type Warning struct {
+	What    string `json:"what"` // "the flight recorder", "the memory of policies"
+	Failure string `json:"failure"`
 }
 
 // Listener is one [[listen]].
@@ -44,7 +51,8 @@ type QueueState struct {
 	Failure     string `json:"failure,omitempty"` // why the queue takes nothing now, and when its store is opened again
 }
 
-// Policy is one [[policy]] and how it did.
+// Policy is one [[policy]] and how it did since the start of the daemon, whatever was
+// reloaded meanwhile: the same numbers as `postern top` and the metrics have.
 type Policy struct {
 	Name      string            `json:"name"`
 	Mode      string            `json:"mode"`
@@ -95,6 +103,10 @@ func (st Status) complete(q *queue.Queue, r *record.Recorder) Status {
 	if trouble, ok := q.Trouble(); ok {
 		st.Queue.Failure = trouble.String()
 	}
+	if trouble, ok := r.Trouble(); ok {
+		st.Warnings = append(st.Warnings, Warning{"the flight recorder", trouble.String()})
+	}
+	st.Policies = sinceStart(st.Policies, r.Counts().Policies)
 	if st.Listeners == nil {
 		st.Listeners = []Listener{}
 	}
@@ -102,6 +114,36 @@ func (st Status) complete(q *queue.Queue, r *record.Recorder) Status {
 		st.Policies = []Policy{}
 	}
 	return st
+}
+
+// sinceStart gives the policies of the present configuration what the recorder
+// counted, over all stages: a chain counts since the last reload alone.
+func sinceStart(list []Policy, counts []record.PolicyCounts) []Policy {
+	type key struct {
+		name   string
+		shadow bool
+	}
+	sums := map[key]*Policy{}
+	for i := range list {
+		p := &list[i]
+		p.Calls, p.Failures, p.Decisions = 0, 0, nil
+		sums[key{p.Name, p.Mode == hooks.Shadow.String()}] = p
+	}
+	for _, c := range counts {
+		p := sums[key{c.Policy, c.Shadow}]
+		if p == nil {
+			continue // it was taken out of the configuration
+		}
+		p.Calls += c.Calls
+		p.Failures += c.Failures
+		for verb, n := range c.Decisions {
+			if p.Decisions == nil {
+				p.Decisions = map[string]uint64{}
+			}
+			p.Decisions[verb] += n
+		}
+	}
+	return list
 }
 
 // Print writes the state for people.
@@ -115,6 +157,9 @@ func (st Status) Print(w io.Writer) {
 	}
 	if st.Queue.Failure != "" {
 		fmt.Fprintf(w, "             FAILED: %s\n", record.Clean(st.Queue.Failure))
+	}
+	for _, one := range st.Warnings {
+		fmt.Fprintf(w, "FAILED       %s; mail goes on: %s\n", one.What, record.Clean(one.Failure))
 	}
 	for _, l := range st.Listeners {
 		fmt.Fprintf(w, "listening    %s (%s) on %s\n", record.Clean(l.Name), record.Clean(l.Protocol), record.Clean(l.Address))

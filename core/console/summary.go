@@ -20,7 +20,37 @@ type Summary struct {
 	Held         int           `json:"held"`       // messages
 	Quarantined  int           `json:"quarantined"`
 	Destinations []Destination `json:"destinations"`      // the most recipients first
+	Others       *Others       `json:"others,omitempty"`  // beyond those listed; nil: there are none
 	Partial      bool          `json:"partial,omitempty"` // only the oldest messages were looked at
+}
+
+// Others is what waits for the destinations that a list of the largest leaves out.
+type Others struct {
+	Destinations int       `json:"destinations"`
+	Recipients   int       `json:"recipients"`
+	Oldest       time.Time `json:"oldest"`
+	Next         time.Time `json:"next,omitzero"`
+}
+
+// Top leaves the most destinations of the summary that have the most recipients, and
+// sums up the rest. most 0: all stay.
+func (s Summary) Top(most int) Summary {
+	if most <= 0 || len(s.Destinations) <= most {
+		return s
+	}
+	var o Others
+	for _, d := range s.Destinations[most:] {
+		o.Destinations++
+		o.Recipients += d.Recipients
+		if o.Oldest.IsZero() || d.Oldest.Before(o.Oldest) {
+			o.Oldest = d.Oldest
+		}
+		if !d.Next.IsZero() && (o.Next.IsZero() || d.Next.Before(o.Next)) {
+			o.Next = d.Next
+		}
+	}
+	s.Destinations, s.Others = slices.Clone(s.Destinations[:most]), &o
+	return s
 }
 
 // Destination is what waits for one destination.
@@ -106,12 +136,18 @@ func (s Summary) Print(w io.Writer, now time.Time) {
 	}
 	t := table(w)
 	fmt.Fprintln(t, "\nDESTINATION\tRECIPIENTS\tOLDEST\tNEXT\tLAST ERROR")
-	for _, d := range s.Destinations {
+	line := func(name string, recipients int, oldest, tried time.Time, last string) {
 		next := "-"
-		if !d.Next.IsZero() {
-			next = span(max(d.Next.Sub(now), 0))
+		if !tried.IsZero() {
+			next = span(max(tried.Sub(now), 0))
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\n", record.Clean(d.Destination), d.Recipients, Age(d.Oldest, now), next, record.Clean(d.LastError))
+		fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\n", record.Clean(name), recipients, Age(oldest, now), next, record.Clean(last))
+	}
+	for _, d := range s.Destinations {
+		line(d.Destination, d.Recipients, d.Oldest, d.Next, d.LastError)
+	}
+	if o := s.Others; o != nil {
+		line(fmt.Sprintf("(%d others)", o.Destinations), o.Recipients, o.Oldest, o.Next, "")
 	}
 	_ = t.Flush() // whoever gave w will meet its error again
 }

@@ -55,13 +55,17 @@ func hostFits(r *http.Request) bool {
 	return err == nil || host == "localhost" || host == ""
 }
 
-// healthz says whether the daemon can do its work: 503 while the queue has failed.
+// healthz says whether the daemon can do its work: 503 while the queue has failed. What
+// mail does not depend on is told, with 200.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	if trouble, ok := s.o.Queue.Trouble(); ok {
 		http.Error(w, "the queue failed: "+trouble.String(), http.StatusServiceUnavailable)
 		return
 	}
 	ok(w)
+	for _, one := range s.status().Warnings {
+		_, _ = io.WriteString(w, one.What+" failed; mail goes on: "+one.Failure+"\n")
+	}
 }
 
 // readyz says whether the daemon wants traffic.

@@ -107,7 +107,7 @@ func TestMaxSizeDuringAQuestion(t *testing.T) {
 		return peak
 	}
 	tell(maxSize)
-	it, err := pages(r.db, pagePrefix)
+	it, err := pages(r.db.DB, pagePrefix)
 	if err != nil {
 		t.Fatal(err)
 	}

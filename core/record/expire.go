@@ -39,7 +39,7 @@ func (r *Recorder) sweep() {
 func (r *Recorder) expire(ctx context.Context, now time.Time) error {
 	r.expiring.Lock()
 	defer r.expiring.Unlock()
-	if r.store.broken.Load() {
+	if _, ok := r.mender.Trouble(); ok {
 		return nil
 	}
 	first, last, err := r.span()
@@ -88,7 +88,7 @@ func (r *Recorder) bound(n int) (room bool) {
 
 // span is the numbers of the oldest and the newest page, 0 where there is none.
 func (r *Recorder) span() (first, last uint64, err error) {
-	it, err := pages(r.db, indexPrefix)
+	it, err := pages(r.db.DB, indexPrefix)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -15,6 +15,8 @@
 //     them with what came later: delivery attempts, and answers of policies that
 //     nobody waited for. Story (story.go) is the form for programs, Print
 //     (print.go) the one for people.
+//   - A store whose disk fails is opened again by itself (mend.go); mail goes on
+//     without.
 //   - The log's events stand in log.go, metrics in metrics.go, the lines for a
 //     terminal in live.go.
 package record
@@ -24,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -32,7 +35,9 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/postern-mta/postern/core/disk"
 	"github.com/postern-mta/postern/hooks"
 )
 
@@ -63,6 +68,8 @@ type Options struct {
 	Log      *slog.Logger  // nil: none
 	ReadOnly bool          // for questions only, while no daemon runs
 	Off      bool          // log and count alone: nothing is kept, and what is on disk is left alone
+
+	files vfs.FS // for tests: nil is the disk
 }
 
 // Recorder records. A nil one records nothing. It is safe for concurrent use. Apart from Why, Flush and
@@ -72,8 +79,9 @@ type Recorder struct {
 	dir     string
 	o       Options
 	log     *slog.Logger
-	db      *pebble.DB
-	store   *storeLog
+	lock    io.Closer
+	db      *disk.DB // changed under using and expiring by the writer; nil: it can't even be read at present
+	mender  disk.Mender
 	metrics *metrics
 	live    atomic.Pointer[live]
 	recent  recent
@@ -83,10 +91,11 @@ type Recorder struct {
 	connections atomic.Int64
 
 	list    list
-	last    uint64 // key of the newest page; the writer's
-	failing bool   // the last page was lost; the writer's
-	grown   int64  // bytes since the writer looked at the disk
-	over    bool   // the disk has more than it should, the writer found
+	last    uint64    // key of the newest page; the writer's
+	failing bool      // the last page was lost; the writer's
+	retry   time.Time // when a failed store is opened again; the writer's
+	grown   int64     // bytes since the writer looked at the disk
+	over    bool      // the disk has more than it should, the writer found
 	closing chan struct{}
 	ended   chan struct{}  // the writer is gone
 	owned   sync.WaitGroup // writer and sweeper
@@ -116,8 +125,10 @@ func Open(dir string, o Options) (*Recorder, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.files == nil {
+		o.files = vfs.Default
+	}
 	r := &Recorder{dir: dir, o: o, log: o.Log, seed: maphash.MakeSeed(), closing: make(chan struct{}), ended: make(chan struct{})}
-	r.store = &storeLog{log: o.Log}
 	r.stopping, r.stop = context.WithCancel(context.Background())
 	r.metrics = newMetrics(r)
 	for i := range r.shards {
@@ -147,16 +158,23 @@ func (r *Recorder) open() error {
 	} else if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return err
 	}
-	opener := openStore
-	if r.o.ReadOnly {
-		opener = openReading
+	lock, err := lockStore(r.dir, r.o)
+	if err != nil {
+		return err
 	}
-	db, err := opener(r.dir, r.o, r.store)
+	db, err := disk.Open(r.dir, storeOptions(r.o))
 	if err != nil && !r.o.ReadOnly && pebble.IsCorruptionError(err) {
 		r.log.Error("recorder: the store is damaged and set aside", "dir", r.dir+damaged, "error", err)
-		if err = errors.Join(os.RemoveAll(r.dir+damaged), os.Rename(r.dir, r.dir+damaged)); err == nil {
-			db, err = openStore(r.dir, r.o, r.store)
+		if err = errors.Join(lock.Close(), os.RemoveAll(r.dir+damaged), os.Rename(r.dir, r.dir+damaged), os.Mkdir(r.dir, 0o700)); err != nil {
+			return err
 		}
+		if lock, err = lockStore(r.dir, r.o); err != nil {
+			return err
+		}
+		db, err = disk.Open(r.dir, storeOptions(r.o))
+	}
+	if err != nil {
+		err = errors.Join(err, lock.Close())
 	}
 	if errors.Is(err, pebble.ErrDBDoesNotExist) {
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
@@ -164,10 +182,10 @@ func (r *Recorder) open() error {
 	if err != nil {
 		return err
 	}
-	r.db = db
-	if r.last, err = newestPage(db); err != nil {
-		return errors.Join(err, db.Close())
+	if r.last, err = newestPage(db.DB); err != nil {
+		return errors.Join(err, db.Close(), lock.Close())
 	}
+	r.db, r.lock = db, lock
 	return nil
 }
 
@@ -178,14 +196,14 @@ func (r *Recorder) ready() error {
 		return errOff
 	case r.shut:
 		return errClosed
-	case r.store.broken.Load():
+	case r.db == nil:
 		return errFailed
 	}
 	return nil
 }
 
 // errClosed answers questions to a recorder that is closed, errFailed to one
-// whose store failed, errOff to one that records nothing.
+// whose store can't be read since it failed, errOff to one that records nothing.
 var (
 	errOff    = errors.New("the flight recorder is off: [recorder] enabled = false")
 	errClosed = errors.New("record: closed")
@@ -207,13 +225,26 @@ func (r *Recorder) Close() error {
 		if r.o.Off {
 			return
 		}
-		if r.store.broken.Load() {
-			return // what is left of the store may hold its own locks for ever
+		if r.db != nil {
+			err = r.db.Close()
+			if failed := r.db.Failed(); failed != nil {
+				if _, known := r.mender.Trouble(); !known {
+					r.failed()
+				}
+				err = nil // what is lost was told, and no mail is
+			}
 		}
-		err = r.db.Close()
+		err = errors.Join(err, r.lock.Close())
 	})
 	return err
 }
+
+// Trouble is why nothing is recorded at present, and when the store is opened again;
+// ok is false where all is well.
+func (r *Recorder) Trouble() (t disk.Trouble, ok bool) { return r.mender.Trouble() }
+
+// Failures is how often the store failed since Open.
+func (r *Recorder) Failures() int { return r.mender.Failures() }
 
 // Connections is how many connections are open now.
 func (r *Recorder) Connections() int { return int(r.connections.Load()) }

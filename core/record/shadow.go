@@ -140,7 +140,7 @@ func (r *Recorder) Shadow(ctx context.Context, q ShadowQuery) (ShadowReport, err
 	if !q.Since.IsZero() {
 		from = uint64(max(q.Since.UnixNano(), 0))
 	}
-	s := search{ctx: ctx, db: r.db}
+	s := search{ctx: ctx, db: r.db.DB}
 	if err := s.scan(from, true, func([]byte) bool { return true }, w.page); err != nil {
 		return ShadowReport{}, err
 	}

@@ -2,15 +2,14 @@ package record
 
 import (
 	"errors"
-	"fmt"
-	"log/slog"
-	"runtime"
-	"sync/atomic"
+	"io"
 	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/postern-mta/postern/core/disk"
 )
 
 // minFree is the room on the disk that the recorder leaves to others, in bytes:
@@ -23,72 +22,37 @@ const (
 	lockPause = 100 * time.Millisecond
 )
 
-// openReading opens the store for a question, and waits for another one to end.
-func openReading(dir string, o Options, log *storeLog) (db *pebble.DB, err error) {
+// lockStore locks the store. A question waits for another one to end.
+func lockStore(dir string, o Options) (lock io.Closer, err error) {
 	for range lockTries {
-		db, err = openStore(dir, o, log)
-		if !errors.Is(err, syscall.EAGAIN) {
-			return db, err
+		lock, err = disk.Lock(vfs.Default, dir)
+		if !o.ReadOnly || !errors.Is(err, syscall.EAGAIN) {
+			break
 		}
 		time.Sleep(lockPause)
 	}
-	return db, err
+	return lock, err
 }
 
-// openStore opens Pebble with little memory: it is written in order of its keys
+// storeOptions open Pebble with little memory: it is written in order of its keys
 // and seldom read. Files are small beside MaxSize, so that it can be kept.
-func openStore(dir string, o Options, log *storeLog) (*pebble.DB, error) {
-	cache := pebble.NewCache(8 << 20)
-	defer cache.Unref()
-	file := min(max(o.MaxSize/64, 256<<10), 4<<20)
-	options := &pebble.Options{
-		FS:                 lazy{vfs.Default},
-		Cache:              cache,
-		MemTableSize:       uint64(min(max(o.MaxSize/32, 256<<10), 8<<20)),
-		TargetFileSizes:    [7]int64{file, file, file, file, file, file, file},
-		MaxOpenFiles:       200,
-		ReadOnly:           o.ReadOnly,
-		ErrorIfNotExists:   o.ReadOnly,
-		FormatMajorVersion: pebble.FormatNewest,
-		Logger:             log,
-	}
-	options.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone }) // pages are packed
-	return pebble.Open(dir, options)
+func storeOptions(o Options) disk.Options {
+	say := func(s string) { o.Log.Debug("recorder: store", "said", s) }
+	warn := func(s string) { o.Log.Error("recorder: store", "error", s) }
+	return disk.Options{Files: o.files, Wrap: func(files vfs.FS) vfs.FS { return lazy{files} }, Log: o.Log, Info: say, Warn: warn, Set: func(p *pebble.Options) {
+		p.CacheSize = 8 << 20
+		file := min(max(o.MaxSize/64, 256<<10), 4<<20)
+		p.MemTableSize = uint64(min(max(o.MaxSize/32, 256<<10), 8<<20))
+		p.TargetFileSizes = [7]int64{file, file, file, file, file, file, file}
+		p.MaxOpenFiles = 200
+		p.ReadOnly, p.ErrorIfNotExists = o.ReadOnly, o.ReadOnly
+		p.FormatMajorVersion = pebble.FormatNewest
+		p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone }) // pages are packed
+	}}
 }
 
 // room tells whether the disk has enough left for stories.
 func (r *Recorder) room() bool {
 	usage, err := vfs.Default.GetDiskUsage(r.dir)
 	return err != nil || usage.AvailBytes >= minFree
-}
-
-// storeLog brings what Pebble says into our log. Its notes of every flush and
-// recovery are for debugging.
-type storeLog struct {
-	log    *slog.Logger
-	broken atomic.Bool
-}
-
-// Infof implements pebble.Logger.
-func (l *storeLog) Infof(format string, args ...any) {
-	l.log.Debug("recorder: store", "said", fmt.Sprintf(format, args...))
-}
-
-// Errorf implements pebble.Logger.
-func (l *storeLog) Errorf(format string, args ...any) {
-	l.log.Error("recorder: store", "error", fmt.Sprintf(format, args...))
-}
-
-// Fatalf is called where Pebble can't go on, as after a failed write of its own
-// log, and must not return. It ends the goroutine and with it the recording:
-// mail goes on without.
-func (l *storeLog) Fatalf(format string, args ...any) {
-	l.fail(fmt.Sprintf(format, args...))
-	runtime.Goexit()
-}
-
-func (l *storeLog) fail(what string) {
-	if !l.broken.Swap(true) {
-		l.log.Error("recorder: the store failed, nothing more is recorded until a restart", "error", what)
-	}
 }

@@ -34,10 +34,10 @@ func (r *Recorder) Why(ctx context.Context, q Query) ([]Story, error) {
 	if err := r.ready(); err != nil {
 		return nil, err
 	}
-	if list, done, err := answerFew(ctx, r.db, asked); done || err != nil {
+	if list, done, err := answerFew(ctx, r.db.DB, asked); done || err != nil {
 		return list, err
 	}
-	return answer(ctx, r.db, asked)
+	return answer(ctx, r.db.DB, asked)
 }
 
 func answer(ctx context.Context, db *pebble.DB, q *question) ([]Story, error) {

@@ -109,7 +109,7 @@ type list struct {
 func (l *list) add(e entry, r *Recorder) {
 	w := e.weight()
 	l.mu.Lock()
-	if l.closed || l.weight+w > maxWeight || r.store.broken.Load() {
+	if l.closed || l.weight+w > maxWeight {
 		l.mu.Unlock()
 		r.metrics.dropped.Inc()
 		return
@@ -146,11 +146,6 @@ func (l *list) take(empty []entry, last bool) []entry {
 // write is the writer: it owns r.last and all writing of pages.
 func (r *Recorder) write() {
 	defer close(r.ended)
-	defer func() {
-		if what := recover(); what != nil {
-			r.store.fail(fmt.Sprint(what))
-		}
-	}()
 	var p page
 	var spare []entry
 	empty := func(last bool) {
@@ -163,7 +158,18 @@ func (r *Recorder) write() {
 	defer timer.Stop()
 	for {
 		var ack chan struct{}
+		var ended <-chan struct{}
+		again, stop := r.mendTime()
+		if again == nil {
+			ended = r.db.Ended()
+		}
 		select {
+		case <-ended:
+			r.failed()
+			continue
+		case <-again:
+			r.mend()
+			continue
 		case <-r.list.wake:
 			timer.Reset(gather)
 			select {
@@ -174,9 +180,11 @@ func (r *Recorder) write() {
 			}
 		case ack = <-r.list.flush:
 		case <-r.closing:
+			stop()
 			empty(true)
 			return
 		}
+		stop()
 		empty(false)
 		if ack != nil {
 			close(ack)
@@ -224,6 +232,9 @@ func (r *Recorder) writeAll(p *page, items []entry) {
 // sure: what was handed to the system survives our death, and losing it costs an
 // explanation, never mail.
 func (r *Recorder) writePage(p *page) error {
+	if now, ok := r.mender.Trouble(); ok {
+		return now.Err
+	}
 	if !r.room() {
 		return fmt.Errorf("less than %d MiB are free on the disk", minFree>>20)
 	}
@@ -239,5 +250,9 @@ func (r *Recorder) writePage(p *page) error {
 	if err := b.Set(pageKey(indexPrefix, r.last), p.index(), nil); err != nil {
 		return err
 	}
-	return r.db.Apply(b, pebble.Sync) // see lazy: the system has it, the disk not yet
+	// See lazy: the system has it, the disk not yet.
+	if err := r.db.Apply(b, pebble.Sync); err != nil {
+		return err
+	}
+	return r.db.Failed()
 }

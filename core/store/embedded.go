@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/postern-mta/postern/core/disk"
 )
 
 // stripes is how many keys can be changed at the same time.
@@ -250,4 +252,21 @@ func (e *Embedded) Swap(ctx context.Context, key, old, value []byte, ttl time.Du
 		err = e.table.drop(at.key, at.expires)
 	}
 	return err == nil, err
+}
+
+// Trouble is why nothing can be written at present, and when that is tried again;
+// ok is false where all is well.
+func (e *Embedded) Trouble() (t disk.Trouble, ok bool) {
+	if p, is := e.table.(*pebbleTable); is {
+		return p.mender.Trouble()
+	}
+	return t, false
+}
+
+// Failures is how often the disk failed since Open.
+func (e *Embedded) Failures() int {
+	if p, is := e.table.(*pebbleTable); is {
+		return p.mender.Failures()
+	}
+	return 0
 }

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"strings"
@@ -16,6 +18,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/postern-mta/postern/core/disk"
 )
 
 // Pebble's share of memory. Memtables, one or two and four at most, are
@@ -54,21 +58,14 @@ type Options struct {
 // ErrDamaged says that dir holds something that can't be read.
 func Open(dir string, o Options) (*Embedded, error) {
 	e := newEmbedded(nil, o.Now)
-	t := &pebbleTable{now: e.now, log: o.Log, readOnly: o.ReadOnly}
+	t := &pebbleTable{dir: dir, files: o.files, now: e.now, log: o.Log, readOnly: o.ReadOnly}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
-	if o.files == nil {
-		o.files = vfs.Default
+	if t.files == nil {
+		t.files = vfs.Default
 	}
-	var err error
-	if !o.ReadOnly {
-		err = o.files.MkdirAll(dir, 0o700) // it knows who writes to whom
-	}
-	if err == nil {
-		t.db, err = pebble.Open(dir, t.options(o.files))
-	}
-	if err != nil {
+	if err := t.open(); err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", dir, explain(err, o.ReadOnly))
 	}
 	t.ctx, t.stop = context.WithCancel(context.Background())
@@ -77,6 +74,22 @@ func Open(dir string, o Options) (*Embedded, error) {
 	}
 	e.table = t
 	return e, nil
+}
+
+// open locks the directory and opens the database in it.
+func (t *pebbleTable) open() (err error) {
+	if !t.readOnly {
+		if err := t.files.MkdirAll(t.dir, 0o700); err != nil { // it knows who writes to whom
+			return err
+		}
+	}
+	if t.lock, err = disk.Lock(t.files, t.dir); err != nil {
+		return err
+	}
+	if t.db, err = disk.Open(t.dir, t.options()); err != nil {
+		return errors.Join(err, t.lock.Close())
+	}
+	return nil
 }
 
 // explain adds to Pebble's reason what an administrator has to know.
@@ -95,7 +108,9 @@ func explain(err error, readOnly bool) error {
 // those that expire, an index key: indexSpace, the second in which the expiry
 // lies rounded up, the record's key. The sweep reads the index from its start.
 type pebbleTable struct {
-	db       *pebble.DB
+	dir      string
+	files    vfs.FS
+	lock     io.Closer
 	now      func() time.Time
 	log      *slog.Logger
 	readOnly bool
@@ -110,7 +125,10 @@ type pebbleTable struct {
 	through uint64     // index keys up to this second may have been swept
 	written int        // octets since hasRoom last looked
 
-	broken  atomic.Pointer[error] // set once: the database can't be written any more
+	using sync.RWMutex // held for reading while db is used; never asked for writing but behind t.writing
+	db    *disk.DB     // nil: it can't even be read at present
+
+	mender  disk.Mender
 	trouble atomic.Pointer[trouble]
 	spoke   atomic.Int64 // when the log last heard of trouble
 }
@@ -121,30 +139,28 @@ type trouble struct {
 	at  time.Time
 }
 
-func (t *pebbleTable) options(files vfs.FS) *pebble.Options {
-	o := &pebble.Options{
-		FS:               guardedFS{files, t},
-		ReadOnly:         t.readOnly,
-		ErrorIfNotExists: t.readOnly,
-		CacheSize:        cacheSize,
-		MemTableSize:     memtableSize,
+func (t *pebbleTable) options() disk.Options {
+	return disk.Options{Files: t.files, Log: t.log, Warn: func(s string) { t.complain(errors.New(s)) }, Set: func(o *pebble.Options) {
+		o.ReadOnly, o.ErrorIfNotExists = t.readOnly, t.readOnly
+		o.CacheSize, o.MemTableSize, o.MaxOpenFiles = cacheSize, memtableSize, openFiles
 		// Where Pebble has too much to flush or compact it lets writes wait until that is
 		// done, on a full disk for ever: hasRoom refuses them instead.
-		MemTableStopWritesThreshold: 1 << 20,
-		L0StopWritesThreshold:       1 << 20,
-		MaxOpenFiles:                openFiles,
-		FormatMajorVersion:          pebble.FormatNewest,
-		Logger:                      pebbleLog{t},
-		EventListener:               &pebble.EventListener{BackgroundError: t.troubled},
-	}
-	// Most keys that greylists ask for are not there.
-	for i := range o.Levels {
-		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-	}
-	return o
+		o.MemTableStopWritesThreshold, o.L0StopWritesThreshold = 1<<20, 1<<20
+		o.FormatMajorVersion = pebble.FormatNewest
+		o.EventListener.BackgroundError = t.troubled
+		// Most keys that greylists ask for are not there.
+		for i := range o.Levels {
+			o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		}
+	}}
 }
 
 func (t *pebbleTable) load(dst, key []byte) ([]byte, bool, error) {
+	t.using.RLock()
+	defer t.using.RUnlock()
+	if t.db == nil {
+		return dst, false, t.unreadable()
+	}
 	record, closer, err := t.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return dst, false, nil
@@ -198,8 +214,8 @@ func (t *pebbleTable) change(fill func(*pebble.Batch) error) error {
 		return fmt.Errorf("store: write: %w", err)
 	}
 	t.dirty = true
-	if failure := t.broken.Load(); failure != nil {
-		return *failure
+	if err := t.unwritable(); err != nil {
+		return err
 	}
 	return b.Close()
 }
@@ -235,15 +251,27 @@ func (t *pebbleTable) hasRoom() error {
 // errBehind is why a write is refused that the disk has no time for.
 var errBehind = errors.New("the disk takes less than is written")
 
-// unwritable returns why a write would fail, or wait for what may never come.
+// unwritable returns why a write would fail, or wait for what may never come;
+// t.writing or t.using is held.
 func (t *pebbleTable) unwritable() error {
-	if failure := t.broken.Load(); failure != nil {
-		return *failure
+	if t.db == nil {
+		return t.unreadable()
+	}
+	if err := t.db.Failed(); err != nil {
+		return fmt.Errorf("store: can't be written until it is open again: %w", err)
+	}
+	if now, ok := t.mender.Trouble(); ok {
+		return fmt.Errorf("store: can't be written until it is open again: %w", now.Err)
 	}
 	if now := t.trouble.Load(); now != nil && time.Since(now.at) < troubleTime {
 		return fmt.Errorf("store: write: %w", now.err)
 	}
 	return nil
+}
+
+func (t *pebbleTable) unreadable() error {
+	now, _ := t.mender.Trouble()
+	return fmt.Errorf("store: can't be read until it is open again: %w", errors.Join(now.Err, now.Last))
 }
 
 // sync makes durable what was written before the call. It is the one place of this package that syncs.
@@ -252,17 +280,18 @@ func (t *pebbleTable) sync() error {
 	dirty := t.dirty
 	t.dirty = false
 	t.writing.Unlock()
-	if failure := t.broken.Load(); failure != nil {
-		return *failure
+	t.using.RLock()
+	defer t.using.RUnlock()
+	if t.db == nil {
+		return t.unreadable()
 	}
-	if !dirty {
-		return nil
+	if dirty && t.db.Failed() == nil {
+		if err := t.db.LogData(nil, pebble.Sync); err != nil {
+			return fmt.Errorf("store: sync: %w", err)
+		}
 	}
-	if err := t.db.LogData(nil, pebble.Sync); err != nil {
+	if err := t.db.Failed(); err != nil {
 		return fmt.Errorf("store: sync: %w", err)
-	}
-	if failure := t.broken.Load(); failure != nil {
-		return *failure
 	}
 	return nil
 }
@@ -276,8 +305,15 @@ func (t *pebbleTable) keepHouse() {
 		case <-t.ctx.Done():
 			return
 		case <-tick.C:
+		case <-t.db.Ended(): // only this goroutine changes t.db
 		}
 		err := t.sync()
+		if failed := t.db.Failed(); failed != nil {
+			if !t.mend(failed) {
+				return
+			}
+			continue
+		}
 		if err == nil {
 			_, err = t.sweep(t.ctx)
 		}
@@ -287,27 +323,59 @@ func (t *pebbleTable) keepHouse() {
 	}
 }
 
+// mend opens a database that failed again, until it is open or the table closes.
+func (t *pebbleTable) mend(failed error) (open bool) {
+	now, pause := t.mender.Failed(failed)
+	t.log.Error("policy memory failed; nothing is written until it is open again", "error", failed, "next_try", pause)
+	for {
+		timer := time.NewTimer(pause)
+		select {
+		case <-t.ctx.Done():
+			timer.Stop()
+			return false
+		case <-timer.C:
+		}
+		err := t.reopen()
+		if err == nil {
+			now = t.mender.Mended()
+			t.log.Warn("policy memory is open again", "after", time.Since(now.Since).Round(time.Millisecond), "tries", now.Tries+1)
+			return true
+		}
+		now, pause = t.mender.Again(err)
+		t.log.Error("policy memory can't be opened again yet", "error", err, "tries", now.Tries, "next_try", pause)
+	}
+}
+
+// reopen puts a new handle in the place of one that failed; where it can't be
+// written yet, one that can be read.
+func (t *pebbleTable) reopen() (err error) {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	t.using.Lock()
+	defer t.using.Unlock()
+	if t.db != nil {
+		_ = t.db.Close() // with the failure that is known
+	}
+	t.db, err = disk.Again(t.dir, t.options())
+	t.dirty, t.from, t.written = false, 0, 0
+	t.trouble.Store(nil)
+	return err
+}
+
 func (t *pebbleTable) close() error {
 	t.stop()
 	t.running.Wait()
-	if t.readOnly {
-		return t.db.Close()
+	var err error
+	if !t.readOnly {
+		err = t.sync()
 	}
-	if err := t.sync(); err != nil {
-		return err // a database in this state may never finish closing; the process's end releases it
+	if t.db != nil {
+		err = cmp.Or(err, t.db.Close())
 	}
-	if err := t.db.Close(); err != nil {
+	if err = errors.Join(err, t.lock.Close()); err != nil {
 		return fmt.Errorf("store: close: %w", err)
 	}
 	return nil
-}
-
-// fail ends all writing. Only the first reason counts.
-func (t *pebbleTable) fail(err error) {
-	err = fmt.Errorf("store: can't be written until a restart: %w", err)
-	if t.broken.CompareAndSwap(nil, &err) {
-		t.log.Error("policy memory failed", "err", err)
-	}
 }
 
 // troubled is told of errors in the background. Pebble holds locks meanwhile.
@@ -324,13 +392,3 @@ func (t *pebbleTable) complain(err error) {
 	}
 	t.log.Warn("policy memory in trouble", "err", err)
 }
-
-// pebbleLog takes what Pebble says. Its notes of each flush interest nobody.
-type pebbleLog struct{ t *pebbleTable }
-
-func (l pebbleLog) Infof(string, ...any) {}
-
-func (l pebbleLog) Errorf(format string, args ...any) { l.t.complain(fmt.Errorf(format, args...)) }
-
-// Fatalf is called where Pebble can't go on. It would end the process; here only this memory ends.
-func (l pebbleLog) Fatalf(format string, args ...any) { l.t.fail(fmt.Errorf(format, args...)) }

@@ -9,7 +9,6 @@
 //	embedded.go  Embedded: the rules of Store over a table of records
 //	bucket.go    Take: token buckets
 //	pebble.go    the table on disk: one Pebble database
-//	files.go     what keeps a full disk from ending the process
 //	sweep.go     what expired leaves the disk
 //	memory.go    the table of tests and dry runs: a map
 //
@@ -22,7 +21,9 @@
 // removed soon afterwards. Operations on one key are atomic and in order.
 //
 // When the disk fails or fills, writes fail with an error rather than wait,
-// reading goes on, and each policy does what it says for failures.
+// reading goes on, and each policy does what it says for failures. The memory is
+// opened again by itself, after a second at first and a minute at most; what was not
+// synced by then is forgotten.
 package store
 
 import (

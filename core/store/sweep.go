@@ -88,6 +88,11 @@ func (t *pebbleTable) sweepSome(from, now uint64) (int, error) {
 
 // expired returns the first sweepBatch index keys of the seconds from to now.
 func (t *pebbleTable) expired(from, now uint64) ([][]byte, error) {
+	t.using.RLock()
+	defer t.using.RUnlock()
+	if t.db == nil {
+		return nil, t.unreadable()
+	}
 	it, err := t.db.NewIter(&pebble.IterOptions{LowerBound: indexKey(from, nil), UpperBound: indexKey(now+1, nil)})
 	if err != nil {
 		return nil, fmt.Errorf("store: sweep: %w", err)
