@@ -47,8 +47,6 @@ const (
 	wrongs              // their number
 )
 
-func (w wrong) dies() bool { return w >= killedBefore }
-
 // errKilled is what a process of which the last operation was this one never sees.
 var errKilled = errors.New("killed")
 
