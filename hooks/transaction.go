@@ -258,7 +258,8 @@ type Transaction struct {
 	Marks
 	Route    string // next hop set for all recipients, "" otherwise
 	Priority int
-	Received string // replaces the text of our Received field, "" otherwise
+	Findings *Findings // of checks that need to run only once; nil where nobody asks
+	Received string    // replaces the text of our Received field, "" otherwise
 
 	// Content is 0 until a policy changes the body. Then Body is the whole message
 	// as it was changed so far, and its content begins there.
@@ -277,7 +278,7 @@ type Transaction struct {
 // NewTransaction begins a transaction of the session; what was marked at
 // connection stages carries over.
 func NewTransaction(s *Session, id string) *Transaction {
-	return &Transaction{Session: s, ID: id, Marks: s.Marks.clone()}
+	return &Transaction{Session: s, ID: id, Marks: s.Marks.clone(), Findings: &Findings{}}
 }
 
 // Subject is the transaction's id, or at connection stages the session's.
@@ -386,7 +387,7 @@ func (tx *Transaction) rcptFacts() (facts map[int]RcptFacts) {
 // Restore makes the transaction of a queued message out of its facts.
 func (f Facts) Restore(id string) *Transaction {
 	tx := &Transaction{
-		ID: id, Notes: f.Notes, Marks: f.Marks, Priority: f.Priority,
+		ID: id, Notes: f.Notes, Marks: f.Marks, Priority: f.Priority, Findings: &Findings{},
 		Session: &Session{
 			ID: f.Session, Listener: f.Listener, Protocol: f.Protocol, Client: f.Client, Helo: f.Helo, Extended: f.Extended,
 			TLS: f.TLS, User: f.User, Authenticated: f.Auth, Relaying: f.Relaying,

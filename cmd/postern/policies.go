@@ -50,7 +50,7 @@ func (p *policyLoader) outside(c *config.Config) config.Problems {
 		}
 		return config.Problems{c.Problem("tls.ca", err.Error())}
 	}
-	p.library.Roots = settings.Roots
+	p.library.Roots, p.library.Hostname = settings.Roots, c.Server.Hostname
 	maps, found := p.openMaps(c)
 	if len(found) > 0 {
 		return found

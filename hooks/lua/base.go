@@ -17,7 +17,7 @@ var absent = [...]string{
 }
 
 // laterLibraries are names of the design that this version has not got yet.
-var laterLibraries = [...]string{"arc", "dkim", "dmarc", "spf"}
+var laterLibraries = [...]string{"arc", "dkim", "dmarc"}
 
 // open fills the globals.
 func (st *state) open() {
@@ -61,6 +61,7 @@ func (st *state) open() {
 	st.openGeoIP(g)
 	st.openLookup(g)
 	st.openMIME(g)
+	st.openSPF(g)
 	st.guardLibraries(g)
 	for _, name := range laterLibraries {
 		g.RawSetString(name, st.object(laterName(name), st.later))

@@ -39,11 +39,13 @@ import (
 
 // Library is what scripts may reach. All of it must be safe for concurrent use.
 type Library struct {
-	DNS   dns.Resolver             // nil: every look-up is a temporary error
-	Store store.Store              // nil: likewise
-	Log   *slog.Logger             // nil: none
-	Now   func() time.Time         // nil: time.Now
-	Ours  func(domain string) bool // whether a lower-case domain is one of ours; nil: none is
+	DNS   dns.Resolver // nil: every look-up is a temporary error
+	Store store.Store  // nil: likewise
+	// Hostname is our name, for what tells who judged.
+	Hostname string
+	Log      *slog.Logger             // nil: none
+	Now      func() time.Time         // nil: time.Now
+	Ours     func(domain string) bool // whether a lower-case domain is one of ours; nil: none is
 	// Dial opens the connections of http and tcp; nil: the network itself. The
 	// address is as the script wrote it: a name, or an IP, and a port.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)

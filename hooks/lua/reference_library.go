@@ -2,12 +2,12 @@ package lua
 
 // librarySections are Postern's own libraries and what they give.
 func librarySections() []section {
-	return []section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), lookupLibrary(), httpLibrary(), responseSection(), tcpLibrary(), connectionSection(), regexLibrary(), mimeLibrary(), jsonLibrary(), base64Library(), hashLibrary(), timeLibrary(), dateSection(), geoipLibrary(), metricLibrary(), logLibrary()}
+	return append([]section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), lookupLibrary(), httpLibrary(), responseSection(), tcpLibrary(), connectionSection(), regexLibrary(), mimeLibrary(), jsonLibrary(), base64Library(), hashLibrary(), timeLibrary(), dateSection(), geoipLibrary(), metricLibrary(), logLibrary()}, authSections()...)
 }
 
 // libraryGlobals are the names of all libraries.
 func libraryGlobals() section {
-	return section{doc: "libraries", items: []member{
+	return section{doc: "libraries", items: append([]member{
 		lib("string", "stringlib", "Texts; also the type of a setting: string \"default\"."),
 		lib("table", "tablelib", "Lists."),
 		lib("math", "mathlib", "Numbers."),
@@ -30,7 +30,7 @@ func libraryGlobals() section {
 		lib("log", "loglib", "Lines in the log."),
 		def("parallel", "(lookups: any[][]): any[], error[]", "Runs look-ups (dns, store, http, lookup) beside each other, at most 64, 16 at a time. Each is a table of the function and its arguments. Gives the values in their order, and a table that has the error where a value is nil.",
 			"local found, errs = parallel { { dns.a, \"mx.example.org\" }, { dns.a, \"slow.example\" } }\nfound[1] --> { 192.0.2.1 }\nerrs[2].kind --> \"temporary\""),
-	}}
+	}, authGlobals()...)}
 }
 
 func dnsLibrary() section {

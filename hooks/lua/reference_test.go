@@ -446,6 +446,7 @@ func TestReferenceOfPlainTables(t *testing.T) {
 		"response":  {hooks.Rcpt, `http.get("http://api.example.net/words")`},
 		"date":      {hooks.Rcpt, `time.date(now())`},
 		"filevalue": {hooks.Rcpt, "p.f"},
+		"spfresult": {hooks.Rcpt, "spf.check(tx)"}, "spfstep": {hooks.Rcpt, "spf.check(tx).steps[1]"},
 	}
 	for _, c := range Classes() {
 		if !c.Plain {

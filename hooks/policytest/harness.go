@@ -243,7 +243,7 @@ func (h *harness) luaOptions() lua.Options {
 // library is what scripts reach in a test.
 func (h *harness) library() lua.Library {
 	return lua.Library{
-		DNS: (*resolver)(h), Store: scratch{h.memory, h}, Now: h.time, Ours: h.ours, Dial: h.dial, Roots: h.options.secrets.roots(), Metrics: ignored{}, Maps: &h.maps, Log: h.discard,
+		DNS: (*resolver)(h), Store: scratch{h.memory, h}, Hostname: hostname, Now: h.time, Ours: h.ours, Dial: h.dial, Roots: h.options.secrets.roots(), Metrics: ignored{}, Maps: &h.maps, Log: h.discard,
 	}
 }
 

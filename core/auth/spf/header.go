@@ -83,3 +83,78 @@ func onlyASCII(s string) string {
 		return r
 	}, s)
 }
+
+// Claims tells whether a Received-SPF field says that host wrote it: by its receiver,
+// or by the name before the colon at the start of its comment. Such a field in mail
+// from elsewhere is forged.
+func Claims(field, host string) bool {
+	words, first := fieldWords(field)
+	if name, _, ok := strings.Cut(first, ":"); ok && sameHost(name, host) {
+		return true
+	}
+	for i, w := range words {
+		if strings.EqualFold(w, "receiver") && i+2 < len(words) && words[i+1] == "=" && sameHost(words[i+2], host) {
+			return true
+		}
+	}
+	return false
+}
+
+func sameHost(a, b string) bool {
+	return strings.EqualFold(strings.TrimSuffix(strings.TrimSpace(a), "."), strings.TrimSuffix(b, "."))
+}
+
+// fieldWords splits a field into atoms, quoted strings without their quotes, and the
+// characters ; and =, and returns its first comment apart.
+func fieldWords(s string) (words []string, comment string) {
+	for i := 0; i < len(s); {
+		switch c := s[i]; {
+		case c == '(':
+			text, n := enclosed(s[i:], ')')
+			if i += n; comment == "" {
+				comment = text
+			}
+		case c == '"':
+			text, n := enclosed(s[i:], '"')
+			i += n
+			words = append(words, text)
+		case c == ';' || c == '=':
+			words = append(words, s[i:i+1])
+			i++
+		case c == ' ' || c == '\t' || c == '\r' || c == '\n':
+			i++
+		default:
+			n := strings.IndexAny(s[i:], "(\";= \t\r\n")
+			if n < 0 {
+				n = len(s) - i
+			}
+			words = append(words, s[i:i+n])
+			i += n
+		}
+	}
+	return words, comment
+}
+
+// enclosed reads a comment, which may hold others, or a quoted string; n is its
+// length with the delimiters. One that does not end reaches to the end.
+func enclosed(s string, end byte) (text string, n int) {
+	var b []byte
+	depth := 1
+	for n = 1; n < len(s); n++ {
+		switch c := s[n]; {
+		case c == '\\' && n+1 < len(s):
+			n++
+			b = append(b, s[n])
+			continue
+		case c == end:
+			depth--
+		case c == '(' && end == ')':
+			depth++
+		}
+		if depth == 0 {
+			return string(b), n + 1
+		}
+		b = append(b, s[n])
+	}
+	return string(b), len(s)
+}

@@ -202,6 +202,35 @@ func TestField(t *testing.T) {
 	}
 }
 
+func TestClaims(t *testing.T) {
+	for field, want := range map[string]bool{
+		Result{Verdict: Pass, Sender: "a@b.example"}.Field(there, "mx.example.net"): true,
+		"pass receiver=MX.example.net.; client-ip=192.0.2.1":                        true,
+		"pass (x (mx) y) identity=helo;\r\n receiver = \"mx.example.net\"":          true,
+		"Pass (mx.example.net: domain of x designates y) client-ip=192.0.2.1":       true,
+		"pass (rece\\(iver=) receiver(=)=(x)mx.example.net":                         true,
+		"pass (other.example: fine) receiver=other.example":                         false,
+		`pass (receiver=mx.example.net) helo="receiver=mx.example.net"`:             false,
+		"pass xreceiver=mx.example.net":                                             false,
+		"":                                                                          false, "(": false, `"`: false, "receiver=": false, `(\`: false,
+	} {
+		if got := Claims(field, "mx.example.net"); got != want {
+			t.Errorf("%q: %v", field, got)
+		}
+	}
+}
+
+func FuzzClaims(f *testing.F) {
+	f.Add(`pass (a(b)\)c) receiver="x\"y"; helo=z`, "x")
+	f.Fuzz(func(t *testing.T, field, host string) {
+		words, comment := fieldWords(field)
+		if n := len(strings.Join(words, "")) + len(comment); n > len(field) {
+			t.Errorf("%d bytes of %d", n, len(field))
+		}
+		Claims(field, host)
+	})
+}
+
 func BenchmarkCheck(b *testing.B) {
 	z := &dns.Zone{TXT: map[string][]string{"example.org": {"v=spf1 include:_spf.example.org -all"}, "_spf.example.org": {"v=spf1 ip4:203.0.113.0/24 ip4:198.51.100.0/24 ip6:2001:db8::/32 a:mx.example.org ~all"}}, A: map[string][]string{"mx.example.org": {"192.0.2.7"}}}
 	c := &Checker{Resolver: z}
