@@ -274,6 +274,11 @@ func (d *daemon) build(c *config.Config) (err error) {
 	if d.auth, err = auth.New(auth.Options{Files: passwordFiles(c), Log: d.log}); err != nil {
 		return err
 	}
+	keys, problems := signingKeys(c)
+	if err := problems.Err(); err != nil {
+		return err
+	}
+	d.warn(problems)
 	remoteSet, err := remoteSettings(c)
 	if err != nil {
 		return err
@@ -285,7 +290,7 @@ func (d *daemon) build(c *config.Config) (err error) {
 	d.intake = intake.New(intake.Options{
 		Queue: d.queue, Record: d.record, Log: d.log, NextHop: d.remote, Verifier: d.callouts,
 		Accepted: func(m *queue.Message, body message.Body) { d.sender.Accepted(m, body) },
-	}, intakeSettings(c))
+	}, signedSettings(c, keys))
 	d.gate = gate.New(gate.Options{Hostname: c.Server.Hostname, Limits: gateLimits(c), Chain: d.acquire, DNS: d.dns, Record: d.record, Log: d.log})
 	boxes, err := local.New(local.Options{Dir: filepath.Join(c.Server.DataDir, "mail"), Hostname: c.Server.Hostname, Log: d.log})
 	if err != nil {
@@ -307,11 +312,16 @@ func (d *daemon) build(c *config.Config) (err error) {
 	if err := problems.Err(); err != nil {
 		return err
 	}
-	for _, p := range problems {
-		d.log.Warn("configuration", "finding", p.String())
-	}
+	d.warn(problems)
 	d.chain.Store(chain)
 	return d.setListeners(c)
+}
+
+// warn logs the findings that a start ignores.
+func (d *daemon) warn(problems config.Problems) {
+	for _, p := range problems.Warnings() {
+		d.log.Warn("configuration", "finding", p.String())
+	}
 }
 
 func (d *daemon) chainOptions() hooks.Options {

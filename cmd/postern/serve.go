@@ -172,6 +172,8 @@ func (d *daemon) reload() error {
 		_, found = loadSenders(&c.Listen[i])
 		problems = append(problems, found...)
 	}
+	keys, found := signingKeys(c)
+	problems = append(problems, found...)
 	if err := problems.Err(); err != nil {
 		if chain != nil {
 			chain.Retire()
@@ -195,7 +197,7 @@ func (d *daemon) reload() error {
 		chain.Retire()
 		return err
 	}
-	d.intake.Reconfigure(intakeSettings(c))
+	d.intake.Reconfigure(signedSettings(c, keys))
 	d.gate.SetLimits(gateLimits(c))
 	d.smtpd.SetLimits(smtpdLimits(c))
 	d.sender.Reconfigure(sendConfig(c))

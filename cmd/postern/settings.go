@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/postern-mta/postern/core/auth"
+	"github.com/postern-mta/postern/core/auth/dkim"
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/core/gate"
@@ -100,6 +101,17 @@ func ourDomains(c *config.Config) *intake.Domains {
 		}
 	}
 	return intake.NewDomains(list)
+}
+
+// signedSettings are the settings of the daemon, which signs; tests and replays don't.
+func signedSettings(c *config.Config, keys *dkim.Keyring) intake.Settings {
+	s := intakeSettings(c)
+	if keys != nil {
+		s.Sign = func(sender message.Address, m message.Body, now time.Time) ([]byte, error) {
+			return keys.Sign(m, sender, now)
+		}
+	}
+	return s
 }
 
 // sendRoutes are the configured routes.

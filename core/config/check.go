@@ -25,6 +25,7 @@ func check(l *loader, c *Config) {
 	add(checkWays(c)...)
 	add(checkTLS(c)...)
 	add(checkAuth(c)...)
+	add(checkDKIM(c)...)
 	add(checkRoutes(c)...)
 	add(checkServed(c)...)
 	add(checkAsked(c)...)
@@ -136,6 +137,37 @@ func checkAuth(c *Config) (found Problems) {
 			p := a.Problem("path", fmt.Sprintf("%s can be read by everyone on this machine; chmod o-r it", a.Path))
 			p.Warning = true
 			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// checkDKIM looks at the signing keys as far as their files need not be read: selectors that stand twice, times, names.
+func checkDKIM(c *Config) (found Problems) {
+	seen := map[[2]string]int{}
+	for i := range c.DKIM {
+		d := &c.DKIM[i]
+		if d.Key == "" && d.node.child("key") != nil {
+			found = append(found, d.Problem("key", "is empty; write the path of a private key, such as postern dkim keygen makes"))
+		}
+		at := [2]string{d.Domain, d.Selector}
+		if first, twice := seen[at]; twice && d.Domain != "" && d.Selector != "" {
+			found = append(found, d.Problem("selector", fmt.Sprintf("%q of %s stands on line %d already; each key has a selector of its own", d.Selector, d.Domain, first)))
+		} else {
+			seen[at] = d.Line
+		}
+		if !d.Until.IsZero() && !d.From.Before(d.Until) {
+			found = append(found, d.Problem("until", "is not after from, so that the key never signs; write a later date"))
+		}
+		for j, name := range d.Headers {
+			key := fmt.Sprintf("headers[%d]", j)
+			d.Headers[j] = strings.ToLower(name)
+			switch {
+			case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }):
+				found = append(found, d.Problem(key, fmt.Sprintf("%q is no name of a field; write one such as \"subject\"", name)))
+			case slices.Contains([]string{"dkim-signature", "received", "return-path", "bcc"}, d.Headers[j]):
+				found = append(found, d.Problem(key, fmt.Sprintf("%q changes on the way, and would break the signature; leave it out (RFC 6376 section 5.4.1)", name)))
+			}
 		}
 	}
 	return found

@@ -18,6 +18,7 @@ func schema() section[Config] {
 		{"limits", table(limitsKeys(), func(c *Config) *Limits { return &c.Limits }), nil, ""},
 		{"tls", table(tlsKeys(), func(c *Config) *TLS { return &c.TLS }), nil, ""},
 		{"auth", tables(authKeys(), func(c *Config) *[]Auth { return &c.Auth }), nil, ""},
+		{"dkim", tables(dkimKeys(), func(c *Config) *[]DKIM { return &c.DKIM }), nil, ""},
 		{"dns", table(dnsKeys(), func(c *Config) *DNS { return &c.DNS }), nil, ""},
 		{"domain", tables(domainKeys(), func(c *Config) *[]Domain { return &c.Domains }), nil, ""},
 		{"callout", table(calloutKeys(), func(c *Config) *Callout { return &c.Callout }), nil, ""},
@@ -35,7 +36,6 @@ func schema() section[Config] {
 		{"recorder", table(recorderKeys(), func(c *Config) *Recorder { return &c.Recorder }), nil, ""},
 		{"log", table(logKeys(), func(c *Config) *Log { return &c.Log }), nil, ""},
 		{"console", table(consoleKeys(), func(c *Config) *Console { return &c.Console }), nil, ""},
-		{"dkim", later[Config](), nil, "Keys that outgoing mail is signed with."},
 		{"arc", later[Config](), nil, "Sealing of forwarded mail."},
 		{"metrics", later[Config](), nil, "Metrics beyond those of the console."},
 		{"cluster", later[Config](), nil, "Several nodes with one queue."},
@@ -116,6 +116,22 @@ func authKeys() section[Auth] {
 		rows: []row[Auth]{
 			{"use", to(enum(options{[]string{"file"}, []string{"dovecot", "ldap"}}), func(a *Auth) *string { return &a.Use }), required(`"file"`), "`file`: a password file"},
 			{"path", to(path(), func(a *Auth) *string { return &a.Path }), required(`"users.txt"`), "lines of `user:hash`: bcrypt (`$2y$…`), argon2id (`$argon2id$…`), or `$scram-sha-256$ITERATIONS$SALT$STOREDKEY$SERVERKEY` (RFC 5803's form too), which all mechanisms can use; read again when it changes"},
+		},
+	}
+}
+
+func dkimKeys() section[DKIM] {
+	return section[DKIM]{
+		name: "dkim", list: true, doc: "A key that mail of ours is signed with: what relaying and authenticated clients send, what is made on this host, and bounces. The domain of the From field decides which keys sign, or one above it that has keys; else that of the envelope sender. All keys of a domain sign, so that an RSA key may stand beside an Ed25519 one. A reload reads the files again.",
+		begin: func(d *DKIM, v value) { d.Pos = v.pos("dkim") },
+		rows: []row[DKIM]{
+			{"domain", to(signer(`"example.net"`), func(d *DKIM) *string { return &d.Domain }), required(`"example.net"`), "the domain that signs (d=)"},
+			{"selector", to(signer(`"2026a"`), func(d *DKIM) *string { return &d.Selector }), required(`"2026a"`), "name of the key: its record stands at `SELECTOR._domainkey.DOMAIN`"},
+			{"key", to(path(), func(d *DKIM) *string { return &d.Key }), required(`"2026a.pem"`), "PEM file of the private key, RSA (1024 bits or more) or Ed25519, that its owner alone can read; `postern dkim keygen` makes one"},
+			{"headers", to(some(word("from"), `"from"`), func(d *DKIM) *[]string { return &d.Headers }), computed("those of RFC 6376 section 5.4.1"), "names of the fields to sign; From always is. Of From, To, Cc, Subject, Date, Reply-To, Message-ID and MIME's fields nobody can add another one"},
+			{"expire", to(duration(time.Minute), func(d *DKIM) *time.Duration { return &d.Expire }), computed("never"), "time after which the signature counts no more (x=); longer than mail may be under way"},
+			{"from", to(timestamp(), func(d *DKIM) *time.Time { return &d.From }), computed("always"), "when the key begins to sign: `2027-01-01` (UTC), or a time as in RFC 3339"},
+			{"until", to(timestamp(), func(d *DKIM) *time.Time { return &d.Until }), computed("always"), "when it ends to; another entry whose `from` is the same takes over. Leave the record published for as long as mail may be under way"},
 		},
 	}
 }

@@ -188,6 +188,28 @@ func duration(low time.Duration) kind[time.Duration] {
 	})
 }
 
+// timestamp is a moment: a date, whose day begins in UTC, or a time with its zone.
+func timestamp() kind[time.Time] {
+	parse := scalar("date", `"2027-01-01"`, func(s string) (time.Time, error) {
+		for _, layout := range [...]string{time.DateOnly, time.RFC3339} {
+			if t, err := time.Parse(layout, s); err == nil {
+				return t, nil
+			}
+		}
+		return time.Time{}, fmt.Errorf(`%q is no date; write "2027-01-01", or a time such as "2027-01-01T12:00:00Z"`, s)
+	})
+	return reader(parse.typ, func(v value) (time.Time, bool) {
+		t, ok := v.raw.(time.Time)
+		if !ok {
+			return parse.read(v)
+		}
+		if zone := t.Location().String(); strings.HasSuffix(zone, "-local") { // TOML's dates without a zone
+			t = time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
+		}
+		return t, true
+	})
+}
+
 // options are the values of an enumeration: those that work and those of later versions.
 type options struct{ now, later []string }
 

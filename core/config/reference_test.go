@@ -18,7 +18,7 @@ func TestEveryKeyIsDocumentedAndItsDefaultReads(t *testing.T) {
 			t.Errorf("%s: incomplete: %+v", name, k)
 		}
 	}
-	for _, name := range []string{"server.hostname", "listen.address", "delivery.rule.rate", "policy.when.client_not", "score.reject", "console.address", "auth.path", "lookup.source", "dkim"} {
+	for _, name := range []string{"server.hostname", "listen.address", "delivery.rule.rate", "policy.when.client_not", "score.reject", "console.address", "auth.path", "lookup.source", "dkim.selector", "arc"} {
 		if !seen[name] {
 			t.Errorf("%s is missing", name)
 		}
@@ -61,7 +61,7 @@ func TestReferenceWritesWhatLoadReads(t *testing.T) {
 		}
 		file.WriteString(k.Key + " = " + strings.Trim(k.Default, "`") + "\n")
 	}
-	for _, row := range []string{"| `listen.protocol` | `qmqp`, `qmtp`", "| `route.next_hop` | `qmqp://…`, `pipe:…`", "| `store.engine` | `postgres://…`", "| `dkim` | all |"} {
+	for _, row := range []string{"| `listen.protocol` | `qmqp`, `qmtp`", "| `route.next_hop` | `qmqp://…`, `pipe:…`", "| `store.engine` | `postgres://…`", "| `metrics` | all |"} {
 		if !strings.Contains(b.String(), row) {
 			t.Errorf("no row %s", row)
 		}

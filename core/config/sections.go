@@ -21,6 +21,7 @@ type Config struct {
 	Limits     Limits
 	TLS        TLS
 	Auth       []Auth
+	DKIM       []DKIM
 	DNS        DNS
 	Domains    []Domain
 	Callout    Callout
@@ -87,6 +88,18 @@ type Auth struct {
 	Pos
 	Use  string // "file"
 	Path string // absolute; readable
+}
+
+// DKIM is one [[dkim]] entry: a key that outgoing mail is signed with.
+type DKIM struct {
+	Pos
+	Domain   string // lower-case
+	Selector string
+	Key      string        // absolute path; readable
+	Headers  []string      // lower-case; empty: the usual ones
+	Expire   time.Duration // 0: never
+	From     time.Time     // zero: from ever on
+	Until    time.Time     // zero: for ever
 }
 
 // Limits is the [limits] section. Sizes are bytes.

@@ -122,6 +122,14 @@ func socketMode() kind[fs.FileMode] {
 	})
 }
 
+// signer is a domain, or a selector, that must not be empty; in lower case.
+func signer(example string) kind[string] {
+	return scalar("domain", example, func(s string) (string, error) {
+		name, err := parseDomain(s)
+		return strings.ToLower(name), err
+	})
+}
+
 // senderCheck is how the sender of a client that has authenticated is judged.
 func senderCheck() kind[SenderCheck] {
 	words := `"off", "user" or "@file.txt"`

@@ -7,7 +7,7 @@
 //     it. When the header section is complete the hops are counted and stage
 //     headers runs.
 //  3. End runs stages message, the score thresholds, and queue, stamps our
-//     Received field, writes the edited message and commits it: one durable
+//     Received field, signs what is ours (sign.go), writes the edited message and commits it: one durable
 //     step, and only then 250.
 //     For a route in proxy mode the next hop's answer (relay.go, passon.go) takes the
 //     commit's place.
@@ -60,6 +60,11 @@ type Settings struct {
 	Mixed       Mixed // what a message gets whose recipients are judged differently
 	Hops        int   // Received fields above which a message is in a loop
 	Score       Score
+	// Sign makes the signatures of a message as it goes out, whole fields that are put
+	// behind our Received field: of mail by relaying and authenticated clients, and of
+	// what is made on this host, bounces too. None where nobody signs for it; an error
+	// puts the message off. nil: nothing is signed.
+	Sign func(sender message.Address, m message.Body, now time.Time) ([]byte, error)
 	// Routed tells whether a route exists for mail to a domain that is not ours;
 	// a relaying client may send nowhere else. nil: everywhere.
 	Routed func(tx *hooks.Transaction, rcpt message.Address) bool

@@ -335,12 +335,15 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 	}
 	q := m.envelope(now)
 	q.Place, q.Reason, q.Facts = place, why, facts
-	head, from := m.stamp(now)
-	if err := m.storeAside(now, message.Edited{Head: head, Rest: m.draft.Body(), From: from}); err != nil {
+	whole, err := m.signed(m.stamped(now), now)
+	if err == nil {
+		err = m.storeAside(now, whole)
+	}
+	if err != nil {
 		m.failed("commit", err)
 		return m.answer()
 	}
-	stored, err := m.draft.Commit(context.WithoutCancel(m.ctx), q, head, from)
+	stored, err := m.draft.Commit(context.WithoutCancel(m.ctx), q, whole.Head, whole.From)
 	if err != nil {
 		m.endAside(false)
 		m.failed("commit", err)

@@ -57,12 +57,7 @@ func (m *Mail) relayed(way Way) Answer {
 		q.Unicode = ""
 	}
 	q.Sender = sender
-	head, from := m.stamp(now)
-	whole := message.Edited{Head: head, Rest: m.draft.Body(), From: from}
-	body, err := Copy(whole, m.tx.Recipients[0].Edits, m.tx.Said("SMTPUTF8"))
-	if err == nil {
-		err = m.storeAside(now, whole)
-	}
+	body, err := m.copied(now)
 	if err != nil {
 		m.failed("quarantine", err)
 		return m.answer()
@@ -77,6 +72,24 @@ func (m *Mail) relayed(way Way) Answer {
 		answer.Each = m.relay.replies(m.each(sent))
 	}
 	return answer
+}
+
+// copied is the message as its recipients, whose copies are the same, are to get it.
+// What is kept aside of it is stored.
+func (m *Mail) copied(now time.Time) (message.Body, error) {
+	whole := m.stamped(now)
+	own, err := Copy(whole, m.tx.Recipients[0].Edits, m.tx.Said("SMTPUTF8"))
+	if err != nil {
+		return nil, err
+	}
+	body, err := m.signed(own.(message.Edited), now)
+	if err != nil {
+		return nil, err
+	}
+	if whole, err = m.signed(whole, now); err != nil {
+		return nil, err
+	}
+	return body, m.storeAside(now, whole)
 }
 
 // nextHopSaid is the answer to the whole.

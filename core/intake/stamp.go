@@ -10,6 +10,12 @@ import (
 	"github.com/postern-mta/postern/hooks"
 )
 
+// stamped is the message as it goes out, but for signatures.
+func (m *Mail) stamped(now time.Time) message.Edited {
+	head, from := m.stamp(now)
+	return message.Edited{Head: head, Rest: m.draft.Body(), From: from}
+}
+
 // stamp is what stands in front of the stored message: our Received field, and
 // the header section where it was edited. from is where the received bytes go on.
 func (m *Mail) stamp(now time.Time) (head []byte, from int64) {

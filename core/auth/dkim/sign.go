@@ -100,7 +100,8 @@ func (k *Keyring) For(domain string, now time.Time) []*SigningKey {
 
 // Sign makes the DKIM-Signature fields for a message that is to leave as it is: whole
 // lines, to be put in front of its other fields. The domain is that of its From field,
-// or, where that has no key, the sender's. nil: it has no key either.
+// or, where that has no key, the sender's. nil: it has no key either, or the message has
+// not one From field.
 func (k *Keyring) Sign(m message.Body, sender message.Address, now time.Time) ([]byte, error) {
 	if k == nil || len(k.keys) == 0 {
 		return nil, nil
@@ -114,6 +115,9 @@ func (k *Keyring) Sign(m message.Body, sender message.Address, now time.Time) ([
 
 // SignMessage is Sign for a message that is open already.
 func (k *Keyring) SignMessage(m *Message, sender message.Address, now time.Time) ([]byte, error) {
+	if m.Count("from") != 1 { // nobody could tell whose it is
+		return nil, nil
+	}
 	keys := k.For(m.author(), now)
 	if keys == nil {
 		keys = k.For(sender.Domain, now)
