@@ -1,15 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/message"
 )
 
 // verifyFlags are what the commands share that judge mail (spf, dkim, dmarc, arc,
@@ -133,4 +136,31 @@ func shown(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// maxMessage bounds a message that a command judges.
+const maxMessage = 1 << 30
+
+// readMessage reads the message in a file, "-": of standard input, with CRLF line ends,
+// and without the line of a mailbox file.
+func readMessage(in io.Reader, file string) (message.Bytes, error) {
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxMessage+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > maxMessage:
+		return nil, fmt.Errorf("%s has more than 1 GiB", file)
+	}
+	if bytes.HasPrefix(text, []byte("From ")) {
+		_, text, _ = bytes.Cut(text, []byte("\n"))
+	}
+	return crlf(text), nil
 }
