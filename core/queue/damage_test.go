@@ -193,16 +193,16 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			}
 		})
 	}
-	setFormat(2, 0)
+	setFormat(3, 0)
 	_, err := queue.Open(dir, pebble.Open, queue.Options{})
-	if !errors.Is(err, queue.ErrFormat) || !strings.Contains(err.Error(), "newer Postern with format 2") {
+	if !errors.Is(err, queue.ErrFormat) || !strings.Contains(err.Error(), "newer Postern with format 3") {
 		t.Errorf("%v", err)
 	}
-	setFormat(1, 1)
+	setFormat(2, 1)
 	if _, err := queue.Open(dir, pebble.Open, queue.Options{}); !errors.Is(err, queue.ErrDamaged) {
 		t.Errorf("%v", err)
 	}
-	setFormat(1, 0)
+	setFormat(2, 0)
 	open(t, dir, queue.Options{})
 }
 

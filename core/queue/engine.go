@@ -28,12 +28,19 @@ type Engine interface {
 	Range(from, to []byte) (Cursor, error)
 	// Failed is the failed write or sync that ended the handle, or nil; or, unless it is
 	// ReadOnly, that a part of its files can't be read (ErrUnreadable). Once it is
-	// set, every call that waits is answered with it, and nothing more is written.
+	// set, every call that waits is answered with it, and nothing more is written; but
+	// a call that is in the system's hands waits until the system gives it back.
 	Failed() error
 	// Ended is closed when Failed is set.
 	Ended() <-chan struct{}
 	// Fail ends the handle as a failed sync does.
 	Fail(err error)
+	// Flush has everything that was committed where versions look that know nothing
+	// of how this one makes commits durable.
+	Flush() error
+	// Damaged is how many files the engine has kept aside since parts of them
+	// can't be read.
+	Damaged() int
 	// Close releases everything. After a failure it returns when nothing that was
 	// begun can reach the disk any more.
 	Close() error

@@ -70,7 +70,7 @@ func (h *handle) checkFormat(existing bool) error {
 		if existing || h.q.o.ReadOnly {
 			return fmt.Errorf("it was never written: %w", fs.ErrNotExist)
 		}
-		return h.engine.Commit([]Write{put(formatKey, formatValue())})
+		return h.writeFormat()
 	}
 	if err != nil {
 		return err
@@ -80,10 +80,24 @@ func (h *handle) checkFormat(existing bool) error {
 	if err != nil || len(b) != 4 {
 		return fmt.Errorf("its format version cannot be read: %w", ErrDamaged)
 	}
-	if n := binary.LittleEndian.Uint32(b); n > formatVersion {
+	n := binary.LittleEndian.Uint32(b)
+	if n > formatVersion {
 		return fmt.Errorf("%w: it was written by a newer Postern with format %d, this one knows formats up to %d", ErrFormat, n, formatVersion)
 	}
+	if n < formatVersion && !h.q.o.ReadOnly {
+		h.q.log.Info("queue: the store is brought to a newer format; earlier versions won't open it", "from", n, "to", formatVersion)
+		return h.writeFormat()
+	}
 	return nil
+}
+
+// writeFormat marks the store, so that a version that does not know this one's way of
+// committing refuses it.
+func (h *handle) writeFormat() error {
+	if err := h.engine.Commit([]Write{put(formatKey, formatValue())}); err != nil {
+		return err
+	}
+	return h.engine.Flush()
 }
 
 func formatValue() []byte {

@@ -58,8 +58,9 @@ import (
 	"sync/atomic"
 )
 
-// formatVersion is what Open writes and the newest it reads.
-const formatVersion = 1
+// formatVersion is what Open writes and the newest it reads. 1: commits were in the
+// log of the engine's store. 2: they are in a journal before it.
+const formatVersion = 2
 
 // DefaultInlineLimit is the size from which a body has a file of its own.
 const DefaultInlineLimit = maxMemory

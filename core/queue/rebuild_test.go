@@ -123,7 +123,7 @@ func TestUnreadableParts(t *testing.T) {
 // the rest goes on.
 func TestUnreadableInUse(t *testing.T) {
 	dir := tables(t)
-	rot(t, dir, 300) // bodies, which no opening reads
+	rot(t, dir, 200) // bodies, which no opening reads
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, dir, queue.Options{})
 		defer mustClose(t, q)

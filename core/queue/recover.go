@@ -98,7 +98,7 @@ func (h *handle) countDamaged() error {
 	for c.Next() {
 		n++
 	}
-	h.totals.add(Totals{Damaged: n})
+	h.totals.add(Totals{Damaged: n + h.engine.Damaged()})
 	return c.Err()
 }
 

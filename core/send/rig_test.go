@@ -51,6 +51,10 @@ func (e *memoryEngine) fail(err error) {
 
 func (h *memoryHandle) Fail(err error) { h.once.Do(func() { h.err = err; close(h.ended) }) }
 
+func (h *memoryHandle) Flush() error { return nil }
+
+func (h *memoryHandle) Damaged() int { return 0 }
+
 func (h *memoryHandle) Ended() <-chan struct{} { return h.ended }
 
 func (h *memoryHandle) Failed() error {

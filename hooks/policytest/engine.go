@@ -67,6 +67,12 @@ func (*engine) Ended() <-chan struct{} { return nil }
 // Fail implements queue.Engine: memory does not fail.
 func (*engine) Fail(error) {}
 
+// Flush implements queue.Engine.
+func (*engine) Flush() error { return nil }
+
+// Damaged implements queue.Engine.
+func (*engine) Damaged() int { return 0 }
+
 // Close implements queue.Engine.
 func (*engine) Close() error { return nil }
 

@@ -1,22 +1,21 @@
 package pebble
 
 import (
-	"cmp"
-
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/core/queue/journal"
 )
 
 // commit is a batch on its way. After a failure it may still be under way when its
 // caller has the answer, so it is not used a second time then.
 type commit struct {
 	batch *pebble.Batch
-	done  chan error // has room for the answer
+	entry journal.Entry // of the batch's bytes
 }
 
-// Commit implements queue.Engine. The caller copies its writes into a batch; the
-// engine's own goroutines do what may hang with the disk.
+// Commit implements queue.Engine. The journal makes the batch durable, and then
+// Pebble shows it to readers.
 func (e *engine) Commit(writes []queue.Write) error {
 	if e.readOnly {
 		return queue.ErrReadOnly
@@ -27,26 +26,24 @@ func (e *engine) Commit(writes []queue.Write) error {
 	defer e.leave()
 	c, ok := e.spare.Get().(*commit)
 	if !ok {
-		c = &commit{done: make(chan error, 1)}
+		c = &commit{}
 	}
 	c.batch = e.batch(writes)
-	select {
-	case e.commits <- c:
-	case <-e.failure.failed:
-		return e.failure.get()
-	}
-	select {
-	case err := <-c.done:
-		if err != nil {
-			return err
-		}
-		err = c.batch.Close()
-		c.batch = nil
-		e.spare.Put(c)
+	c.entry.Payload = c.batch.Repr()
+	if err := e.journal.Append(&c.entry); err != nil {
 		return err
-	case <-e.failure.failed:
-		return e.failure.get()
 	}
+	if err := e.db.Apply(c.batch, pebble.NoSync); err != nil {
+		return err
+	}
+	e.journal.Applied(&c.entry)
+	if err := e.failure.get(); err != nil {
+		return err
+	}
+	err := c.batch.Close()
+	c.batch, c.entry.Payload = nil, nil
+	e.spare.Put(c)
+	return err
 }
 
 // batch copies the writes, each byte once.
@@ -82,44 +79,31 @@ func (e *engine) batch(writes []queue.Write) *pebble.Batch {
 	return b
 }
 
-// apply writes batches to the log and to memory, in turn, until Close.
-func (e *engine) apply() {
-	defer close(e.waiting)
-	for {
-		select {
-		case c := <-e.commits:
-			e.applyOne(c)
-		case <-e.closing:
-			return // Close waited for the callers
-		}
+// redo applies a batch that the journal kept.
+func (e *engine) redo(payload []byte) error {
+	b := e.db.NewBatch()
+	if err := b.SetRepr(append([]byte(nil), payload...)); err != nil {
+		return err
 	}
+	if err := e.db.Apply(b, pebble.NoSync); err != nil {
+		return err
+	}
+	return b.Close()
 }
 
-func (e *engine) applyOne(c *commit) {
-	if err := e.failure.get(); err != nil {
-		c.done <- err
-		return
+// Flush implements queue.Engine.
+func (e *engine) Flush() error {
+	if err := e.enter(); err != nil {
+		return err
 	}
-	if e.noSync {
-		err := e.db.Apply(c.batch, pebble.NoSync)
-		c.done <- cmp.Or(e.failure.get(), err)
-		return
-	}
-	if err := e.db.ApplyNoSyncWait(c.batch, pebble.Sync); err != nil {
-		c.done <- err
-		return
-	}
-	e.waiting <- c
+	defer e.leave()
+	return e.flush()
 }
 
-// await answers each caller when the log is synced as far as its batch. After a
-// failure Pebble believes in syncs that never were, so the failure is looked at
-// behind it. An error of its own here would be one that the guard let through.
-func (e *engine) await() {
-	for c := range e.waiting {
-		if err := c.batch.SyncWait(); err != nil {
-			e.failure.set(err)
-		}
-		c.done <- e.failure.get()
+// flush has everything that was applied in tables.
+func (e *engine) flush() error {
+	if err := e.db.Flush(); err != nil {
+		return err
 	}
+	return e.failure.get()
 }

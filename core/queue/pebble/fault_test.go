@@ -35,7 +35,7 @@ type world struct {
 	gone    map[string]bool // its removal returned nil
 }
 
-func newWorld(tb testing.TB, mem *vfs.MemFS) (*world, error) {
+func newWorld(tb testing.TB, mem *vfs.MemFS, on func(vfs.FS) queue.OpenEngine) (*world, error) {
 	tb.Helper()
 	w := &world{tb: tb, dir: tb.TempDir(), mem: mem, offered: map[string]int{}, taken: map[string]bool{}, going: map[string]bool{}, gone: map[string]bool{}}
 	changes := errorfs.InjectorFunc(func(op errorfs.Op) error {
@@ -52,7 +52,7 @@ func newWorld(tb testing.TB, mem *vfs.MemFS) (*world, error) {
 	// The lock is a real one; the rest of the directory is in memory.
 	w.q, err = queue.Open(w.dir, func(_ string, o queue.EngineOptions) (queue.Engine, error) {
 		w.opened.Add(1)
-		return pebble.On(files)("/queue/db", o)
+		return on(files)("/queue/db", o)
 	}, queue.Options{Disk: disk, InlineLimit: 100_000})
 	return w, err
 }
@@ -204,9 +204,9 @@ func (w *world) facts() facts {
 
 // check opens what a crash left and holds it against what was known before
 // (promises to be kept) and after it (what may have happened).
-func check(tb testing.TB, where string, disk *vfs.MemFS, before, after facts) {
+func check(tb testing.TB, where string, disk *vfs.MemFS, on func(vfs.FS) queue.OpenEngine, before, after facts) {
 	tb.Helper()
-	w, err := newWorld(tb, disk)
+	w, err := newWorld(tb, disk, on)
 	if err != nil {
 		tb.Errorf("%s: does not open again: %v", where, err)
 		return
@@ -254,7 +254,15 @@ func check(tb testing.TB, where string, disk *vfs.MemFS, before, after facts) {
 
 // TestPowerCutAtEveryStep cuts the power before each change of the disk, keeping
 // only what was synced, and now and then half of the rest, too.
-func TestPowerCutAtEveryStep(t *testing.T) {
+func TestPowerCutAtEveryStep(t *testing.T) { eachJournal(t, testPowerCutAtEveryStep) }
+
+// eachJournal runs a test with the journal as it is, and with one that is soon full.
+func eachJournal(t *testing.T, test func(*testing.T, func(vfs.FS) queue.OpenEngine)) {
+	t.Run("journal=usual", func(t *testing.T) { test(t, pebble.On) })
+	t.Run("journal=small", func(t *testing.T) { test(t, pebble.OnSmall) })
+}
+
+func testPowerCutAtEveryStep(t *testing.T, on func(vfs.FS) queue.OpenEngine) {
 	type cut struct {
 		where string
 		disk  *vfs.MemFS
@@ -264,7 +272,7 @@ func TestPowerCutAtEveryStep(t *testing.T) {
 	var cuts []cut
 	n := 0
 	mem := vfs.NewCrashableMem()
-	w, err := newWorld(t, mem)
+	w, err := newWorld(t, mem, on)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,19 +300,21 @@ func TestPowerCutAtEveryStep(t *testing.T) {
 	all := w.facts()
 	t.Log(len(cuts), "cuts")
 	for _, c := range cuts {
-		check(t, c.where, c.disk, c.known, all)
+		check(t, c.where, c.disk, on, c.known, all)
 	}
 }
 
 // TestEveryFailureOfTheDisk fails each change of the disk in turn: that one
 // alone, as with a bad sector, or all from then on, as with a dead disk.
-func TestEveryFailureOfTheDisk(t *testing.T) {
+func TestEveryFailureOfTheDisk(t *testing.T) { eachJournal(t, testEveryFailureOfTheDisk) }
+
+func testEveryFailureOfTheDisk(t *testing.T, on func(vfs.FS) queue.OpenEngine) {
 	bad := errors.New("input/output error")
 	for _, dead := range []bool{false, true} {
 		failedHandles := 0
 		for n := range 1000 {
 			mem := vfs.NewCrashableMem()
-			w, err := newWorld(t, mem)
+			w, err := newWorld(t, mem, on)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -344,8 +354,8 @@ func TestEveryFailureOfTheDisk(t *testing.T) {
 				}
 				break
 			}
-			check(t, at, mem.CrashClone(vfs.CrashCloneCfg{}), known, known)
-			check(t, at+", no crash", mem, known, known)
+			check(t, at, mem.CrashClone(vfs.CrashCloneCfg{}), on, known, known)
+			check(t, at+", no crash", mem, on, known, known)
 		}
 		t.Log(failedHandles, "handles failed")
 		if failedHandles < 20 {

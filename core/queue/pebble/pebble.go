@@ -1,21 +1,17 @@
-// Package pebble is the queue's embedded engine: Pebble, an LSM store, with its
-// write-ahead log beside its tables. It alone in the queue knows Pebble.
+// Package pebble is the queue's embedded engine: Pebble, an LSM store, behind a
+// journal. It alone in the queue knows Pebble.
 //
-// Commits go through Pebble's own pipeline: a batch is written to the log, and
-// the log's flusher syncs whatever has been written when the sync before it is
-// done. One commit alone gets a sync of its own at once; many share one. There
-// is no timer. Old bodies leave before the memtable is flushed where mail is
-// delivered soon: both the write and the delete are in the same memtable, so
-// only what stays is ever written a second time.
+// Commits go through a journal (package journal) in the place of Pebble's own log: a
+// batch is durable when it is in the journal, and is then applied to Pebble's memtable,
+// in the caller's goroutine. Pebble's pipeline would hand it through three goroutines,
+// and sync behind a file that grows. A segment of the journal is used again when
+// Pebble has flushed what it says. Old bodies leave before that where mail is
+// delivered soon: both the write and the delete are in the same memtable, so only
+// what stays is ever written a second time. A log of Pebble's own, of an earlier
+// version, is read at Open and goes.
 //
 // # What Pebble v2.1.7 does when the disk fails
 //
-//   - A failed write or sync of the log is told to every batch that waits for
-//     it, and DB.Apply then calls Logger.Fatalf and returns nil if that returns.
-//     ApplyNoSyncWait with SyncWait gives the error back instead: used here.
-//   - Later batches panic, since the log keeps its error. A failed rotation of the
-//     log panics with a mutex in a state that makes the deferred unlock kill the
-//     process; no recover helps.
 //   - A failed write or sync of the MANIFEST calls Logger.Fatalf in a background
 //     goroutine. If that returned, a later try could succeed over what the first
 //     one lost, and the log would be deleted.
@@ -47,48 +43,47 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/postern-mta/postern/core/queue"
+	"github.com/postern-mta/postern/core/queue/journal"
 )
 
 const (
-	memTableSize  = 32 << 20
-	memTables     = 4        // of them at most, then writers wait for the flush
-	blockCache    = 24 << 20 // for blocks that are read
-	openTables    = 500
-	commitBacklog = 512 // commits on their way to the log; Pebble takes 4095
+	memTableSize = 32 << 20
+	memTables    = 4        // of them at most, then writers wait for the flush
+	blockCache   = 24 << 20 // for blocks that are read
+	openTables   = 500
 )
 
 // Open is a queue.OpenEngine on the real file system.
 func Open(dir string, o queue.EngineOptions) (queue.Engine, error) { return On(vfs.Default)(dir, o) }
 
 // On is Open for another file system: that of a test, which fails or loses power.
-func On(files vfs.FS) queue.OpenEngine {
+func On(files vfs.FS) queue.OpenEngine { return with(files, journal.Options{}) }
+
+// with is On with other sizes of the journal.
+func with(files vfs.FS, sizes journal.Options) queue.OpenEngine {
 	return func(dir string, o queue.EngineOptions) (queue.Engine, error) {
 		f := &failure{failed: make(chan struct{}), log: o.Log}
 		e := &engine{
-			failure: f, guard: &guard{FS: files, failure: f, after: vfs.NewMem()}, noSync: o.NoSync, readOnly: o.ReadOnly,
-			commits: make(chan *commit, commitBacklog), waiting: make(chan *commit, commitBacklog), closing: make(chan struct{}),
+			failure: f, guard: &guard{FS: files, failure: f, after: vfs.NewMem()}, sizes: sizes, readOnly: o.ReadOnly,
 		}
 		e.idle.L = &e.mu
 		if err := e.open(dir, o); err != nil {
 			return nil, fmt.Errorf("pebble: %w", err)
 		}
-		e.running.Go(e.apply)
-		e.running.Go(e.await)
 		return e, nil
 	}
 }
 
 type engine struct {
-	db               *pebble.DB
-	guard            *guard
-	failure          *failure
-	noSync, readOnly bool
-
-	commits chan *commit // callers → apply
-	waiting chan *commit // apply → await
-	closing chan struct{}
-	spare   sync.Pool // of commits that were answered
-	running sync.WaitGroup
+	db       *pebble.DB
+	journal  *journal.Journal // nil where nothing is written
+	delta    *delta           // nil where something is written
+	sizes    journal.Options
+	damaged  int // files of the journal
+	guard    *guard
+	failure  *failure
+	readOnly bool
+	spare    sync.Pool // of commits that were answered
 
 	mu     sync.Mutex
 	idle   sync.Cond // users is 0
@@ -114,8 +109,15 @@ func (e *engine) open(dir string, o queue.EngineOptions) error {
 			if e.db, err = pebble.Open(dir, opts); err != nil {
 				return err
 			}
+			err = e.openJournal(dir, o)
 			if failed := e.failure.get(); failed != nil {
-				return errors.Join(failed, e.db.Close())
+				err = failed
+			}
+			if err != nil {
+				if e.journal != nil {
+					err = errors.Join(err, e.journal.Close(false))
+				}
+				return errors.Join(err, e.db.Close())
 			}
 			return nil
 		})
@@ -134,7 +136,31 @@ func (e *engine) open(dir string, o queue.EngineOptions) error {
 	return e.failure.get()
 }
 
-// replay has Pebble put what is in its log into tables, and no more. Where its Open
+// openJournal brings what the journal says into Pebble, or beside it where nothing may
+// be written.
+func (e *engine) openJournal(dir string, o queue.EngineOptions) error {
+	if o.ReadOnly {
+		e.delta = &delta{values: map[string][]byte{}}
+		files := &journalFiles{guard: e.guard, path: e.guard.PathJoin(dir, journalDir), readOnly: true}
+		if _, err := e.guard.Stat(files.path); err != nil {
+			return nil // of an earlier version
+		}
+		found, err := journal.Read(files, o.Log, e.delta.add)
+		e.damaged = found.Damaged
+		e.delta.sort()
+		return err
+	}
+	files, err := openFiles(e.guard, dir, o.NoSync)
+	if err != nil {
+		return err
+	}
+	its := e.sizes
+	its.Log, its.Flush, its.Ended, its.Failed = o.Log, e.flush, e.failure.failed, e.failure.get
+	e.journal, e.damaged, err = journal.Open(files, its, e.redo)
+	return err
+}
+
+// replay has Pebble put what is in a log of its own into tables, and no more. Where its Open
 // fails behind that, as for want of a descriptor, the goroutine that gathers what is
 // new in tables runs on without what Open has taken away, and ends the process; so
 // where this process is to live on, nothing is gathered before the log is empty.
@@ -165,6 +191,7 @@ func options(e *engine, from queue.EngineOptions) *pebble.Options {
 	o := &pebble.Options{
 		FS:                          e.guard,
 		ReadOnly:                    e.readOnly,
+		DisableWAL:                  true,
 		ErrorIfNotExists:            e.readOnly || from.Existing,
 		FormatMajorVersion:          pebble.FormatValueSeparation, // fixed: a newer Pebble must not upgrade unasked
 		MemTableSize:                memTableSize,
@@ -220,6 +247,9 @@ func (e *engine) Failed() error { return e.failure.get() }
 // Ended implements queue.Engine.
 func (e *engine) Ended() <-chan struct{} { return e.failure.failed }
 
+// Damaged implements queue.Engine.
+func (e *engine) Damaged() int { return e.damaged }
+
 // Fail implements queue.Engine.
 func (e *engine) Fail(err error) { e.failure.set(err) }
 
@@ -262,15 +292,29 @@ func (e *engine) finish() error {
 		e.idle.Wait()
 	}
 	e.mu.Unlock()
-	close(e.closing)
-	e.running.Wait()
-	return e.db.Close()
+	if e.journal == nil {
+		return e.db.Close()
+	}
+	err := e.failure.get() // after it Pebble is only to be closed
+	if err == nil {
+		err = e.flush()
+	}
+	return errors.Join(err, e.journal.Close(err == nil), e.db.Close())
 }
 
 // Get implements queue.Engine.
 func (e *engine) Get(key []byte) (value []byte, done func(), err error) {
 	if err := e.enter(); err != nil {
 		return nil, nil, err
+	}
+	if e.delta != nil {
+		if v, ok := e.delta.values[string(key)]; ok {
+			e.leave()
+			if v == nil {
+				return nil, nil, queue.ErrNotFound
+			}
+			return v, func() {}, nil
+		}
 	}
 	v, closer, err := e.db.Get(key)
 	if err != nil {
@@ -309,7 +353,11 @@ func (e *engine) Range(from, to []byte) (queue.Cursor, error) {
 		e.leave()
 		return nil, e.translate(err)
 	}
-	return &cursor{e: e, it: it}, nil
+	if c := (&cursor{e: e, it: it}); e.delta == nil {
+		return c, nil
+	} else {
+		return e.delta.over(c, from, to), nil
+	}
 }
 
 type cursor struct {

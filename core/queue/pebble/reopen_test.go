@@ -28,7 +28,7 @@ var errDisk = errors.New("input/output error")
 func failing(t *testing.T, test func(w *world, fail func(func(op errorfs.Op) bool))) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w, err := newWorld(t, vfs.NewCrashableMem())
+		w, err := newWorld(t, vfs.NewCrashableMem(), pebble.On)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -237,7 +237,7 @@ func TestEveryFailureWhileOpeningAgain(t *testing.T) {
 			if want := []string{id(1), id(2), id(4)}; !slices.Equal(got, want) {
 				t.Errorf("%s: due are %v", at, got)
 			}
-			check(t, at, w.mem.CrashClone(vfs.CrashCloneCfg{}), known, known)
+			check(t, at, w.mem.CrashClone(vfs.CrashCloneCfg{}), pebble.On, known, known)
 			ended = at == ""
 		})
 		if ended {
