@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"core/auth":          {"core/message"},
 	"core/auth/dkim":     {"core/dns", "core/message"},
 	"core/auth/spf":      {"core/dns"},
+	"core/auth/dmarc":    {"core/dns", "core/message"},
 	"core/auth/srs":      {"core/message"},
 	"core/auth/batv":     {"core/message"},
 	"core/smtpd":         {"core/gate", "core/intake", "core/auth"},

@@ -98,7 +98,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 		serveCommand(g), checkCommand(g), reloadCommand(g), statusCommand(g), topCommand(g),
 		queueCommand(g), quarantineCommand(g), whyCommand(g), shadowCommand(g), replayCommand(g), sendCommand(std), injectCommand(g),
 		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std), profileCommand(g),
-		spfCommand(g), dkimCommand(g), srsCommand(g), batvCommand(g),
+		spfCommand(g), dmarcCommand(g), dkimCommand(g), srsCommand(g), batvCommand(g),
 	)
 	for _, c := range root.Commands() {
 		if c.HasSubCommands() {
