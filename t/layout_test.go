@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"core/queue/journal": nil,
 	"core/queue/pebble":  {"core/queue", "core/queue/journal"},
 	"core/disk":          nil,
+	"core/qmail":         {"core/message"},
 	"core/store":         {"core/message", "core/disk"},
 	"core/record":        {"hooks", "core/disk"},
 	"core/gate":          {"hooks", "core/dns", "core/record"},

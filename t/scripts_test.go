@@ -171,6 +171,7 @@ func params(dir, bin string) testscript.Params {
 			"peerlog":     cmdPeerlog,
 			"kept":        cmdKept,
 			"status":      cmdStatus,
+			"queue-in":    cmdQueueIn,
 			"terminal":    cmdTerminal,
 			"postsrsd":    cmdPostsrsd,
 			"hold":        cmdHold,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -121,7 +122,8 @@ on this host would. It passes the policies and may go anywhere. A missing Date,
 Message-ID and From are added; lone LF line ends become CRLF.
 
 With the daemon down the message is stored safely in the drop directory, and
-taken in when the daemon starts.
+taken in when the daemon starts. Where QMAILQUEUE names a program, that gets the
+message instead, as from qmail-inject.
 
 Exit status: 0 the message is safe, 1 it was refused, 2 wrong use or it could
 not be stored.`,
@@ -154,6 +156,9 @@ func inject(ctx context.Context, g *global, from string, to []string) error {
 		}
 		drop.Recipients = append(drop.Recipients, r)
 	}
+	if program := os.Getenv("QMAILQUEUE"); program != "" {
+		return handOn(ctx, g, c, program, drop)
+	}
 	client, err := dial(c)
 	if isDown(err) {
 		return injectOffline(ctx, g, c, drop)
@@ -162,11 +167,7 @@ func inject(ctx context.Context, g *global, from string, to []string) error {
 		return err
 	}
 	defer client.Close()
-	e := console.Envelope{Sender: drop.Sender.String()}
-	for _, r := range drop.Recipients {
-		e.Recipients = append(e.Recipients, r.String())
-	}
-	reply, err := client.Inject(ctx, e, g.std.in)
+	reply, err := client.Inject(ctx, drop, g.std.in)
 	if err != nil {
 		return exitError{exitUsage, fmt.Errorf("not stored: %w", err)}
 	}

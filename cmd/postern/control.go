@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +19,7 @@ import (
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/send"
+	"github.com/postern-mta/postern/hooks"
 	"github.com/postern-mta/postern/hooks/plugin"
 )
 
@@ -163,10 +167,31 @@ func health(ctx context.Context, p *plugin.Plugin) string {
 
 // inject takes mail from the inject command; it relays, as mail made on this
 // host does.
-func (d *daemon) inject(ctx context.Context, sender message.Address, recipients []message.Address, body io.Reader) message.Reply {
+func (d *daemon) inject(ctx context.Context, drop queue.Drop, body io.Reader) message.Reply {
 	chain := d.acquire()
 	defer chain.Release()
-	return d.intake.Inject(ctx, chain, intake.NewLocal("local", sender, recipients), body)
+	return d.intake.Inject(ctx, chain, d.begin(drop), body)
+}
+
+// begin begins the transaction of mail that was handed over on this host.
+func (d *daemon) begin(drop queue.Drop) *hooks.Transaction {
+	protocol := cmp.Or(drop.Via, "local")
+	if drop.Double {
+		protocol = intake.DoubleBounce
+	}
+	tx := intake.NewLocal(protocol, drop.Sender, drop.Recipients)
+	tx.Session.Client = drop.Client
+	if drop.Trace != "" {
+		tx.Received = fmt.Sprintf("%s by %s with %s id %s", drop.Trace, d.config.Load().Server.Hostname, protocol, tx.ID)
+	}
+	if drop.EightBit {
+		tx.Params = append(tx.Params, hooks.Param{Key: "BODY", Value: "8BITMIME"})
+	}
+	wide := func(a message.Address) bool { return !a.IsASCII() }
+	if wide(drop.Sender) || slices.ContainsFunc(drop.Recipients, wide) {
+		tx.Params = append(tx.Params, hooks.Param{Key: "SMTPUTF8"})
+	}
+	return tx
 }
 
 // destinations names where a recipient of a queued message goes, as `queue

@@ -484,7 +484,7 @@ func (d *daemon) takeDrops(ctx context.Context) {
 	d.dropping.Lock()
 	defer d.dropping.Unlock()
 	err := queue.TakeDrops(d.dropDir(), d.log, func(drop queue.Drop, body io.Reader) error {
-		tx := intake.NewLocal("local", drop.Sender, drop.Recipients)
+		tx := d.begin(drop)
 		if message.ValidID(drop.ID) {
 			switch _, err := d.queue.Load(drop.ID); {
 			case err == nil:
@@ -492,10 +492,8 @@ func (d *daemon) takeDrops(ctx context.Context) {
 			case errors.Is(err, queue.ErrFailed):
 				return err // it may be there
 			}
+			tx.Received = strings.Replace(tx.Received, tx.ID, drop.ID, 1)
 			tx.ID = drop.ID
-		}
-		if drop.EightBit {
-			tx.Params = []hooks.Param{{Key: "BODY", Value: "8BITMIME"}}
 		}
 		chain := d.acquire()
 		defer chain.Release()

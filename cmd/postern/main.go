@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,7 +45,18 @@ type exitError struct {
 func (e exitError) Unwrap() error { return e.error }
 
 func main() {
-	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
+	args := append(called(os.Args[0]), os.Args[1:]...)
+	os.Exit(run(args, streams{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// called is the command that a name of the program stands for, such as that of a
+// link called qmail-queue; nothing for its own.
+func called(as string) []string {
+	switch filepath.Base(as) {
+	case "qmail-queue":
+		return []string{"queue-in"}
+	}
+	return nil
 }
 
 // run is the whole program but for the exit.
@@ -97,6 +109,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 	root.AddCommand(
 		serveCommand(g), checkCommand(g), reloadCommand(g), statusCommand(g), topCommand(g),
 		queueCommand(g), quarantineCommand(g), whyCommand(g), shadowCommand(g), replayCommand(g), sendCommand(std), injectCommand(g),
+		queueInCommand(g),
 		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std), profileCommand(g),
 		spfCommand(g), dmarcCommand(g), dkimCommand(g), srsCommand(g), batvCommand(g),
 	)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/record"
 )
 
@@ -250,8 +251,12 @@ func (c *Client) Plugins(ctx context.Context) ([]Plugin, error) {
 }
 
 // Inject hands over a message. The error is about the way there; what the daemon
-// thinks of the message is the reply.
-func (c *Client) Inject(ctx context.Context, e Envelope, body io.Reader) (message.Reply, error) {
+// thinks of the message is the reply. The daemon gives it an id and a time.
+func (c *Client) Inject(ctx context.Context, drop queue.Drop, body io.Reader) (message.Reply, error) {
+	e := Envelope{Sender: drop.Sender.String(), Double: drop.Double, Via: drop.Via, Trace: drop.Trace, Client: drop.Client}
+	for _, r := range drop.Recipients {
+		e.Recipients = append(e.Recipients, r.String())
+	}
 	line, err := json.Marshal(e)
 	if err != nil {
 		return message.Reply{}, err

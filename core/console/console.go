@@ -76,7 +76,7 @@ type Options struct {
 	// Import puts a message into the queue as it was exported; nil: not possible.
 	Import func(ctx context.Context, m *queue.Message, body io.Reader) error
 	// Inject takes a message in. It reads body to its end, or refuses.
-	Inject func(ctx context.Context, sender message.Address, recipients []message.Address, body io.Reader) message.Reply
+	Inject func(ctx context.Context, drop queue.Drop, body io.Reader) message.Reply
 	// TakeDrops looks into the drop directory for mail that was injected while no
 	// daemon ran, and takes it in.
 	TakeDrops func(ctx context.Context)

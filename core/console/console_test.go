@@ -71,7 +71,8 @@ func newRig(t *testing.T) *rig {
 			"delete": func(ctx context.Context, id string, _ *Order) error { return g.q.Remove(ctx, id) },
 			"retry":  func(context.Context, string, *Order) error { return errors.New("not today") },
 		},
-		Inject: func(_ context.Context, sender message.Address, to []message.Address, body io.Reader) message.Reply {
+		Inject: func(_ context.Context, d queue.Drop, body io.Reader) message.Reply {
+			sender, to := d.Sender, d.Recipients
 			if sender.Local == "refused" {
 				return message.NewReply(550, "5.7.1", "No")
 			}
@@ -396,17 +397,23 @@ func TestWhyPluginsInject(t *testing.T) {
 	}
 
 	large := strings.Repeat("line\r\n", 100000)
-	reply, err := g.client.Inject(t.Context(), Envelope{"a@a.example", []string{`"x y"@b.example`}}, strings.NewReader(large))
+	reply, err := g.client.Inject(t.Context(), queue.Drop{Sender: message.Address{Local: "a", Domain: "a.example"}, Recipients: []message.Address{{Local: "x y", Domain: "b.example"}}}, strings.NewReader(large))
 	if err != nil || reply.String() != "250 2.0.0 Ok: queued as X" {
 		t.Errorf("%v, %v", reply, err)
 	}
 	if len(g.injected) != 1 || !strings.HasPrefix(g.injected[0], `a@a.example ["x y"@b.example] line`) || !strings.HasSuffix(g.injected[0], large) {
 		t.Errorf("%d were injected", len(g.injected))
 	}
-	if reply, err := g.client.Inject(t.Context(), Envelope{"refused@a.example", []string{"b@b.example"}}, strings.NewReader(large)); err != nil || reply.Code != 550 {
+	if reply, err := g.client.Inject(t.Context(), queue.Drop{Sender: message.Address{Local: "refused", Domain: "a.example"}, Recipients: []message.Address{{Local: "b", Domain: "b.example"}}}, strings.NewReader(large)); err != nil || reply.Code != 550 {
 		t.Errorf("%v, %v", reply, err)
 	}
-	for _, e := range []Envelope{{}, {"a@a.example", nil}, {"a b", []string{"b@b.example"}}, {"", []string{""}}, {"", []string{"x"}}} {
+	for _, e := range []queue.Drop{
+		{},
+		{Sender: message.Address{Local: "a", Domain: "a.example"}},
+		{Sender: message.Address{Local: "a b"}, Recipients: []message.Address{{Local: "b", Domain: "b.example"}}},
+		{Recipients: []message.Address{{}}},
+		{Recipients: []message.Address{{Local: "x"}}},
+	} {
 		if _, err := g.client.Inject(t.Context(), e, strings.NewReader("x")); err == nil {
 			t.Errorf("%+v was taken", e)
 		}
@@ -596,8 +603,8 @@ func FuzzEnvelope(f *testing.F) {
 	f.Add([]byte("{\"sender\":\"a@b\",\"recipients\":[\"c@d\"]}\nbody"))
 	f.Add([]byte("{}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, to, err := envelope(bufio.NewReader(bytes.NewReader(b)))
-		if err == nil && len(to) == 0 {
+		drop, err := envelope(bufio.NewReader(bytes.NewReader(b)))
+		if err == nil && len(drop.Recipients) == 0 {
 			t.Fatal("no recipient and no error")
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -24,7 +25,16 @@ const maxOrder = 4 << 20
 type Envelope struct {
 	Sender     string   `json:"sender"` // "" is the null path
 	Recipients []string `json:"recipients"`
+	// See queue.Drop.
+	Double bool           `json:"double,omitempty"`
+	Via    string         `json:"via,omitempty"`
+	Trace  string         `json:"trace,omitempty"`
+	Client netip.AddrPort `json:"client,omitzero"`
 }
+
+// maxInjected bounds the line with an Envelope, in bytes: a hundred thousand
+// recipients, however long.
+const maxInjected = 128 << 20
 
 // Answer is the reply to an injected message.
 type Answer struct {
@@ -354,12 +364,12 @@ func (s *Server) stories(w http.ResponseWriter, r *http.Request) {
 // inject takes a message: a line with the Envelope, then the message itself.
 func (s *Server) inject(w http.ResponseWriter, r *http.Request) {
 	body := bufio.NewReaderSize(r.Body, 64<<10)
-	sender, recipients, err := envelope(body)
+	drop, err := envelope(body)
 	if err != nil {
 		s.fail(w, http.StatusBadRequest, err)
 		return
 	}
-	reply := s.o.Inject(r.Context(), sender, recipients, body)
+	reply := s.o.Inject(r.Context(), drop, body)
 	// A client that is still sending would not see the answer.
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		s.log.Debug("control: the rest of a message", "error", err)
@@ -368,20 +378,21 @@ func (s *Server) inject(w http.ResponseWriter, r *http.Request) {
 }
 
 // envelope reads and checks the first line of an inject request.
-func envelope(b *bufio.Reader) (sender message.Address, recipients []message.Address, err error) {
-	line, err := firstLine(b, maxOrder)
+func envelope(b *bufio.Reader) (drop queue.Drop, err error) {
+	line, err := firstLine(b, maxInjected)
 	if err != nil {
-		return sender, nil, fmt.Errorf("reading the envelope: %w", err)
+		return drop, fmt.Errorf("reading the envelope: %w", err)
 	}
 	var e Envelope
 	if err := json.Unmarshal(line, &e); err != nil {
-		return sender, nil, fmt.Errorf("reading the envelope: %w", err)
+		return drop, fmt.Errorf("reading the envelope: %w", err)
 	}
-	if sender, err = message.ParseSender(e.Sender); err != nil {
-		return sender, nil, fmt.Errorf("sender %q: %w", e.Sender, err)
+	drop = queue.Drop{Arrived: time.Now(), Double: e.Double, Via: e.Via, Trace: e.Trace, Client: e.Client}
+	if drop.Sender, err = message.ParseSender(e.Sender); err != nil {
+		return drop, fmt.Errorf("sender %q: %w", e.Sender, err)
 	}
 	if len(e.Recipients) == 0 {
-		return sender, nil, errors.New("no recipient")
+		return drop, errors.New("no recipient")
 	}
 	for _, one := range e.Recipients {
 		a, err := message.ParseAddress(one)
@@ -389,11 +400,11 @@ func envelope(b *bufio.Reader) (sender message.Address, recipients []message.Add
 			err = message.ErrSyntax
 		}
 		if err != nil {
-			return sender, nil, fmt.Errorf("recipient %q: %w", one, err)
+			return drop, fmt.Errorf("recipient %q: %w", one, err)
 		}
-		recipients = append(recipients, a)
+		drop.Recipients = append(drop.Recipients, a)
 	}
-	return sender, recipients, nil
+	return drop, nil
 }
 
 // firstLine reads up to a line feed, at most limit bytes.

@@ -174,7 +174,7 @@ func (in *Intake) Inject(ctx context.Context, chain *hooks.Chain, tx *hooks.Tran
 	}
 	tx.Current = nil
 	m := in.Begin(ctx, chain, tx)
-	m.local = true
+	m.local = tx.Session.Protocol != QueueIn
 	if err := copyLines(m, body); err != nil {
 		m.Abort()
 		return message.NewReply(451, "4.3.0", "Reading the message: %v", err)
@@ -236,6 +236,10 @@ func copyLines(m *Mail, body io.Reader) error {
 	}
 	return nil
 }
+
+// QueueIn is the protocol of mail that a program hands over as it does to
+// qmail-queue: nothing in it is looked at or completed.
+const QueueIn = "qmail-queue"
 
 // NewLocal begins a transaction for mail made on this host.
 func NewLocal(protocol string, sender message.Address, recipients []message.Address) *hooks.Transaction {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,6 +25,12 @@ type Drop struct {
 	Recipients []message.Address
 	Arrived    time.Time // when it was handed over
 	EightBit   bool      // BODY=8BITMIME
+	Double     bool      // a bounce of a bounce, of which nobody is told where it fails
+
+	// Where another program than Postern's own took the message from its client.
+	Via    string         // that program's protocol, such as qmail-queue; "": none
+	Trace  string         // what our Received field says of it
+	Client netip.AddrPort // the client; the zero value where it is not known
 }
 
 // A drop file, integers little-endian: what is fixed, the envelope, the body.
@@ -32,7 +39,7 @@ type Drop struct {
 //	checksum of all that and the envelope (4)
 const (
 	dropMagic    = "PostDrop"
-	dropVersion  = 1
+	dropVersion  = 2 // 1 has neither Double nor Via
 	dropFront    = 32
 	dropSealed   = 28        // of those, before their checksum
 	maxDropHead  = 128 << 20 // an envelope of a hundred thousand recipients, however long
@@ -40,6 +47,8 @@ const (
 	dropTemp     = ".tmp"    // of one that is being written
 	dropDamaged  = "damaged"
 	dropEightBit = 1
+	dropDouble   = 2
+	dropVia      = 4
 )
 
 // WriteDrop stores a message for TakeDrops in dir, which is made where it is
@@ -113,6 +122,12 @@ func appendEnvelope(b []byte, m Drop) []byte {
 	if m.EightBit {
 		flags |= dropEightBit
 	}
+	if m.Double {
+		flags |= dropDouble
+	}
+	if m.Via != "" {
+		flags |= dropVia
+	}
 	b = append(b, flags)
 	b = binary.AppendVarint(b, nanos(m.Arrived))
 	b = appendString(b, m.Sender.Local)
@@ -121,6 +136,15 @@ func appendEnvelope(b []byte, m Drop) []byte {
 	for _, r := range m.Recipients {
 		b = appendString(b, r.Local)
 		b = appendString(b, r.Domain)
+	}
+	if m.Via != "" {
+		b = appendString(b, m.Via)
+		b = appendString(b, m.Trace)
+		client := ""
+		if m.Client.IsValid() {
+			client = m.Client.String()
+		}
+		b = appendString(b, client)
 	}
 	return b
 }
@@ -180,16 +204,25 @@ func readFull(f io.ReaderAt, p []byte, off int64) error {
 func parseEnvelope(b []byte) (m Drop, ok bool) {
 	r := reader{b: b, text: string(b)}
 	flags := r.byte()
-	m.EightBit = flags&dropEightBit != 0
+	m.EightBit, m.Double = flags&dropEightBit != 0, flags&dropDouble != 0
 	m.Arrived = timeOf(r.varint())
 	m.Sender = r.address()
 	n := r.uvarint()
-	if r.bad || n == 0 || n > uint64(len(r.b)/2) || flags > dropEightBit {
+	if r.bad || n == 0 || n > uint64(len(r.b)/2) || flags > dropEightBit|dropDouble|dropVia {
 		return m, false
 	}
 	m.Recipients = make([]message.Address, n)
 	for i := range m.Recipients {
 		m.Recipients[i] = r.address()
+	}
+	if flags&dropVia != 0 {
+		m.Via, m.Trace = r.string(), r.string()
+		if client := r.string(); client != "" {
+			var err error
+			m.Client, err = netip.ParseAddrPort(client)
+			r.bad = r.bad || err != nil || m.Client.String() != client
+		}
+		r.bad = r.bad || m.Via == ""
 	}
 	return m, !r.bad && len(r.b) == 0
 }

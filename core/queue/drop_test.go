@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -18,11 +19,15 @@ import (
 )
 
 func dropOf(n int) Drop {
-	return Drop{
+	d := Drop{
 		Sender: message.Address{Local: "a", Domain: "b.example"}, EightBit: n%2 == 1,
 		Recipients: []message.Address{{Local: "c d", Domain: "e.example"}, {Local: "postmaster"}},
 		Arrived:    time.Date(2026, 11, 3, 10, 0, n, 0, time.UTC),
 	}
+	if n == 2 {
+		d.Double, d.Via, d.Trace, d.Client = true, "qmail-queue", "(qmail 7 invoked by uid 8)", netip.MustParseAddrPort("192.0.2.7:25")
+	}
+	return d
 }
 
 func mustDrop(t *testing.T, dir string, n int, body string) string {

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/intake"
+	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/qmail"
+	"github.com/postern-mta/postern/core/queue"
+)
+
+// deadline is when a queue program gives up, as qmail-queue does.
+const deadline = 24 * time.Hour
+
+// reasonFile is the descriptor on which a caller may want words.
+const reasonFile = 6
+
+func queueInCommand(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use:   "queue-in",
+		Short: "Take a message as qmail-queue does: descriptors 0 and 1 in, an exit status out",
+		Long: `Takes a message on descriptor 0, then its envelope on descriptor 1: F, the sender,
+NUL, then T, a recipient, NUL for each one, then a NUL. Called by the name
+qmail-queue it does the same, so that it can take qmail-queue's place, and be what
+QMAILQUEUE names. All policies apply. With the daemon down the message is stored
+safely, and taken in when it starts.
+
+It prints nothing on descriptor 1, which it reads. Where descriptor 6 is open, the
+reason of a refusal goes there, and the status is 82.
+
+Exit status: 0 the message is safe; 11 an address is too long, 31 refused; and, to
+be tried again, 51 no memory, 52 more than a day, 53 the disk, 54 the message or the
+envelope ended early, 55 the configuration, 61 to 66 the folders of the queue, 71
+deferred, 74 the daemon was lost, 81 a mistake of ours, 91 no envelope; 82 the
+reason is on descriptor 6. docs/qmail.md has them all.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if status := queueIn(cmd.Context(), g, os.Stdin, os.NewFile(1, "envelope")); status != qmail.Queued {
+				return exitError{status: int(status)}
+			}
+			return nil
+		},
+	}
+}
+
+// queueIn is the whole of it. Its words go to descriptor 6, and to standard error
+// where that is not a client's socket.
+func queueIn(ctx context.Context, g *global, body, envelope io.Reader) qmail.Status {
+	wants := wantsReason()
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			os.Exit(int(qmail.TimedOut)) // reading may be waited for that never ends
+		}
+	})
+	defer stop()
+	err := takeIn(ctx, g, body, envelope)
+	if err == nil {
+		return qmail.Queued
+	}
+	if !isSocket(2) {
+		fmt.Fprintf(g.std.err, "qmail-queue: %v\n", err)
+	}
+	if status, ok := errors.AsType[qmail.Status](err); ok {
+		return status
+	}
+	r := message.ReplyOf(err)
+	if wants {
+		if _, err := syscall.Write(reasonFile, []byte(qmail.Reason(r))); err == nil {
+			return qmail.Custom
+		}
+	}
+	switch {
+	case r.Permanent():
+		return qmail.Refused
+	case r.Code == 452:
+		return qmail.WriteFailed
+	}
+	return qmail.Deferred
+}
+
+// systemConfig is the configuration that a qmail-queue with the set-user-ID bit reads.
+const systemConfig = "/etc/postern/postern.toml"
+
+// failure is a status with what led to it.
+func failure(s qmail.Status, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", s, err)
+}
+
+// takeIn returns nil when the message is safe; else a qmail.Status, or a
+// message.Reply.
+func takeIn(ctx context.Context, g *global, body, envelope io.Reader) error {
+	if os.Geteuid() != os.Getuid() {
+		g.file = systemConfig // a caller of another account does not choose it
+	}
+	c, err := g.settled()
+	if err != nil {
+		return failure(qmail.NoConfiguration, err)
+	}
+	spool, err := readMessage(filepath.Join(c.Server.DataDir, "drop"), body)
+	if err != nil {
+		return err
+	}
+	defer spool.Close()
+	drop := queue.Drop{Arrived: time.Now(), Via: intake.QueueIn, Client: remoteClient(os.Getenv), Trace: fmt.Sprintf("(qmail %d invoked by uid %d)", os.Getpid(), os.Getuid())}
+	if err := readEnvelope(&drop, c.Server.Hostname, envelope); err != nil {
+		return err
+	}
+	if len(drop.Recipients) == 0 {
+		return nil // as with qmail: it is taken, and nobody is to get it
+	}
+	return handOver(ctx, c, drop, spool)
+}
+
+// readEnvelope fills in whom the message is from and to.
+func readEnvelope(drop *queue.Drop, host string, envelope io.Reader) error {
+	return qmail.ReadEnvelope(bufio.NewReader(envelope), func(letter byte, raw []byte) error {
+		text := string(raw)
+		a, err := qmail.Address(text, host)
+		switch {
+		case err != nil:
+			return message.NewReply(553, "5.1.3", "%q: %v", text, err)
+		case letter == 'F':
+			drop.Sender, drop.Double = a, text == qmail.DoubleBounce
+		case !a.IsNull(): // nobody is nobody, as with qmail
+			drop.Recipients = append(drop.Recipients, a)
+		}
+		return nil
+	})
+}
+
+// handOver gives the message to the daemon, or stores it for the next one.
+func handOver(ctx context.Context, c *config.Config, drop queue.Drop, body *spool) error {
+	client, err := dial(c)
+	if isDown(err) {
+		return storeDrop(ctx, c, drop, body)
+	}
+	if err != nil {
+		return failure(qmail.Communication, err)
+	}
+	defer client.Close()
+	reply, err := client.Inject(ctx, drop, body.reader())
+	switch {
+	case isDown(err):
+		return storeDrop(ctx, c, drop, body)
+	case err != nil:
+		return failure(qmail.Communication, err)
+	case reply.Negative():
+		return reply
+	}
+	return nil
+}
+
+func storeDrop(ctx context.Context, c *config.Config, drop queue.Drop, body *spool) error {
+	_, err := queue.WriteDrop(filepath.Join(c.Server.DataDir, "drop"), drop, body.reader())
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return failure(qmail.NoQueue, err)
+	case err != nil:
+		return failure(qmail.WriteFailed, err)
+	}
+	if client, err := dial(c); err == nil { // it started meanwhile
+		defer client.Close()
+		_ = client.TakeDrops(ctx) // the message is safe
+	}
+	return nil
+}
+
+// spool is a message that was read to its end: in memory while it is small, in a
+// file without a name else.
+type spool struct {
+	memory []byte
+	file   *os.File
+	size   int64
+}
+
+// spoolMemory is how much of a message is kept in memory.
+const spoolMemory = 256 << 10
+
+// readMessage reads body to its end. The file is made in dir, where it may be large,
+// or in the usual place for temporary files.
+func readMessage(dir string, body io.Reader) (*spool, error) {
+	s := &spool{memory: make([]byte, spoolMemory)}
+	n, err := io.ReadFull(body, s.memory)
+	s.memory, s.size = s.memory[:n], int64(n)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return s, nil
+	case err != nil:
+		return nil, failure(qmail.ReadFailed, err)
+	}
+	if s.file, err = spoolFile(dir); err != nil {
+		return nil, failure(qmail.NoSpool, err)
+	}
+	reading := &reads{r: body}
+	if _, err = s.file.Write(s.memory); err == nil {
+		_, err = io.CopyBuffer(writerOnly{s.file}, reading, make([]byte, 64<<10))
+	}
+	if err != nil {
+		s.Close()
+		if reading.err != nil {
+			return nil, failure(qmail.ReadFailed, err)
+		}
+		return nil, failure(qmail.WriteFailed, err)
+	}
+	s.memory = nil
+	s.size, err = s.file.Seek(0, io.SeekCurrent)
+	return s, failure(qmail.WriteFailed, err)
+}
+
+// spoolFile makes a file of which nothing is left when it is closed.
+func spoolFile(dir string) (f *os.File, err error) {
+	for _, place := range []string{dir, os.TempDir()} {
+		if f, err = os.CreateTemp(place, "queue-in-*.tmp"); err == nil {
+			return f, os.Remove(f.Name())
+		}
+	}
+	return nil, err
+}
+
+func (s *spool) reader() io.Reader {
+	if s.file == nil {
+		return bytes.NewReader(s.memory)
+	}
+	return io.NewSectionReader(s.file, 0, s.size)
+}
+
+func (s *spool) Close() {
+	if s.file != nil {
+		_ = s.file.Close() // it has no name any more
+	}
+}
+
+// reads remembers an error of the reading side.
+type reads struct {
+	r   io.Reader
+	err error
+}
+
+func (r *reads) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
+}
+
+// writerOnly keeps io.Copy from having the kernel move the bytes, which would hide
+// which side failed.
+type writerOnly struct{ io.Writer }
+
+// remoteClient is the client that a qmail-smtpd which calls us serves, as its
+// tcpserver says.
+func remoteClient(getenv func(string) string) netip.AddrPort {
+	ip, err := netip.ParseAddr(getenv("TCPREMOTEIP"))
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	port, _ := strconv.ParseUint(getenv("TCPREMOTEPORT"), 10, 16) // 0 where it is not known
+	return netip.AddrPortFrom(ip.Unmap().WithZone(""), uint16(port))
+}
+
+// wantsReason tells whether a caller reads descriptor 6. What the Go runtime opens for
+// itself is no file of these kinds.
+func wantsReason() bool {
+	var st syscall.Stat_t
+	if syscall.Fstat(reasonFile, &st) != nil {
+		return false
+	}
+	switch st.Mode & syscall.S_IFMT {
+	case syscall.S_IFIFO, syscall.S_IFSOCK, syscall.S_IFREG, syscall.S_IFCHR:
+	default:
+		return false
+	}
+	flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, reasonFile, syscall.F_GETFL, 0)
+	return errno == 0 && flags&syscall.O_ACCMODE != syscall.O_RDONLY
+}
+
+func isSocket(fd int) bool {
+	var st syscall.Stat_t
+	return syscall.Fstat(fd, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFSOCK
+}
