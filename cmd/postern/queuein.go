@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -97,14 +96,6 @@ func queueIn(ctx context.Context, g *global, body, envelope io.Reader) qmail.Sta
 // systemConfig is the configuration that a qmail-queue with the set-user-ID bit reads.
 const systemConfig = "/etc/postern/postern.toml"
 
-// failure is a status with what led to it.
-func failure(s qmail.Status, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%w: %w", s, err)
-}
-
 // takeIn returns nil when the message is safe; else a qmail.Status, or a
 // message.Reply.
 func takeIn(ctx context.Context, g *global, body, envelope io.Reader) error {
@@ -113,9 +104,9 @@ func takeIn(ctx context.Context, g *global, body, envelope io.Reader) error {
 	}
 	c, err := g.settled()
 	if err != nil {
-		return failure(qmail.NoConfiguration, err)
+		return qmail.Failure(qmail.NoConfiguration, err)
 	}
-	spool, err := readMessage(filepath.Join(c.Server.DataDir, "drop"), body)
+	spool, err := qmail.ReadSpool(filepath.Join(c.Server.DataDir, "drop"), body)
 	if err != nil {
 		return err
 	}
@@ -148,34 +139,34 @@ func readEnvelope(drop *queue.Drop, host string, envelope io.Reader) error {
 }
 
 // handOver gives the message to the daemon, or stores it for the next one.
-func handOver(ctx context.Context, c *config.Config, drop queue.Drop, body *spool) error {
+func handOver(ctx context.Context, c *config.Config, drop queue.Drop, body *qmail.Spool) error {
 	client, err := dial(c)
 	if isDown(err) {
 		return storeDrop(ctx, c, drop, body)
 	}
 	if err != nil {
-		return failure(qmail.Communication, err)
+		return qmail.Failure(qmail.Communication, err)
 	}
 	defer client.Close()
-	reply, err := client.Inject(ctx, drop, body.reader())
+	reply, err := client.Inject(ctx, drop, body.Reader())
 	switch {
 	case isDown(err):
 		return storeDrop(ctx, c, drop, body)
 	case err != nil:
-		return failure(qmail.Communication, err)
+		return qmail.Failure(qmail.Communication, err)
 	case reply.Negative():
 		return reply
 	}
 	return nil
 }
 
-func storeDrop(ctx context.Context, c *config.Config, drop queue.Drop, body *spool) error {
-	_, err := queue.WriteDrop(filepath.Join(c.Server.DataDir, "drop"), drop, body.reader())
+func storeDrop(ctx context.Context, c *config.Config, drop queue.Drop, body *qmail.Spool) error {
+	_, err := queue.WriteDrop(filepath.Join(c.Server.DataDir, "drop"), drop, body.Reader())
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		return failure(qmail.NoQueue, err)
+		return qmail.Failure(qmail.NoQueue, err)
 	case err != nil:
-		return failure(qmail.WriteFailed, err)
+		return qmail.Failure(qmail.WriteFailed, err)
 	}
 	if client, err := dial(c); err == nil { // it started meanwhile
 		defer client.Close()
@@ -183,89 +174,6 @@ func storeDrop(ctx context.Context, c *config.Config, drop queue.Drop, body *spo
 	}
 	return nil
 }
-
-// spool is a message that was read to its end: in memory while it is small, in a
-// file without a name else.
-type spool struct {
-	memory []byte
-	file   *os.File
-	size   int64
-}
-
-// spoolMemory is how much of a message is kept in memory.
-const spoolMemory = 256 << 10
-
-// readMessage reads body to its end. The file is made in dir, where it may be large,
-// or in the usual place for temporary files.
-func readMessage(dir string, body io.Reader) (*spool, error) {
-	s := &spool{memory: make([]byte, spoolMemory)}
-	n, err := io.ReadFull(body, s.memory)
-	s.memory, s.size = s.memory[:n], int64(n)
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return s, nil
-	case err != nil:
-		return nil, failure(qmail.ReadFailed, err)
-	}
-	if s.file, err = spoolFile(dir); err != nil {
-		return nil, failure(qmail.NoSpool, err)
-	}
-	reading := &reads{r: body}
-	if _, err = s.file.Write(s.memory); err == nil {
-		_, err = io.CopyBuffer(writerOnly{s.file}, reading, make([]byte, 64<<10))
-	}
-	if err != nil {
-		s.Close()
-		if reading.err != nil {
-			return nil, failure(qmail.ReadFailed, err)
-		}
-		return nil, failure(qmail.WriteFailed, err)
-	}
-	s.memory = nil
-	s.size, err = s.file.Seek(0, io.SeekCurrent)
-	return s, failure(qmail.WriteFailed, err)
-}
-
-// spoolFile makes a file of which nothing is left when it is closed.
-func spoolFile(dir string) (f *os.File, err error) {
-	for _, place := range []string{dir, os.TempDir()} {
-		if f, err = os.CreateTemp(place, "queue-in-*.tmp"); err == nil {
-			return f, os.Remove(f.Name())
-		}
-	}
-	return nil, err
-}
-
-func (s *spool) reader() io.Reader {
-	if s.file == nil {
-		return bytes.NewReader(s.memory)
-	}
-	return io.NewSectionReader(s.file, 0, s.size)
-}
-
-func (s *spool) Close() {
-	if s.file != nil {
-		_ = s.file.Close() // it has no name any more
-	}
-}
-
-// reads remembers an error of the reading side.
-type reads struct {
-	r   io.Reader
-	err error
-}
-
-func (r *reads) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		r.err = err
-	}
-	return n, err
-}
-
-// writerOnly keeps io.Copy from having the kernel move the bytes, which would hide
-// which side failed.
-type writerOnly struct{ io.Writer }
 
 // remoteClient is the client that a qmail-smtpd which calls us serves, as its
 // tcpserver says.

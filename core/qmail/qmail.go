@@ -4,6 +4,7 @@
 //
 //   - envelope.go reads and writes envelopes, and has addresses as qmail spells them.
 //   - status.go is the exit statuses, what they mean and what a client is told.
+//   - spool.go is a message that waits for its envelope, which comes behind it.
 //   - caller.go runs such a program: the $QMAILQUEUE of our own injectors.
 //
 // The program itself is `postern queue-in`, also called qmail-queue.
