@@ -249,6 +249,10 @@ type Transaction struct {
 	Header *message.Header
 	Body   message.Body // the whole message as received, header section included
 
+	// Original is the whole message as it was received, from stage message on, whatever
+	// policies make of Header and Body: what signatures are verified against.
+	Original message.Body
+
 	// Came is the header section as it came, for the recorder; where that keeps
 	// bodies, the start of the message, and CameBody says so.
 	Came     []byte
@@ -314,7 +318,12 @@ func (tx *Transaction) Snapshot() (copied *Transaction, release func()) {
 	if tx.Body == nil {
 		return &c, func() {}
 	}
-	return &c, message.Retain(tx.Body)
+	body := message.Retain(tx.Body)
+	if tx.Original == nil {
+		return &c, body
+	}
+	original := message.Retain(tx.Original)
+	return &c, func() { body(); original() }
 }
 
 // Facts is the part of a transaction that travels with the queued message, for

@@ -230,11 +230,12 @@ func (m *Mail) end() Answer {
 	if m.refusal == nil {
 		m.tx.Size = m.draft.Size()
 		m.tx.Body = m.draft.Body()
+		m.tx.Original = m.tx.Body
 		if came := m.in.o.Record.Sample(m.tx.Body); came != nil {
 			m.tx.Came, m.tx.CameBody = came, true
 		}
 		_ = m.judge(hooks.Message) || m.score() || m.judge(hooks.Queue)
-		m.changed, m.tx.Body = m.tx.Body, nil
+		m.changed, m.tx.Body, m.tx.Original = m.tx.Body, nil, nil
 	}
 	if m.refusal == nil && m.apart.own != nil {
 		m.settleApart()

@@ -45,7 +45,7 @@ func testOptions(t testing.TB) (Options, *clock) {
 		Store: memory, Hostname: "mx.example.net", Now: c.now, Log: slog.New(slog.DiscardHandler), Ours: func(d string) bool { return d == "example.net" },
 		DNS: &dns.Zone{
 			A:    map[string][]string{"mx.example.org": {"192.0.2.1"}, "2.0.0.127.bl.example": {"127.0.0.2"}},
-			TXT:  map[string][]string{"2.0.0.127.bl.example": {"listed for a test"}, "t.example": {"one", "two"}, "example.org": {"v=spf1 mx -all exp=why.example.org"}, "why.example.org": {"%{i} is not ours"}},
+			TXT:  map[string][]string{"2.0.0.127.bl.example": {"listed for a test"}, "t.example": {"one", "two"}, "example.org": {"v=spf1 mx -all exp=why.example.org"}, "why.example.org": {"%{i} is not ours"}, "s1._domainkey.example.org": {testKey}},
 			MX:   map[string][]string{"example.org": {"10 mx.example.org"}},
 			PTR:  map[string][]string{"192.0.2.1": {"mx.example.org"}, "192.0.2.2": {"liar.example.org"}},
 			Fail: map[string]dns.Kind{"slow.example": dns.Timeout, "2.0.0.127.dead.example": dns.Failure},
@@ -70,6 +70,13 @@ func load(t testing.TB, o Options, source string, settings map[string]any) *Poli
 
 const testMessage = "From: A <a@example.org>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?= aus dem Casino\r\nX-Two: 1\r\nX-Two: 2\r\n\r\nHello world, order 4711\r\n"
 
+// testSignature is a signature of testMessage, by the private key of RFC 8032 section
+// 7.1, test 1, whose public key is in testKey.
+const (
+	testSignature = "DKIM-Signature: v=1; a=ed25519-sha256; d=example.org; s=s1; c=relaxed/relaxed; h=from:subject; bh=fm3FJd7bPg/LoIiXRez5RqNZl3/PZ1nlEVvJOvBWC4w=;\r\n b=NdPuvoszwENaIEtBh7V+NuMNCoFMo6VHxL4k8LH+MBfAX0Ob0KzA5q+fA3Wwv3Eucf55z0dRxGrubKvolp3pBg==\r\n"
+	testKey       = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+)
+
 func testTransaction() *hooks.Transaction {
 	s := &hooks.Session{
 		ID: "session0001", Listener: "mx", Protocol: "smtp", Helo: "client.example.org", Extended: true,
@@ -87,6 +94,7 @@ func testTransaction() *hooks.Transaction {
 	n, _ := message.HeaderLen([]byte(testMessage))
 	tx.Header = message.ParseHeader([]byte(testMessage)[:n])
 	tx.Body = message.Bytes(testMessage)
+	tx.Original = message.Bytes(testSignature + testMessage)
 	return tx
 }
 

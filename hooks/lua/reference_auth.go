@@ -4,13 +4,14 @@ import "github.com/postern-mta/postern/hooks"
 
 // authSections are the libraries that judge who sent a message.
 func authSections() []section {
-	return []section{spfLibrary(), spfResultSection(), spfStepSection()}
+	return []section{spfLibrary(), spfResultSection(), spfStepSection(), dkimLibrary(), dkimResultSection(), dkimSignatureSection()}
 }
 
 // authGlobals are their names.
 func authGlobals() []member {
 	return []member{
 		lib("spf", "spflib", "May the client send in the sender's name (RFC 7208)?"),
+		lib("dkim", "dkimlib", "Who signed the message (RFC 6376)?"),
 	}
 }
 
@@ -49,5 +50,47 @@ func spfStepSection() section {
 		def("query", "string", "What was asked.", mx+"one.query --> \"MX example.org\""),
 		def("answer", "string[]", "The records.", mx+"one.answer --> { \"MX 10 mx.example.org\", \"mx.example.org A 192.0.2.1\" }"),
 		def("outcome", "string", "What came of it.", mx+"one.outcome --> \"match: pass\""),
+	}}
+}
+
+func dkimLibrary() section {
+	return section{name: "dkim", class: "dkimlib", at: hooks.Message, doc: "Who signed the message (RFC 6376)? It is verified as it was received, once, however many policies ask, from stage message on.", items: []member{
+		def("check", "(tx: tx): dkimresult?, error?", "Verifies the signatures. A key that can't be had now is the verdict temperror, no error.",
+			"local it = dkim.check(tx)\nit.verdict --> \"pass\"\nit.domains[1] --> \"example.org\""),
+	}}
+}
+
+func dkimResultSection() section {
+	const it = "local it = dkim.check(tx)\n"
+	return section{name: "dkimresult", class: "dkimresult", plain: true, at: hooks.Message, doc: "What dkim.check found.", items: []member{
+		def("verdict", "\"none\"|\"pass\"|\"fail\"|\"policy\"|\"neutral\"|\"temperror\"|\"permerror\"", "The best verdict of its signatures, see docs/authentication.md.", it+"it.verdict --> \"pass\""),
+		def("domains", "string[]", "The domains whose signatures pass.", it+"it.domains --> { \"example.org\" }"),
+		def("signatures", "dkimsignature[]", "Each signature, at most 64.", it+"#it.signatures --> 1"),
+		def("left", "integer", "Signatures beyond the limit, which were not looked at.", it+"it.left --> 0"),
+	}}
+}
+
+func dkimSignatureSection() section {
+	const one = "local one = dkim.check(tx).signatures[1]\n"
+	return section{name: "dkimsignature", class: "dkimsignature", plain: true, at: hooks.Message, doc: "A signature. Texts that there are none of are \"\"; most of them are foreign text.", items: []member{
+		def("verdict", "string", "Its verdict.", one+"one.verdict --> \"pass\""),
+		def("pass", "boolean", "Whether that is pass.", one+"one.pass --> true"),
+		def("reason", "string", "Why it does not pass.", one+"one.reason --> \"\""),
+		def("domain", "string", "The domain that signed (d=).", one+"one.domain --> \"example.org\""),
+		def("selector", "string", "The name of its key (s=).", one+"one.selector --> \"s1\""),
+		def("identity", "string", "Who signed (i=), else @ and the domain.", one+"one.identity --> \"@example.org\""),
+		def("algorithm", "string", "rsa-sha256 or ed25519-sha256.", one+"one.algorithm --> \"ed25519-sha256\""),
+		def("canon", "string", "The canonical forms.", one+"one.canon --> \"relaxed/relaxed\""),
+		def("bits", "integer", "Length of the key, 0 where there is none.", one+"one.bits --> 256"),
+		def("testing", "boolean", "Whether the domain is testing (t=y): what does not pass is to count as not signed.", one+"one.testing --> false"),
+		def("signed", "integer", "When it was signed (t=), 0 where that is not told.", one+"one.signed --> 0"),
+		def("expires", "integer", "When it expires (x=), 0: never.", one+"one.expires --> 0"),
+		def("length", "integer", "How much of the body is signed (l=), -1: all.", one+"one.length --> -1"),
+		def("unsigned", "integer", "Bytes of the body that l= leaves out.", one+"one.unsigned --> 0"),
+		def("fields", "string[]", "The signed fields.", one+"one.fields --> { \"from\", \"subject\" }"),
+		def("extra", "string[]", "Fields that should stand once, of which some are not signed.", one+"#one.extra --> 0"),
+		def("b", "string", "The first eight characters of the signature.", one+"#one.b --> 8"),
+		def("query", "string", "The name of the key record.", one+"one.query --> \"s1._domainkey.example.org\""),
+		def("record", "string", "The key record.", one+"one.record:sub(1, 20) --> \"v=DKIM1; k=ed25519; \""),
 	}}
 }

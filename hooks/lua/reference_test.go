@@ -447,6 +447,7 @@ func TestReferenceOfPlainTables(t *testing.T) {
 		"date":      {hooks.Rcpt, `time.date(now())`},
 		"filevalue": {hooks.Rcpt, "p.f"},
 		"spfresult": {hooks.Rcpt, "spf.check(tx)"}, "spfstep": {hooks.Rcpt, "spf.check(tx).steps[1]"},
+		"dkimresult": {hooks.Message, "dkim.check(tx)"}, "dkimsignature": {hooks.Message, "dkim.check(tx).signatures[1]"},
 	}
 	for _, c := range Classes() {
 		if !c.Plain {

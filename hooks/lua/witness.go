@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/hooks"
@@ -71,11 +72,14 @@ func (w witness) LookupPTR(ctx context.Context, addr netip.Addr) ([]string, erro
 
 // Remembered is a resolver that answers as it was answered before, out of
 // look-ups that a story keeps. What was not asked then it counts, and asks Live,
-// or, where that is nil, fails for now. It is for one goroutine at a time.
+// or, where that is nil, fails for now. Unknown is read when
+// nobody asks any more.
 type Remembered struct {
 	Answers map[[2]string]hooks.Lookup // by kind and question
 	Live    dns.Resolver
 	Unknown int
+
+	counting sync.Mutex // look-ups may run beside each other
 }
 
 // Remember adds a look-up.
@@ -90,7 +94,9 @@ func (r *Remembered) Remember(l hooks.Lookup) {
 func recall[T any](r *Remembered, kind, question string, read func(string) (T, error), live func(dns.Resolver) ([]T, error)) ([]T, error) {
 	l, ok := r.Answers[[2]string{kind, strings.ToLower(question)}]
 	if !ok {
+		r.counting.Lock()
 		r.Unknown++
+		r.counting.Unlock()
 		if r.Live != nil {
 			return live(r.Live)
 		}

@@ -26,6 +26,7 @@ func unsent() map[string]string {
 		"Transaction.Given":    "for the log alone",
 		"Transaction.Header":   "as Description.access says",
 		"Transaction.Body":     "as Description.access says",
+		"Transaction.Original": "of checks of signatures",
 		"Transaction.Came":     "for the recorder",
 		"Transaction.CameBody": "for the recorder",
 		"Transaction.Content":  "of the body's edits",
