@@ -70,7 +70,7 @@ func TestPolicyNamesAreCompleted(t *testing.T) {
 		want string
 	}{
 		{[]string{"policy", "show", "-c", file, "gr"}, "greylist\tsite script\n:4\n"},
-		{[]string{"policy", "show", "-c", file, "d"}, "dnsbl\tbuilt-in\n:4\n"},
+		{[]string{"policy", "show", "-c", file, "dn"}, "dnsbl\tbuilt-in\n:4\n"},
 		{[]string{"shadow", "report", "-c", file, "ag"}, "again\tsite script\n:4\n"},
 		{[]string{"why", "-c", file, "--policy", "as"}, "asks\tplugin\n:4\n"},
 		{[]string{"policy", "show", "-c", file, "./x"}, ":0\n"},
