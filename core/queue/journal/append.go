@@ -155,15 +155,18 @@ func (j *Journal) advance(size int64) error {
 	if few {
 		defer poke(j.prepare)
 	}
-	if s.file == nil { // without zeros, where somebody waits
+	if s.file == nil {
+		s.name = j.spareName()
 		var err error
 		if j.current == nil {
-			s, err = j.newSpare(j.o.FirstSegment, true)
-		} else {
-			s, err = j.newSpare(max(size, j.current.size), false)
+			s.size = j.o.FirstSegment
+			s.file, err = j.files.Prepare(s.name, s.size)
+		} else { // without zeros, since somebody waits
+			s.size = max(size, j.current.size)
+			s.file, err = j.files.Create(s.name)
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("make a segment of the journal: %w", err)
 		}
 	}
 	next := &segment{file: s.file, salt: newSalt(), size: s.size}

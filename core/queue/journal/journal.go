@@ -48,10 +48,14 @@ import (
 )
 
 // Files is the journal's directory. It is an interface so that a test can fail or
-// cut off every step. After an error nothing is written any more.
+// cut off every step. After an error, but for one of Prepare, nothing is written any
+// more.
 type Files interface {
 	Names() ([]string, error)
 	Create(name string) (File, error)
+	// Prepare is Create for a file that is size bytes long, with zeros that are durable.
+	// Its failure does not end anything; then there is no such file.
+	Prepare(name string, size int64) (File, error)
 	Open(name string) (File, error)
 	Rename(from, to string) error
 	Remove(name string) error
@@ -63,8 +67,6 @@ type File interface {
 	// Write puts the parts one behind the other at that place, and is done when they
 	// are durable.
 	Write(parts [][]byte, at int64) error
-	// Fill makes the file size bytes long with zeros that are durable.
-	Fill(size int64) error
 	Read() ([]byte, error) // all of it
 	Size() (int64, error)
 	Close() error

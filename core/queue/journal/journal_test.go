@@ -19,6 +19,7 @@ import (
 type disk struct {
 	mu    sync.Mutex
 	files map[string]*file
+	short bool // nothing can be prepared
 }
 
 type file struct {
@@ -42,6 +43,20 @@ func (d *disk) Create(name string) (journal.File, error) {
 	}
 	d.files[name] = &file{disk: d}
 	return d.files[name], nil
+}
+
+func (d *disk) Prepare(name string, size int64) (journal.File, error) {
+	d.mu.Lock()
+	short := d.short
+	d.mu.Unlock()
+	if short {
+		return nil, errors.New("no space left on device")
+	}
+	f, err := d.Create(name)
+	if err == nil {
+		f.(*file).b = make([]byte, size)
+	}
+	return f, err
 }
 
 func (d *disk) Open(name string) (journal.File, error) {
@@ -108,13 +123,6 @@ func (f *file) Write(parts [][]byte, at int64) error {
 		copy(f.b[at:], p)
 		at += int64(len(p))
 	}
-	return nil
-}
-
-func (f *file) Fill(size int64) error {
-	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	f.b = make([]byte, size)
 	return nil
 }
 
@@ -204,6 +212,25 @@ func TestRecordsComeBack(t *testing.T) {
 			mustClose(t, j, true)
 		}
 	}
+}
+
+// Where no segment can be made ready, those that are needed grow.
+func TestNothingPrepared(t *testing.T) {
+	d := newDisk()
+	j, _, _ := open(t, d, journal.Options{FirstSegment: 1 << 10, Segment: 1 << 10})
+	d.mu.Lock()
+	d.short = true
+	d.mu.Unlock()
+	for i := range 200 {
+		j.Applied(mustAppend(t, j, payload(i)))
+	}
+	c := d.copy()
+	mustClose(t, j, false)
+	j, read, damaged := open(t, c, journal.Options{})
+	if len(read) != 200 || damaged != 0 {
+		t.Errorf("%d records, %d damaged", len(read), damaged)
+	}
+	mustClose(t, j, true)
 }
 
 // Segments are used again when the store has what is in them, and not before.

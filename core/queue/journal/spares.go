@@ -5,21 +5,6 @@ import (
 	"fmt"
 )
 
-// newSpare makes a file for a segment.
-func (j *Journal) newSpare(size int64, fill bool) (spare, error) {
-	name := j.spareName()
-	f, err := j.files.Create(name)
-	if err == nil && fill {
-		if err = f.Fill(size); err != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}
-	if err != nil {
-		return spare{}, fmt.Errorf("make a segment of the journal: %w", err)
-	}
-	return spare{f, name, size}, nil
-}
-
 // keepSpares has a segment ready before it is wanted.
 func (j *Journal) keepSpares() {
 	size := j.o.FirstSegment
@@ -38,13 +23,16 @@ func (j *Journal) keepSpares() {
 			continue
 		}
 		size = min(2*size, j.o.Segment)
-		s, err := j.newSpare(size, true)
+		name := j.spareName()
+		f, err := j.files.Prepare(name, size)
 		if err != nil {
-			j.o.Log.Warn("queue: no segment could be made ready for the journal", "error", err)
-			continue // whoever wants one makes it, and meets the error
+			if j.o.Failed() == nil {
+				j.o.Log.Warn("queue: no segment could be made ready for the journal; the next one grows", "error", err)
+			}
+			continue
 		}
 		j.mu.Lock()
-		j.spares = append(j.spares, s)
+		j.spares = append(j.spares, spare{f, name, size})
 		j.mu.Unlock()
 	}
 }

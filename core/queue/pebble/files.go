@@ -67,6 +67,39 @@ func (d *journalFiles) Create(name string) (journal.File, error) {
 	return journalFile{f, d}, nil
 }
 
+// Prepare makes a file of zeros. Nothing rests on it yet, so the handle goes on where
+// it fails, for want of room or of a descriptor.
+func (d *journalFiles) Prepare(name string, size int64) (journal.File, error) {
+	var f vfs.File
+	err := d.guard.change(true, func() (err error) {
+		if f, err = d.guard.FS.OpenReadWrite(d.join(name), vfs.WriteCategoryUnspecified); err != nil {
+			return err
+		}
+		if err = fill(f, size); err != nil {
+			err = errors.Join(err, f.Close(), d.guard.FS.Remove(d.join(name)))
+		}
+		return err
+	})
+	if err == nil {
+		err = d.guard.failure.get()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return journalFile{f, d}, nil
+}
+
+func fill(f vfs.File, size int64) error {
+	_ = f.Preallocate(0, size) // where it can't be had, there are only more pieces
+	zeros := make([]byte, min(size, 256<<10))
+	for at := int64(0); at < size; at += int64(len(zeros)) {
+		if _, err := f.WriteAt(zeros[:min(size-at, int64(len(zeros)))], at); err != nil {
+			return err
+		}
+	}
+	return f.SyncData()
+}
+
 func (d *journalFiles) Open(name string) (journal.File, error) {
 	if d.readOnly {
 		f, err := d.guard.FS.Open(d.join(name))
@@ -137,19 +170,6 @@ func writeAll(fd int, parts [][]byte, at int64, flags int) error {
 		}
 		parts[0] = parts[0][n:]
 	}
-}
-
-func (f journalFile) Fill(size int64) error {
-	return f.dir.change(func() error {
-		_ = f.Preallocate(0, size) // where it can't be had, there are only more pieces
-		zeros := make([]byte, 256<<10)
-		for at := int64(0); at < size; at += int64(len(zeros)) {
-			if _, err := f.WriteAt(zeros[:min(size-at, int64(len(zeros)))], at); err != nil {
-				return err
-			}
-		}
-		return f.SyncData()
-	})
 }
 
 func (f journalFile) Read() ([]byte, error) {

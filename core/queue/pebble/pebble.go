@@ -32,7 +32,6 @@ package pebble
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -122,16 +121,23 @@ func (e *engine) open(dir string, o queue.EngineOptions) error {
 			return nil
 		})
 	}()
+	var err error
 	select {
-	case err := <-done:
-		return cmp.Or(e.failure.get(), err)
+	case err = <-done:
+		if e.failure.get() == nil {
+			return err
+		}
 	case <-e.failure.failed:
+		// It takes no longer than reading does, except where it is parked.
+		e.guard.drain()
+		select {
+		case err = <-done:
+		case <-time.After(closeTime):
+			return e.failure.get()
+		}
 	}
-	// It takes no longer than reading does, except where it is parked.
-	e.guard.drain()
-	select {
-	case <-done:
-	case <-time.After(closeTime):
+	if err == nil { // the failure came behind the last look
+		_ = e.Close() // which has no error after a failure
 	}
 	return e.failure.get()
 }
@@ -155,9 +161,24 @@ func (e *engine) openJournal(dir string, o queue.EngineOptions) error {
 		return err
 	}
 	its := e.sizes
+	if its.Segment == 0 {
+		its.Segment, its.Limit = sizesFor(e.guard.FS, dir)
+	}
 	its.Log, its.Flush, its.Ended, its.Failed = o.Log, e.flush, e.failure.failed, e.failure.get
 	e.journal, e.damaged, err = journal.Open(files, its, e.redo)
 	return err
+}
+
+// sizesFor is how long segments are, and how much may be in full ones: less where the
+// disk is small, so that the journal of an empty queue leaves room for mail.
+func sizesFor(files vfs.FS, dir string) (segment, limit int64) {
+	segment = 16 << 20
+	if usage, err := files.GetDiskUsage(dir); err == nil {
+		for segment > 1<<20 && uint64(segment) > usage.AvailBytes/64 {
+			segment /= 2
+		}
+	}
+	return segment, 4 * segment
 }
 
 // replay has Pebble put what is in a log of its own into tables, and no more. Where its Open

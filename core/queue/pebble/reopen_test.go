@@ -46,11 +46,15 @@ func failing(t *testing.T, test func(w *world, fail func(func(op errorfs.Op) boo
 	})
 }
 
-// once is the first sync of the log.
-func once() func(op errorfs.Op) bool {
+// failure is syncs until the store has failed: that of a segment that is made ready
+// ends nothing.
+func (w *world) failure() func(op errorfs.Op) bool {
 	var done atomic.Bool
 	return func(op errorfs.Op) bool {
-		return op.Kind == errorfs.OpFileSyncData && !done.Swap(true) || op.Kind == errorfs.OpFileSync && !done.Swap(true)
+		if w.q.Failed() != nil {
+			done.Store(true)
+		}
+		return (op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSync) && !done.Load()
 	}
 }
 
@@ -72,7 +76,7 @@ func TestQueueOpensAgain(t *testing.T) {
 		if open != nil {
 			t.Fatal(open)
 		}
-		fail(once())
+		fail(w.failure())
 		for n := range 3 {
 			if err := add(t, w.q, envelope(id(4+n), 1), 100+n*120_000); !errors.Is(err, queue.ErrFailed) || !errors.Is(err, errDisk) {
 				t.Errorf("the failed sync, and what comes behind it: %v", err)
@@ -166,7 +170,7 @@ func TestPausesGrow(t *testing.T) {
 		<-changed
 		pauses := func() (list []time.Duration) {
 			for range 3 {
-				fail(once())
+				fail(w.failure())
 				if err := add(t, w.q, envelope(id(2), 1), 100); err == nil {
 					t.Fatal("the sync did not fail")
 				}
@@ -205,7 +209,7 @@ func TestEveryFailureWhileOpeningAgain(t *testing.T) {
 			w.add(t, id(1), 100)
 			w.add(t, id(2), 120_000)
 			changed, _ := w.q.Watch()
-			fail(once())
+			fail(w.failure())
 			w.add(t, id(3), 100)
 			<-changed
 			var mu sync.Mutex
@@ -261,7 +265,7 @@ func TestAnotherDirectoryIsNotTaken(t *testing.T) {
 		if err := os.Mkdir(w.dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		fail(once())
+		fail(w.failure())
 		_ = add(t, w.q, envelope(id(1), 1), 100)
 		time.Sleep(10 * time.Second)
 		if got, _ := w.q.Trouble(); got.Tries != 3 || !errors.Is(got.Last, os.ErrNotExist) {
