@@ -46,7 +46,7 @@ var allowed = map[string][]string{
 	"core/console":       {"core/send", "core/store"},
 	"core/console/top":   {"core/console"},
 	"core/config":        {"core/message", "core/dns"},
-	"hooks/lua":          {"hooks", "core/dns", "core/auth/spf", "core/auth/dkim", "core/auth/srs", "core/auth/batv", "core/lookup", "core/store", "core/record"},
+	"hooks/lua":          {"hooks", "core/dns", "core/auth/spf", "core/auth/dkim", "core/auth/dmarc", "core/auth/srs", "core/auth/batv", "core/lookup", "core/store", "core/record"},
 	"hooks/proto":        {"core/message"},
 	"hooks/sdk":          {"hooks", "hooks/proto"},
 	"hooks/sdk/sdktest":  {"hooks/sdk", "hooks/plugin", "core/store"},

@@ -17,7 +17,7 @@ var absent = [...]string{
 }
 
 // laterLibraries are names of the design that this version has not got yet.
-var laterLibraries = [...]string{"arc", "dmarc"}
+var laterLibraries = [...]string{"arc"}
 
 // open fills the globals.
 func (st *state) open() {
@@ -62,6 +62,7 @@ func (st *state) open() {
 	st.openLookup(g)
 	st.openMIME(g)
 	st.openSPF(g)
+	st.openDMARC(g)
 	st.openDKIM(g)
 	st.guardLibraries(g)
 	for _, name := range laterLibraries {

@@ -45,7 +45,7 @@ func testOptions(t testing.TB) (Options, *clock) {
 		Store: memory, Hostname: "mx.example.net", Now: c.now, Log: slog.New(slog.DiscardHandler), Ours: func(d string) bool { return d == "example.net" },
 		DNS: &dns.Zone{
 			A:    map[string][]string{"mx.example.org": {"192.0.2.1"}, "2.0.0.127.bl.example": {"127.0.0.2"}},
-			TXT:  map[string][]string{"2.0.0.127.bl.example": {"listed for a test"}, "t.example": {"one", "two"}, "example.org": {"v=spf1 mx -all exp=why.example.org"}, "why.example.org": {"%{i} is not ours"}, "s1._domainkey.example.org": {testKey}},
+			TXT:  map[string][]string{"2.0.0.127.bl.example": {"listed for a test"}, "t.example": {"one", "two"}, "example.org": {"v=spf1 mx -all exp=why.example.org"}, "why.example.org": {"%{i} is not ours"}, "_dmarc.example.org": {"v=DMARC1; p=reject"}, "s1._domainkey.example.org": {testKey}},
 			MX:   map[string][]string{"example.org": {"10 mx.example.org"}},
 			PTR:  map[string][]string{"192.0.2.1": {"mx.example.org"}, "192.0.2.2": {"liar.example.org"}},
 			Fail: map[string]dns.Kind{"slow.example": dns.Timeout, "2.0.0.127.dead.example": dns.Failure},
@@ -217,7 +217,7 @@ func TestFailures(t *testing.T) {
 		{hooks.Message, `return tx:each_rcpt(function(r) return true end)`, "returned a boolean for b@example.net, which is no decision"},
 		{hooks.Message, `return tx:each_rcpt(function(r) return tx:each_rcpt(function() return reject() end) end)`, "is no decision on a single recipient"},
 		{hooks.Delivered, `rcpt.headers:prepend("a", "b")`, "rcpt.headers:prepend is not possible at stage delivered"},
-		{hooks.Rcpt, `dmarc.check(tx)`, "dmarc.check is not available in this version"},
+		{hooks.Rcpt, `arc.check(tx)`, "arc.check is not available in this version"},
 		{hooks.Connect, `conn.capabilities:add("X")`, "conn.capabilities is there at stage helo"},
 		{hooks.DSN, `rcpt.to = ""`, "test.lua:3: notice.to: \"\": "},
 		{hooks.DSN, `rcpt.kind = "delay"`, "notice.kind can't be set; notice.to can"},

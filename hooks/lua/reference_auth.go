@@ -4,7 +4,7 @@ import "github.com/postern-mta/postern/hooks"
 
 // authSections are the libraries that judge who sent a message.
 func authSections() []section {
-	return []section{spfLibrary(), spfResultSection(), spfStepSection(), dkimLibrary(), dkimResultSection(), dkimSignatureSection()}
+	return []section{spfLibrary(), spfResultSection(), spfStepSection(), dkimLibrary(), dkimResultSection(), dkimSignatureSection(), dmarcLibrary(), dmarcResultSection(), dmarcIdentifierSection(), dmarcStepSection()}
 }
 
 // authGlobals are their names.
@@ -12,6 +12,7 @@ func authGlobals() []member {
 	return []member{
 		lib("spf", "spflib", "May the client send in the sender's name (RFC 7208)?"),
 		lib("dkim", "dkimlib", "Who signed the message (RFC 6376)?"),
+		lib("dmarc", "dmarclib", "Does the domain in From stand behind the message (RFC 9989)?"),
 	}
 }
 

@@ -448,6 +448,7 @@ func TestReferenceOfPlainTables(t *testing.T) {
 		"filevalue": {hooks.Rcpt, "p.f"},
 		"spfresult": {hooks.Rcpt, "spf.check(tx)"}, "spfstep": {hooks.Rcpt, "spf.check(tx).steps[1]"},
 		"dkimresult": {hooks.Message, "dkim.check(tx)"}, "dkimsignature": {hooks.Message, "dkim.check(tx).signatures[1]"},
+		"dmarcresult": {hooks.Message, "dmarc.check(tx)"}, "dmarcidentifier": {hooks.Message, "dmarc.check(tx).identifiers[1]"}, "dmarcstep": {hooks.Message, "dmarc.check(tx).steps[1]"},
 	}
 	for _, c := range Classes() {
 		if !c.Plain {

@@ -1,0 +1,116 @@
+package lua
+
+import (
+	"context"
+	"math/rand/v2"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/postern-mta/postern/core/auth/dmarc"
+	"github.com/postern-mta/postern/core/auth/spf"
+	"github.com/postern-mta/postern/core/dns"
+)
+
+func (st *state) openDMARC(g *lua.LTable) {
+	g.RawSetString("dmarc", st.lookupLibrary(map[string]lookupFunc{"check": st.dmarcCheck}))
+}
+
+// dmarcCheck is dmarc.check(tx), with "suffix-list" behind it for the ways of RFC 7489.
+func (st *state) dmarcCheck(L *lua.LState) lookup {
+	if !st.messageThere(L) {
+		return failed("bad", ofMessage)
+	}
+	way := dmarc.Organization(L.OptString(2, string(dmarc.TreeWalk)))
+	if way != dmarc.TreeWalk && way != dmarc.SuffixList {
+		L.ArgError(2, `write "tree-walk" or "suffix-list"`)
+	}
+	by := st.spfSession(L)
+	var one *judged[dmarc.Result]
+	return lookup{
+		ask: func(ctx context.Context) { one = st.dmarcResult(ctx, by, way) },
+		answer: func(L *lua.LState) int {
+			if one.err != nil {
+				return fail(L, "temporary", one.err.Error())
+			}
+			L.Push(st.dmarcTable(one.report))
+			return 1
+		},
+	}
+}
+
+// dmarcResult judges the message as it was received, once in a transaction, by what
+// SPF and DKIM found, which are asked once too.
+func (st *state) dmarcResult(ctx context.Context, by spf.Client, way dmarc.Organization) *judged[dmarc.Result] {
+	r := dns.Resolver(noDNS{})
+	if o := &st.script.options.Library; o.DNS != nil {
+		r = o.DNS
+	}
+	return st.call.event.Findings.Once(ctx, "dmarc "+string(way), func(ctx context.Context) (any, bool) {
+		signed := st.dkimReport(ctx)
+		if signed.err != nil {
+			return &judged[dmarc.Result]{err: signed.err}, false
+		}
+		client := st.spfResult(ctx, by, spf.MailFrom)
+		m := dmarc.Message{From: st.originalFrom(ctx), SPF: dmarc.SPF{Verdict: string(client.Verdict), Domain: client.Domain}}
+		for i := range signed.report.Results {
+			s := &signed.report.Results[i]
+			m.Signatures = append(m.Signatures, dmarc.Signature{Verdict: string(s.Word), Domain: s.Domain, Selector: s.Selector})
+		}
+		e := &dmarc.Evaluator{Resolver: witness{r}, Organization: way}
+		if way == dmarc.SuffixList {
+			e.Sample = func() int { return rand.IntN(100) }
+		}
+		result := e.Evaluate(ctx, m)
+		return &judged[dmarc.Result]{report: &result}, ctx.Err() == nil
+	}).(*judged[dmarc.Result])
+}
+
+// originalFrom are the From fields of the message as it came.
+func (st *state) originalFrom(ctx context.Context) (fields []string) {
+	open := st.opened(ctx)
+	if open.err != nil {
+		return nil
+	}
+	open.mu.Lock()
+	defer open.mu.Unlock()
+	for f := range open.m.Named("from") {
+		fields = append(fields, f.Value())
+	}
+	return fields
+}
+
+// dmarcTable is a result as scripts see it; it is their own.
+func (st *state) dmarcTable(r *dmarc.Result) *lua.LTable {
+	st.b.spend(st.L, 512+128*(len(r.Steps)+len(r.Identifiers)))
+	t := st.L.CreateTable(0, 14)
+	for name, text := range map[string]string{
+		"verdict": string(r.Verdict), "from": r.From, "policy": string(r.Policy), "tag": r.Tag, "disposition": string(r.Disposition), "reason": r.Reason,
+		"domain": r.Domain, "record": r.Record, "organization": r.Organization, "problem": r.Problem,
+	} {
+		t.RawSetString(name, lua.LString(text))
+	}
+	t.RawSetString("spf", lua.LBool(r.SPF))
+	t.RawSetString("dkim", lua.LBool(r.DKIM))
+	list := st.L.CreateTable(len(r.Identifiers), 0)
+	for _, i := range r.Identifiers {
+		one := st.L.CreateTable(0, 5)
+		one.RawSetString("method", lua.LString(i.Method))
+		one.RawSetString("domain", lua.LString(i.Domain))
+		one.RawSetString("selector", lua.LString(i.Selector))
+		one.RawSetString("verdict", lua.LString(i.Verdict))
+		one.RawSetString("aligned", lua.LBool(i.Aligned))
+		list.Append(one)
+	}
+	t.RawSetString("identifiers", list)
+	steps := st.L.CreateTable(len(r.Steps), 0)
+	for _, s := range r.Steps {
+		one := st.L.CreateTable(0, 4)
+		one.RawSetString("what", lua.LString(s.What))
+		one.RawSetString("query", lua.LString(s.Query))
+		one.RawSetString("answer", texts(s.Answer))
+		one.RawSetString("outcome", lua.LString(s.Outcome))
+		steps.Append(one)
+	}
+	t.RawSetString("steps", steps)
+	return t
+}

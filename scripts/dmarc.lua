@@ -1,0 +1,82 @@
+-- dmarc: does the domain in From stand behind the message (RFC 9989)?
+--
+-- At MESSAGE the domain's policy is found and compared with what SPF and DKIM say. A
+-- message that fails is treated as the domain asks: quarantined or refused, or less
+-- where `enforce` says less. A From field that can't be judged, because there is none,
+-- or several, or no address in it, is refused. Nothing is refused that comes from a
+-- client in `trust`, or with a signature of a domain in `trust_signers`, such as a
+-- mailing list whose changes break the author's. The result `dmarc` has `verdict`,
+-- `pass`, `fail`, `from`, `policy`, `disposition`, `domain`, `problem`, and `override`
+-- where something was spared. Relaying and authenticated clients and private addresses
+-- are not judged.
+--
+-- Settings:
+--   enforce        the strictest that follows a failure: "monitor" (nothing),
+--                  "quarantine" or "reject" (reject)
+--   permerror      what follows a From field that can't be judged: "pass", "defer" or
+--                  "reject" (reject)
+--   temperror      what follows where it can't be told now: "pass" or "defer" (pass)
+--   organization   how organizational domains are found: "tree-walk" (RFC 9989) or
+--                  "suffix-list" (RFC 7489) (tree-walk)
+--   trust          clients that are not judged, such as forwarders of your users ([])
+--   trust_signers  domains whose signature spares a message that fails ([])
+--   points         points for the score by verdict, such as { fail = 3 } ({})
+--   text           of a refusal; {from}, {policy}, {domain} are filled in
+--
+-- Example:
+--   [[policy]]
+--   use           = "dmarc"
+--   enforce       = "quarantine"
+--   trust_signers = ["lists.example.org"]
+
+local judge = policy {
+  about    = "Does the domain in From stand behind the message?",
+  immune   = { "relaying", "authenticated" },
+  settings = {
+    enforce       = enum { "monitor", "quarantine", "reject" } "reject" : about "the strictest that follows a failure",
+    permerror     = enum { "pass", "defer", "reject" } "reject" : about "what follows a From field that can't be judged",
+    temperror     = enum { "pass", "defer" } "pass" : about "what follows where it can't be told now",
+    organization  = enum { "tree-walk", "suffix-list" } "tree-walk" : about "how organizational domains are found",
+    trust         = cidrs {} : about "clients that are not judged",
+    trust_signers = domains {} : about "domains whose signature spares a message that fails",
+    points        = map(number) {} : about "points for the score by verdict",
+    text          = string "The policy of {domain} refuses mail in the name of {from} that it did not authorize (DMARC)" : about "of a refusal; {from}, {policy}, {domain} are filled in",
+  },
+}
+
+-- The signature that spares a message, if there is one.
+local function spared(it)
+  for _, one in ipairs(it.identifiers) do
+    if one.method == "dkim" and one.verdict == "pass" and judge.trust_signers:match(one.domain) then return one.domain end
+  end
+end
+
+local function treat(it)
+  local text = judge.text:gsub("{(%w+)}", { from = it.from, policy = it.policy, domain = it.domain })
+  if it.disposition == "reject" and judge.enforce == "reject" then return reject("5.7.26", "%s", text) end
+  if it.disposition ~= "none" and judge.enforce ~= "monitor" then return quarantine("DMARC: " .. it.from .. " asks for " .. it.disposition) end
+end
+
+function judge.message(tx)
+  local client = tx.conn.ip
+  if client.loopback or client.private or judge.trust:match(client) then return end
+  local it, err = dmarc.check(tx, judge.organization)
+  if not it then return defer("4.7.24", "The message can't be judged now: %s", err.text) end
+  local points = judge.points[it.verdict]
+  if points then tx:score("dmarc." .. it.verdict, points, it.from) end
+  local override = it.verdict == "fail" and spared(it) or ""
+  tx:result("dmarc", {
+    verdict = it.verdict, pass = it.verdict == "pass", fail = it.verdict == "fail", from = it.from, policy = it.policy,
+    disposition = it.disposition, domain = it.domain, problem = it.problem, override = override,
+  })
+  if it.verdict == "permerror" and judge.permerror ~= "pass" then
+    if judge.permerror == "defer" then return defer("4.7.1", "From can't be judged: %s", it.problem) end
+    return reject("5.7.1", "From can't be judged: %s", it.problem)
+  end
+  if it.verdict == "temperror" and judge.temperror == "defer" then
+    return defer("4.7.24", "DMARC can't be told now: %s", it.problem)
+  end
+  if it.verdict == "fail" and override == "" then return treat(it) end
+end
+
+return judge
