@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"core/auth/dkim":     {"core/dns", "core/message"},
 	"core/auth/spf":      {"core/dns"},
 	"core/auth/dmarc":    {"core/dns", "core/message"},
+	"core/auth/feedback": {"core/auth/dmarc", "core/store"},
 	"core/auth/srs":      {"core/message"},
 	"core/auth/batv":     {"core/message"},
 	"core/smtpd":         {"core/gate", "core/intake", "core/auth"},

@@ -20,7 +20,7 @@ func dmarcCommand(g *global) *cobra.Command {
 		Use:   "dmarc",
 		Short: "Judge mail by the DMARC policies of domains (RFC 9989)",
 	}
-	c.AddCommand(dmarcCheckCommand(g))
+	c.AddCommand(dmarcCheckCommand(g), dmarcReportCommand(g))
 	return c
 }
 
