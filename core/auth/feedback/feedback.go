@@ -1,9 +1,12 @@
-// Package feedback reads DMARC aggregate reports (RFC 7489 appendix C, RFC
+// Package feedback reads and writes DMARC aggregate reports (RFC 7489 appendix C, RFC
 // 9990): what receivers saw of mail in a domain's name.
 //
 //	feedback.go  Report and its records
 //	read.go      Read: reports out of XML, gzip, zip or mail, all of it bounded
 //	write.go     Write: a report as gzipped XML, as receivers send it
+//	write.go     Write: a report as gzipped XML, and the message that carries it
+//	ledger.go    Ledger: what was judged, by day and domain, in the store
+//	reporter.go  Reporter: the reports of days that are over, sent to those who may have them
 //	tally.go     Tally: what many reports say together; plot.go draws it
 //
 // A report comes from outside and is data: no entity of it is expanded, and bytes,
