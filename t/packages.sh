@@ -14,6 +14,9 @@ export DEBIAN_FRONTEND=noninteractive
 # command or file:package:what is tested with it
 needs='
 swaks:swaks:swaks as a client
+redis-server:redis-server:maps in Redis
+/usr/share/postgresql-common/pg_wrapper:postgresql:maps in PostgreSQL
+/usr/sbin/slapd:slapd:maps in OpenLDAP
 postsrsd:postsrsd:senders rewritten by another implementation
 tmux:tmux:postern top on a terminal
 cdb:tinycdb:constant databases of another make

@@ -94,12 +94,15 @@ func (p *peer) pair(ts *testscript.TestScript, uid int) {
 }
 
 // run starts the peer's process, with its output in the log.
-func (p *peer) run(ts *testscript.TestScript, cmd *exec.Cmd) {
+func (p *peer) run(ts *testscript.TestScript, cmd *exec.Cmd) { p.runAs(ts, cmd, nil) }
+
+// runAs is run under another account; nil: ours.
+func (p *peer) runAs(ts *testscript.TestScript, cmd *exec.Cmd, account *syscall.Credential) {
 	out, err := os.OpenFile(p.logFile(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	ts.Check(err)
 	defer out.Close()
 	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: account}
 	ts.Check(cmd.Start())
 	p.cmd, p.done = cmd, make(chan struct{})
 	go func(done chan struct{}) {

@@ -175,6 +175,10 @@ func params(dir, bin string) testscript.Params {
 			"terminal":    cmdTerminal,
 			"postsrsd":    cmdPostsrsd,
 			"hold":        cmdHold,
+			"redis":       cmdRedis,
+			"postgresql":  cmdPostgreSQL,
+			"slapd":       cmdSlapd,
+			"web":         cmdWeb,
 		},
 	}
 }
@@ -332,6 +336,7 @@ func setUp(e *testscript.Env, bin string) error {
 		w.host = "127.0.0.1"
 		vars = map[string]string{"SMTP": "127.0.0.1:2525", "SMTPS": "127.0.0.1:2530", "CONSOLE": "127.0.0.1:2580", "SINK": "127.0.0.1:2526", "SINK2": "127.0.0.1:2527", "DNS": "127.0.0.1:5353", "POSTFIX": "127.0.0.1:2528", "PEER": "127.0.0.1:2529"}
 	} else {
+		names = append(names, "REDIS", "POSTGRES", "LDAP", "WEB")
 		n, pid := nextHost.Add(1), os.Getpid()
 		w.host = fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, 1+n%250)
 		addrs, err := freePorts(w.host, len(names))

@@ -83,6 +83,7 @@ func examine(g *global, c *config.Config) (problems config.Problems, policies in
 	chain, found := loader.chain(c, hooks.Options{})
 	if chain != nil {
 		chain.Retire()
+		problems = append(problems, reachMaps(c, loader.maps)...)
 	}
 	return append(problems, found...), len(c.Policies)
 }

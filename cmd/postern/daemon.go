@@ -290,7 +290,7 @@ func (d *daemon) build(c *config.Config) (err error) {
 	d.intake = intake.New(intake.Options{
 		Queue: d.queue, Record: d.record, Log: d.log, NextHop: d.remote, Verifier: d.callouts,
 		Accepted: func(m *queue.Message, body message.Body) { d.sender.Accepted(m, body) },
-	}, signedSettings(c, keys))
+	}, signedSettings(c, keys, nil))
 	d.gate = gate.New(gate.Options{Hostname: c.Server.Hostname, Limits: gateLimits(c), Chain: d.acquire, DNS: d.dns, Record: d.record, Log: d.log})
 	boxes, err := local.New(local.Options{Dir: filepath.Join(c.Server.DataDir, "mail"), Hostname: c.Server.Hostname, Log: d.log})
 	if err != nil {
@@ -313,6 +313,7 @@ func (d *daemon) build(c *config.Config) (err error) {
 		return err
 	}
 	d.warn(problems)
+	d.intake.Reconfigure(signedSettings(c, keys, d.policies.maps))
 	d.chain.Store(chain)
 	return d.setListeners(c)
 }

@@ -72,13 +72,13 @@ func (p *policyLoader) outside(c *config.Config) config.Problems {
 // openMaps opens the maps of [[lookup]]; those that were open stay so.
 func (p *policyLoader) openMaps(c *config.Config) (*lookup.Set, config.Problems) {
 	sources := make([]lookup.Source, len(c.Lookups))
-	for i, m := range c.Lookups {
-		sources[i] = lookup.Source{Name: m.Name, Type: m.Type, Path: m.Source}
+	for i := range c.Lookups {
+		sources[i] = lookupSource(&c.Lookups[i])
 	}
-	maps, failures := lookup.Open(sources, p.maps, lookup.Options{Log: p.log})
+	maps, failures := lookup.Open(sources, p.maps, lookup.Options{Log: p.log, Roots: p.library.Roots})
 	var problems config.Problems
 	for _, f := range failures {
-		problems = append(problems, c.Lookups[f.Index].Problem("source", f.Err.Error()))
+		problems = append(problems, c.Lookups[f.Index].Problem(f.Key, f.Err.Error()))
 	}
 	return maps, problems
 }

@@ -99,7 +99,7 @@ func openJudge(g *global, c *config.Config, all *judges, live dns.Resolver) (*ju
 	j.intake = intake.New(intake.Options{
 		Queue: all.queue, Record: j.record, Log: slog.New(slog.DiscardHandler),
 		Accepted: func(_ *queue.Message, body message.Body) { message.Retain(body)(); release(body) },
-	}, replayed(intakeSettings(c)))
+	}, replayed(intakeSettings(c, nil)))
 	loader := newPolicyLoader(g, slog.New(slog.DiscardHandler), j.resolver, j.store, func(domain string) bool { return j.intake.Ours(domain) })
 	loader.library.Now = j.time
 	chain, problems := loader.chain(c, hooks.Options{Observer: j.record}, j.intake.RecipientRule())
@@ -107,6 +107,7 @@ func openJudge(g *global, c *config.Config, all *judges, live dns.Resolver) (*ju
 		_ = j.record.Close()
 		return nil, err
 	}
+	j.intake.Reconfigure(replayed(intakeSettings(c, loader.maps)))
 	j.chain = chain
 	return j, nil
 }

@@ -197,7 +197,7 @@ func (d *daemon) reload() error {
 		chain.Retire()
 		return err
 	}
-	d.intake.Reconfigure(signedSettings(c, keys))
+	d.intake.Reconfigure(signedSettings(c, keys, d.policies.maps))
 	d.gate.SetLimits(gateLimits(c))
 	d.smtpd.SetLimits(smtpdLimits(c))
 	d.sender.Reconfigure(sendConfig(c))

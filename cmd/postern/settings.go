@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/postern-mta/postern/core/auth"
@@ -17,6 +18,7 @@ import (
 	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/core/gate"
 	"github.com/postern-mta/postern/core/intake"
+	"github.com/postern-mta/postern/core/lookup"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/remote"
 	"github.com/postern-mta/postern/core/send"
@@ -39,8 +41,9 @@ func gateLimits(c *config.Config) gate.Limits {
 	return gate.Limits{Connections: c.Limits.Connections, PerClient: c.Limits.ConnectionsPerClient}
 }
 
-func intakeSettings(c *config.Config) intake.Settings {
-	domains := ourDomains(c)
+// intakeSettings needs the maps that recipients stand in; nil: they can't be asked.
+func intakeSettings(c *config.Config, maps lookup.Getter) intake.Settings {
+	domains := ourDomains(c, maps)
 	routes := sendRoutes(c)
 	rules, _ := scoreRules(c) // checked with the policies
 	s := intake.Settings{
@@ -86,16 +89,11 @@ func routeFacts(tx *hooks.Transaction) func() (netip.Addr, []string) {
 }
 
 // ourDomains are the domains of [[domain]] and who exists there.
-func ourDomains(c *config.Config) *intake.Domains {
+func ourDomains(c *config.Config, maps lookup.Getter) *intake.Domains {
 	var list []intake.Domain
 	for i := range c.Domains {
 		d := &c.Domains[i]
-		var known func(context.Context, message.Address) (bool, error)
-		if !d.Recipients.Any && !d.Recipients.Callout {
-			known = func(_ context.Context, a message.Address) (bool, error) {
-				return d.Recipients.Valid(a.Local, a.Domain), nil
-			}
-		}
+		known := knownAt(d, maps)
 		for _, name := range d.Names {
 			list = append(list, intake.Domain{Name: name, Known: known, Callout: d.Recipients.Callout})
 		}
@@ -104,14 +102,37 @@ func ourDomains(c *config.Config) *intake.Domains {
 }
 
 // signedSettings are the settings of the daemon, which signs; tests and replays don't.
-func signedSettings(c *config.Config, keys *dkim.Keyring) intake.Settings {
-	s := intakeSettings(c)
+func signedSettings(c *config.Config, keys *dkim.Keyring, maps lookup.Getter) intake.Settings {
+	s := intakeSettings(c, maps)
 	if keys != nil {
 		s.Sign = func(sender message.Address, m message.Body, now time.Time) ([]byte, error) {
 			return keys.Sign(m, sender, now)
 		}
 	}
 	return s
+}
+
+// knownAt tells who exists at a domain; nil: everybody, or its next hop tells.
+func knownAt(d *config.Domain, maps lookup.Getter) func(context.Context, message.Address) (bool, error) {
+	r := &d.Recipients
+	switch {
+	case r.Any || r.Callout:
+		return nil
+	case r.Lookup == "":
+		return func(_ context.Context, a message.Address) (bool, error) {
+			if r.Valid(a.Local, a.Domain) {
+				return true, nil
+			}
+			user, _, ok := strings.Cut(a.Local, d.Subaddress)
+			return d.Subaddress != "" && ok && user != "" && r.Valid(user, a.Domain), nil
+		}
+	}
+	return func(ctx context.Context, a message.Address) (bool, error) {
+		if maps == nil {
+			return false, lookup.ErrNoMap
+		}
+		return lookup.Recipient(ctx, maps, r.Lookup, a, d.Subaddress)
+	}
 }
 
 // sendRoutes are the configured routes.
@@ -147,7 +168,7 @@ func sendConfig(c *config.Config) send.Config {
 		s.Rules = append(s.Rules, send.DestinationRule{Destination: r.Destination, Concurrency: r.Concurrency, Count: r.Rate.Count, Per: r.Rate.Per})
 	}
 	s.DoubleBounceTo = doubleBounceTo(c)
-	own := returnPaths(c, ourDomains(c))
+	own := returnPaths(c, ourDomains(c, nil))
 	s.Tagged, s.ReturnPath = own.tagged, own.path
 	return s
 }
@@ -158,7 +179,7 @@ func doubleBounceTo(c *config.Config) message.Address {
 	if a, err := message.ParseAddress(c.Queue.DoubleBounceTo); err == nil && !a.IsNull() {
 		return a
 	}
-	if ourDomains(c).Ours(c.Server.Hostname) {
+	if ourDomains(c, nil).Ours(c.Server.Hostname) {
 		return message.Address{Local: "postmaster", Domain: c.Server.Hostname}
 	}
 	return message.Address{}

@@ -243,6 +243,7 @@ func (s *suite) config(source string, library lua.Library) (*policytest.Config, 
 		c.Server.PolicyDir = s.dir
 	}
 	loader := &policyLoader{log: slog.New(slog.DiscardHandler), library: library, pool: lua.NewPool(0), coverage: s.coverage}
+	loader.library.SRS, loader.library.BATV = rewriter(c), tagger(c)
 	maps, missing := loader.openMaps(c)
 	if m, ok := library.Maps.(*lookup.Memory); ok {
 		m.Behind(maps)
@@ -252,7 +253,7 @@ func (s *suite) config(source string, library lua.Library) (*policytest.Config, 
 	if err := found.Err(); err != nil {
 		return nil, err
 	}
-	t := &policytest.Config{Hostname: c.Server.Hostname, Intake: intakeSettings(c), Limits: smtpdLimits(c), Send: sendConfig(c), Entries: entries}
+	t := &policytest.Config{Hostname: c.Server.Hostname, Intake: intakeSettings(c, library.Maps), Limits: smtpdLimits(c), Send: sendConfig(c), Entries: entries}
 	if len(c.Domains) == 0 {
 		t.Intake.Domains = intake.NewDomains([]intake.Domain{{Name: "example.net"}})
 	}

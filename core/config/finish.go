@@ -56,26 +56,6 @@ func finish(l *loader, c *Config) {
 	l.secrets(c)
 }
 
-// nameLookups gives every map its type, and reports a name that stands twice.
-func (l *loader) nameLookups(c *Config) {
-	seen := map[string]int{}
-	for i := range c.Lookups {
-		m := &c.Lookups[i]
-		if m.Type == "" {
-			switch m.Type = strings.TrimPrefix(filepath.Ext(m.Source), "."); m.Type {
-			case "toml", "cdb":
-			default:
-				m.Type = "text"
-			}
-		}
-		if first, twice := seen[m.Name]; twice && m.Name != "" {
-			l.problems = append(l.problems, m.Problem("name", fmt.Sprintf("%q is the name of the map on line %d already; write another name", m.Name, first)))
-			continue
-		}
-		seen[m.Name] = m.Line
-	}
-}
-
 // nameListeners calls listeners without a name by their address; where the system chooses the port, one address may
 // stand several times, and the later ones are counted.
 func nameListeners(listeners []Listen) {

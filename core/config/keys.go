@@ -152,7 +152,8 @@ func domainKeys() section[Domain] {
 		begin: func(d *Domain, v value) { d.Pos = v.pos("domain") },
 		rows: []row[Domain]{
 			{"name", to(optional(domainName()), func(d *Domain) **string { return &d.written }), required(`"example.net"`), "`example.net`; `*.example.net` for all below it; `@file.txt`, a file with one of these a line; empty: the host name"},
-			{"recipients", to(recipients(), func(d *Domain) *Recipients { return &d.Recipients }), "any", "`any`; `@file.txt`: a file with a local part or an address a line; `callout`: the server that the domain's [[route]] leads to is asked by a RCPT that no message follows"},
+			{"recipients", to(recipients(), func(d *Domain) *Recipients { return &d.Recipients }), "any", "`any`; `@file.txt`: a file with a local part or an address a line; `callout`: the server that the domain's [[route]] leads to is asked by a RCPT that no message follows; `lookup:NAME`: a map of that [[lookup]] has the address, or `@` and its domain"},
+			{"subaddress", to(scalar("string", `"+"`, parseSeparator), func(d *Domain) *string { return &d.Subaddress }), "", "of lists and maps of recipients: what stands behind this in a local part is left out where the whole is not found, so that `user+list` is `user`; empty: nothing is"},
 		},
 	}
 }
@@ -311,18 +312,6 @@ func geoipKeys() section[GeoIP] {
 		name: "geoip", doc: "What policies can learn of an IP address.",
 		rows: []row[GeoIP]{
 			{"databases", to(listOf(path(), `"GeoLite2-Country.mmdb"`), func(g *GeoIP) *[]string { return &g.Databases }), []any{}, "files in the form of MaxMind (mmdb) that the Lua library geoip asks; a reload reads those that changed"},
-		},
-	}
-}
-
-func lookupKeys() section[Lookup] {
-	return section[Lookup]{
-		name: "lookup", list: true, doc: "Named maps that policies ask with the Lua library lookup. A file that changes is read again within a second of the next question, without a reload; where it can't be read, what it held before goes on to count, and the log says so.",
-		begin: func(k *Lookup, v value) { k.Pos = v.pos("lookup") },
-		rows: []row[Lookup]{
-			{"name", to(word("users"), func(k *Lookup) *string { return &k.Name }), required(`"users"`), "what scripts call it; `users` is what `lookup.user` asks"},
-			{"type", to(enum(options{now: []string{"text", "toml", "cdb"}, later: []string{"sql", "sqlite", "postgresql", "redis", "ldap", "http"}}), func(k *Lookup) *string { return &k.Type }), computed("by the end of `source`: `.toml`, `.cdb`, else `text`"), "`text`: a key and its value on each line; `toml`: keys and values, which may be tables; `cdb`: a constant database"},
-			{"source", to(path(), func(k *Lookup) *string { return &k.Source }), required(`"users.toml"`), "the file; replace it by renaming a new one, so that nobody reads half of it"},
 		},
 	}
 }

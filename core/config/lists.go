@@ -17,7 +17,7 @@ const (
 
 // recipients is where the local parts of a domain come from.
 func recipients() kind[Recipients] {
-	const words = `"any", "callout" or "@file.txt"`
+	const words = `"any", "callout", "@file.txt" or "lookup:NAME"`
 	return reader(words, func(v value) (Recipients, bool) {
 		s, ok := v.raw.(string)
 		file, isFile := strings.CutPrefix(s, "@")
@@ -32,15 +32,15 @@ func recipients() kind[Recipients] {
 			r := Recipients{File: v.load.resolve(file), known: map[string]struct{}{}}
 			v.load.list(v, r.File, r.add)
 			return r, true
-		case strings.HasPrefix(s, "lookup:"):
-			v.fail("%q is not available in this version; write %s", s, words)
+		case strings.HasPrefix(s, "lookup:") && len(s) > len("lookup:"):
+			return Recipients{Lookup: strings.TrimPrefix(s, "lookup:")}, true
 		case Suggest(s, []string{"any", "callout"}) != "":
 			v.fail("%q is unknown; did you mean %q? It takes %s", s, Suggest(s, []string{"any", "callout"}), words)
 		default:
-			v.fail(`%q is unknown; write "any", "callout", or "@file.txt" with a local part or an address a line`, s)
+			v.fail(`%q is unknown; write "any", "callout", "lookup:NAME", or "@file.txt" with a local part or an address a line`, s)
 		}
 		return Recipients{}, false
-	}).planned("`lookup:NAME`")
+	})
 }
 
 // Valid tells whether local@domain is a listed recipient, letter case aside. A local part that is listed alone is valid at

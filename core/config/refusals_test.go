@@ -97,6 +97,13 @@ func TestRefusals(t *testing.T) {
 		{"tags without keys", "[batv]\ndomain = [\"a.example\"]\n", []string{`postern.toml:1: batv.secret_file: missing; write secret_file = "batv.keys"`}},
 
 		// Maps.
+		{"map that is nowhere", "[[domain]]\nname = \"a.example\"\nrecipients = \"lookup:x\"\n[[route]]\nto_domain = [\"*\"]\nnext_hop = \"local\"\n", []string{`postern.toml:3: domain.recipients: no [[lookup]] has the name "x"; write one with name = "x"`}},
+		{"map with keys of another type", "[[lookup]]\nname = \"a\"\nsource = \"a.toml\"\nquery = \"x\"\ntimeout = \"1s\"\n", []string{`postern.toml:4: lookup.query: a map of type "toml" has no such key; leave it out`, `postern.toml:5: lookup.timeout: a map of type "toml" has no such key; leave it out`}},
+		{"database without a query", "[[lookup]]\nname = \"a\"\nsource = \"a.sqlite\"\n", []string{`postern.toml:1: lookup.query: missing; write query = "SELECT value FROM users WHERE address = {key}"`}},
+		{"directory without a base", "[[lookup]]\nname = \"a\"\nsource = \"ldap://x\"\nquery = \"(mail={key})\"\n", []string{`postern.toml:1: lookup.base: missing; write base = "dc=example,dc=net"`}},
+		{"service that is a file", "[[lookup]]\nname = \"a\"\ntype = \"redis\"\nsource = \"a\"\n", []string{`postern.toml:4: lookup.source: is no URL of type "redis"; write "redis://127.0.0.1:6379/0"`}},
+		{"file that is a service", "[[lookup]]\nname = \"a\"\ntype = \"text\"\nsource = \"http://x/{key}\"\n", []string{`postern.toml:4: lookup.source: is a URL, and a map of type "text" is a file; write its path, or type = "http"`}},
+		{"separator", "[[domain]]\nname = \"a.example\"\nsubaddress = \"++\"\n[[route]]\nto_domain = [\"*\"]\nnext_hop = \"local\"\n", []string{`postern.toml:3: domain.subaddress: "++" is no separator; write one character such as "+" or "-", or ""`}},
 		{"map without a file", "[[lookup]]\nname = \"a\"\n", []string{`postern.toml:1: lookup.source: missing; write source = "users.toml"`}},
 		{"maps of one name", "[[lookup]]\nname = \"a\"\nsource = \"a\"\n[[lookup]]\nname = \"a\"\nsource = \"b\"\n", []string{`postern.toml:5: lookup.name: "a" is the name of the map on line 1 already; write another name`}},
 
@@ -128,7 +135,7 @@ func TestRefusals(t *testing.T) {
 		{"domain without name", "[[domain]]\n", []string{`postern.toml:1: domain.name: missing; write name = "example.net"`}},
 		{"domain that no route takes", "[[domain]]\nname = \"a.example\"\n[[route]]\nto_domain = [\"b.example\", \"*.a.example\"]\nnext_hop = \"local\"\n", []string{`postern.toml:2: warning: domain.name: mail for a.example has no [[route]]; write one with to_domain = ["a.example"]`}},
 		{"domain that an address may serve", "[[domain]]\nname = \"*.a.example\"\n[[route]]\nto_address = [\"x@y.a.example\"]\nnext_hop = \"local\"\n", nil},
-		{"recipients", "[[domain]]\nname = \"a.example\"\nrecipients = \"some\"\n[[route]]\nto_domain = [\"*\"]\nnext_hop = \"local\"\n", []string{`postern.toml:3: domain.recipients: "some" is unknown; write "any", "callout", or "@file.txt" with a local part or an address a line`}},
+		{"recipients", "[[domain]]\nname = \"a.example\"\nrecipients = \"some\"\n[[route]]\nto_domain = [\"*\"]\nnext_hop = \"local\"\n", []string{`postern.toml:3: domain.recipients: "some" is unknown; write "any", "callout", "lookup:NAME", or "@file.txt" with a local part or an address a line`}},
 		{"route without pattern", "[[route]]\nnext_hop = \"local\"\n", []string{`postern.toml:1: route: says nothing about which mail takes it; write to_domain = ["*"] for all`}},
 		{"TLS of smtps", "[[route]]\nto_domain = [\"*\"]\nnext_hop = \"smtps://mail.example\"\ntls = \"none\"\n", []string{`postern.toml:4: route.tls: "none" contradicts smtps://; write "encrypt" or "verify"`}},
 		{"verified socket", "[[route]]\nto_domain = [\"*\"]\nnext_hop = \"lmtp:///run/x\"\ntls = \"verify\"\n", []string{`postern.toml:4: route.tls: "verify" needs a name, and a unix socket has none; write "none"`}},
@@ -227,7 +234,6 @@ func TestLaterFeaturesAnswer(t *testing.T) {
 		{listen, `protocol = "policy-service"`, "listen.protocol", `"policy-service" `},
 		{listen, `protocol = "mta-hooks"`, "listen.protocol", `"mta-hooks" `},
 		{"[console]\n", `address = "unix:/run/x"`, "console.address", `"unix:/run/x" `},
-		{"[[domain]]\nname = \"x\"\n", `recipients = "lookup:users"`, "domain.recipients", `"lookup:users" `},
 		{"[[route]]\nto_domain = [\"*\"]\n", `next_hop = "qmqp://x"`, "route.next_hop", `"qmqp://x" `},
 		{"[[route]]\nto_domain = [\"*\"]\n", `next_hop = "pipe:/bin/cat -v"`, "route.next_hop", `"pipe:/bin/cat -v" `},
 		{route, `tls = "dane"`, "route.tls", `"dane" `},
@@ -238,7 +244,6 @@ func TestLaterFeaturesAnswer(t *testing.T) {
 		{"[[policy]]\n", `use = "https://hooks.example/"`, "policy.use", `a service ("https://hooks.example/") `},
 		{"[[auth]]\npath = \"postern.toml\"\n", `use = "ldap"`, "auth.use", `"ldap" `},
 		{"[[auth]]\npath = \"postern.toml\"\n", `use = "dovecot"`, "auth.use", `"dovecot" `},
-		{"[[lookup]]\nname = \"x\"\nsource = \"postern.toml\"\n", `type = "sql"`, "lookup.type", `"sql" `},
 		{"", `[arc]`, "arc", ""},
 		{"", `[metrics]`, "metrics", ""},
 		{"", `[cluster]`, "cluster", ""},

@@ -138,6 +138,7 @@ type Domain struct {
 	Names      []string // what it stands for: lower-case names, or "*.name" for everything below a name
 	NamesFile  string   // absolute path of the list that Name gives with @, else empty
 	Recipients Recipients
+	Subaddress string // what parts a local part from its detail; empty: nothing does
 
 	written *string // Name; nil where it is missing or was refused
 }
@@ -156,6 +157,7 @@ type Recipients struct {
 	Any     bool
 	Callout bool   // the domain's next hop tells
 	File    string // absolute path of the list, else empty
+	Lookup  string // name of the map, else empty
 	known   map[string]struct{}
 }
 
@@ -297,14 +299,6 @@ type ScoreRule struct {
 // GeoIP is the [geoip] section.
 type GeoIP struct {
 	Databases []string // mmdb files, absolute
-}
-
-// Lookup is one [[lookup]] entry.
-type Lookup struct {
-	Pos
-	Name   string // unique
-	Type   string // "text", "toml" or "cdb"
-	Source string // absolute
 }
 
 // Store is the [store] section.

@@ -436,6 +436,14 @@ func parseUser(s string) (string, error) {
 	return s, nil
 }
 
+// parseSeparator is what parts a local part from its detail.
+func parseSeparator(s string) (string, error) {
+	if len(s) > 1 || s != "" && !strings.Contains("!#$%&'*+-/=?^_`{|}~.", s) {
+		return "", fmt.Errorf(`%q is no separator; write one character such as "+" or "-", or ""`, s)
+	}
+	return s, nil
+}
+
 // retry is "quadratic", a list of delays, or a table of what makes them grow.
 func retry() kind[Retry] {
 	word := enum(options{now: []string{"quadratic"}})

@@ -1,77 +1,126 @@
-// Package lookup holds named maps: keys and values that stand in files, which
-// policies ask and the site edits while the server runs.
+// Package lookup holds named maps: keys and values that stand in files, or that a
+// database or another service has, which policies ask and the site edits while the
+// server runs.
 //
-//   - lookup.go: the maps by name, and when a file is read again.
+//   - lookup.go: the maps by name.
+//   - file.go: maps of files, and when one is read again.
 //   - text.go: lists of lines, and TOML.
 //   - cdb.go: constant databases.
-//   - ask.go: questions that try several keys, for domains, addresses and networks.
+//   - service.go: what all services share: deadline, bound, cache, failures.
+//   - cache.go: answers that are remembered.
+//   - template.go: places for the key in a query, and how it is kept from being more.
+//   - http.go, sql.go, redis.go, ldap.go: one kind of service each.
+//   - ask.go: questions that try several keys, for domains, addresses, recipients and networks.
 //   - memory.go: maps that stand nowhere, for tests of policies.
 package lookup
 
 import (
+	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// The types of files.
+// Types of maps.
 const (
-	Text = "text" // "key value…" on each line; blank lines and those that begin with # do not count
-	TOML = "toml" // keys and values, which may be tables and lists
-	CDB  = "cdb"  // a constant database, in D. J. Bernstein's format
+	Text       = "text" // "key value…" on each line; blank lines and those that begin with # do not count
+	TOML       = "toml" // keys and values, which may be tables and lists
+	CDB        = "cdb"  // a constant database, in D. J. Bernstein's format
+	SQLite     = "sqlite"
+	PostgreSQL = "postgresql"
+	Redis      = "redis"
+	LDAP       = "ldap"
+	HTTP       = "http"
 )
 
-// Bounds of a file.
-const (
-	maxText  = 256 << 20
-	maxTOML  = 16 << 20
-	maxValue = 1 << 20 // bytes of one value of a constant database
-)
-
-// look is how often a file is looked at again, at most.
-const look = time.Second
-
-// Source says where a map comes from.
+// Source says where a map comes from. Sources are compared with ==.
 type Source struct {
 	Name string
-	Type string // Text, TOML or CDB
-	Path string
+	Type string
+	Path string // of a file, or of an SQLite database
+	URL  string // of another service, without a password
+
+	// What services are asked. {key} stands for the key, {user} and {domain} for its
+	// parts before and behind the last @ (without one: all of it, and nothing).
+	Query        string // SQL: a SELECT; Redis: a command that reads; LDAP: a filter
+	Base         string // LDAP: where the search begins
+	Scope        string // LDAP: "sub", "one" or "base"
+	Attributes   string // LDAP: names, parted by blanks; "": the entry's name is the value
+	StartTLS     bool   // LDAP
+	User         string
+	PasswordFile string // whose first line is the password, read for each connection
+
+	Timeout     time.Duration // of one question, all in all
+	Concurrency int           // questions, and connections, at a time
+	Positive    time.Duration // how long an answer counts
+	Negative    time.Duration // how long it counts that there is none
+	Entries     int           // answers that are remembered
+	Stale       bool          // where a question fails, an older answer counts
+}
+
+// Service tells whether the map is one that is asked for each key.
+func (s *Source) Service() bool {
+	switch s.Type {
+	case SQLite, PostgreSQL, Redis, LDAP, HTTP:
+		return true
+	}
+	return false
 }
 
 // Options of Open.
 type Options struct {
-	// Log is told of files that can't be read again; nil: nobody is.
+	// Log is told of files that can't be read again, and of services that fail; nil:
+	// nobody is.
 	Log *slog.Logger
-	// Now is the clock that tells when a file is looked at again; nil: time.Now.
+	// Now is the clock of files and caches; nil: time.Now.
 	Now func() time.Time
+	// Roots are the authorities that certificates of services must come from; nil:
+	// the system's.
+	Roots *x509.CertPool
 }
 
 // Set is some maps by name. It is safe for concurrent use, and never changes; what
-// its maps hold follows their files.
+// its maps hold follows their files and services.
 type Set struct {
-	maps  map[string]*file
+	maps  map[string]one
 	names []string
+}
+
+// one is one map.
+type one interface {
+	get(ctx context.Context, key string) (value any, found bool, err error)
+	of() Source
 }
 
 // Getter answers questions to maps, as Set does.
 type Getter interface {
-	Get(name, key string) (value any, found bool, err error)
+	Get(ctx context.Context, name, key string) (value any, found bool, err error)
 }
 
 // Failure is a map that can't be opened.
 type Failure struct {
-	Index int // in the list of sources
+	Index int    // in the list of sources
+	Key   string // of its [[lookup]] entry: "source", "query"…
 	Err   error
 }
 
-// Open reads the maps. Of old, which may be nil, it takes over those that have the
-// same source, so that only what is new or has changed is read. A map that can't be
-// opened is among the failures, and not in the Set.
+// fault is an error that belongs to one key of an entry.
+type fault struct {
+	key string
+	error
+}
+
+func (f fault) Unwrap() error { return f.error }
+
+// Open opens the maps: it reads files, and connects to no service. Of old, which
+// may be nil, it takes over those that have the same source, so that only what is
+// new or has changed is read, and answers stay remembered. A map that can't be
+// opened is among the failures, and not in the Set. What is not used any more is
+// closed with the last reference to it.
 func Open(sources []Source, old *Set, o Options) (*Set, []Failure) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -79,21 +128,64 @@ func Open(sources []Source, old *Set, o Options) (*Set, []Failure) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Set{maps: map[string]*file{}}
+	s := &Set{maps: map[string]one{}}
 	var failures []Failure
 	for i, source := range sources {
-		f := &file{source: source, options: o}
-		if old != nil && old.maps[source.Name] != nil && old.maps[source.Name].source == source {
-			f = old.maps[source.Name]
-		}
-		if err := f.renew(); err != nil {
-			failures = append(failures, Failure{i, err})
+		m, err := openOne(source, old, o)
+		if err != nil {
+			f := Failure{i, "source", err}
+			if at, ok := errors.AsType[fault](err); ok {
+				f.Key, f.Err = at.key, at.error
+			}
+			failures = append(failures, f)
 			continue
 		}
-		s.maps[source.Name] = f
+		s.maps[source.Name] = m
 		s.names = append(s.names, source.Name)
 	}
 	return s, failures
+}
+
+func openOne(source Source, old *Set, o Options) (one, error) {
+	var before one
+	if old != nil && old.maps[source.Name] != nil && old.maps[source.Name].of() == source {
+		before = old.maps[source.Name]
+	}
+	if source.Service() {
+		// Other authorities make another connection.
+		if s, ok := before.(*service); ok && s.options.Roots.Equal(o.Roots) {
+			return s, nil
+		}
+		return newService(source, o)
+	}
+	f, ok := before.(*file)
+	if !ok {
+		f = &file{source: source, options: o}
+	}
+	return f, f.renew()
+}
+
+// Reach asks each service whether it is there and takes the question, for a
+// configuration's check. It returns those that failed, by name.
+func (s *Set) Reach(ctx context.Context) map[string]error {
+	failed := map[string]error{}
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	for name, m := range s.maps {
+		m, ok := m.(*service)
+		if !ok {
+			continue
+		}
+		asking.Go(func() {
+			if err := m.reach(ctx); err != nil {
+				mu.Lock()
+				failed[name] = err
+				mu.Unlock()
+			}
+		})
+	}
+	asking.Wait()
+	return failed
 }
 
 // Names lists the maps in the order in which they were given.
@@ -108,118 +200,13 @@ var ErrNoMap = errors.New("there is no such map")
 // Get is the value of a key: a string, float64, bool, []any or map[string]any,
 // which the caller does not change; and whether there is one. In text and TOML,
 // letter case of ASCII in keys does not count; of a constant database the key is
-// asked as it is, and then in lower case.
-func (s *Set) Get(name, key string) (value any, found bool, err error) {
-	f := s.maps[name]
-	if f == nil {
+// asked as it is, and then in lower case; services are asked in lower case. An
+// error is temporary, ErrNoMap aside; a file never has one. It may wait for a
+// service as long as ctx and the map's own bound allow.
+func (s *Set) Get(ctx context.Context, name, key string) (value any, found bool, err error) {
+	m := s.maps[name]
+	if m == nil {
 		return nil, false, fmt.Errorf("%w: %q", ErrNoMap, name)
 	}
-	return f.now().get(key)
-}
-
-// table is the content of a file at one time. It is safe for concurrent use.
-type table interface {
-	get(key string) (any, bool, error)
-}
-
-// stamp tells one state of a file from another.
-type stamp struct {
-	size, inode int64
-	modified    time.Time
-}
-
-func stampOf(info os.FileInfo) stamp {
-	return stamp{info.Size(), inode(info), info.ModTime()}
-}
-
-// file is a map and its file.
-type file struct {
-	source  Source
-	options Options
-	content atomic.Pointer[table]
-	due     atomic.Int64 // when it is to be looked at again, in nanoseconds since 1970
-
-	mu     sync.Mutex // held while it is looked at
-	stamp  stamp      // of content
-	failed stamp      // of a state that could not be read, and was told of
-}
-
-// now is the content, read again where the file has changed. While one caller
-// reads, the others are answered with what was there before.
-func (f *file) now() table {
-	if at := f.options.Now().UnixNano(); at >= f.due.Load() && f.mu.TryLock() {
-		defer f.mu.Unlock()
-		if err := f.read(); err != nil {
-			f.options.Log.Warn("a map can't be read again: what it held before goes on to count", "lookup", f.source.Name, "path", f.source.Path, "error", err.Error())
-		}
-	}
-	return *f.content.Load()
-}
-
-// renew reads the file where it has changed.
-func (f *file) renew() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.failed = stamp{}
-	if err := f.read(); err != nil {
-		return err
-	}
-	return nil
-}
-
-// errChanged is a file that was written while it was read: the next look reads it.
-var errChanged = errors.New("the file was changed while it was read; write a new one and rename it")
-
-// read looks at the file. Of each state that can't be read it gives one error.
-func (f *file) read() error {
-	f.due.Store(f.options.Now().Add(look).UnixNano())
-	in, err := os.Open(f.source.Path)
-	if err != nil {
-		return f.fail(stamp{size: -1}, err)
-	}
-	kept := false
-	defer func() {
-		if !kept {
-			_ = in.Close()
-		}
-	}()
-	info, err := in.Stat()
-	if err != nil {
-		return f.fail(stamp{size: -1}, err)
-	}
-	now := stampOf(info)
-	if f.content.Load() != nil && now == f.stamp {
-		return nil
-	}
-	if !info.Mode().IsRegular() {
-		return f.fail(now, errors.New("it is no plain file"))
-	}
-	var t table
-	switch f.source.Type {
-	case CDB:
-		t, err = openCDB(in, info.Size())
-		kept = err == nil // closed with the last reference to it
-	case TOML:
-		t, err = readTOML(in, info.Size())
-	default:
-		t, err = readText(in, info.Size())
-	}
-	if err != nil {
-		return f.fail(now, err)
-	}
-	if again, err := os.Stat(f.source.Path); f.content.Load() != nil && err == nil && stampOf(again) != now {
-		return f.fail(now, errChanged)
-	}
-	f.content.Store(&t)
-	f.stamp, f.failed = now, stamp{}
-	return nil
-}
-
-// fail is an error that is told once of each state.
-func (f *file) fail(at stamp, err error) error {
-	if f.failed == at {
-		return nil
-	}
-	f.failed = at
-	return err
+	return m.get(ctx, key)
 }

@@ -72,7 +72,7 @@ n = 1
 
 // One question has one answer in all types.
 func TestTypes(t *testing.T) {
-	s := open(t, Options{}, Source{"text", Text, write(t, "a", sampleText)}, Source{"toml", TOML, write(t, "a.toml", sampleTOML)}, Source{"cdb", CDB, "testdata/sample.cdb"})
+	s := open(t, Options{}, Source{Name: "text", Type: Text, Path: write(t, "a", sampleText)}, Source{Name: "toml", Type: TOML, Path: write(t, "a.toml", sampleTOML)}, Source{Name: "cdb", Type: CDB, Path: "testdata/sample.cdb"})
 	for _, c := range []struct {
 		name, key string
 		want      any
@@ -99,12 +99,12 @@ func TestTypes(t *testing.T) {
 		{"text", "2001:db8:0::/32", "six"},
 		{"cdb", "192.0.2.0/24", "blocked"},
 	} {
-		v, ok, err := s.Get(c.name, c.key)
+		v, ok, err := s.Get(t.Context(), c.name, c.key)
 		if err != nil || ok != (c.want != nil) || ok && !reflect.DeepEqual(v, c.want) {
 			t.Errorf("%s: %s is %#v, %v, %v", c.name, c.key, v, ok, err)
 		}
 	}
-	if _, _, err := s.Get("nothing", "x"); !errors.Is(err, ErrNoMap) {
+	if _, _, err := s.Get(t.Context(), "nothing", "x"); !errors.Is(err, ErrNoMap) {
 		t.Errorf("a map that there is not: %v", err)
 	}
 	if got := fmt.Sprint(s.Names(), s.Has("cdb"), s.Has("x")); got != "[text toml cdb] true false" {
@@ -113,7 +113,7 @@ func TestTypes(t *testing.T) {
 }
 
 func TestQuestions(t *testing.T) {
-	s := open(t, Options{}, Source{"text", Text, write(t, "a", sampleText)}, Source{"toml", TOML, write(t, "a.toml", sampleTOML)}, Source{"cdb", CDB, "testdata/sample.cdb"})
+	s := open(t, Options{}, Source{Name: "text", Type: Text, Path: write(t, "a", sampleText)}, Source{Name: "toml", Type: TOML, Path: write(t, "a.toml", sampleTOML)}, Source{Name: "cdb", Type: CDB, Path: "testdata/sample.cdb"})
 	address := func(text string) message.Address {
 		a, err := message.ParseAddress(text)
 		if err != nil {
@@ -124,29 +124,29 @@ func TestQuestions(t *testing.T) {
 	ask := func(v any, key string, err error) string { return fmt.Sprintf("%v by %s, %v", v, key, err) }
 	for _, name := range []string{"text", "cdb"} {
 		for got, want := range map[string]string{
-			ask(Domain(s, name, "example.net.")):                            "ours by example.net, <nil>",
-			ask(Domain(s, name, "a.b.EXAMPLE.net")):                         "below by .EXAMPLE.net, <nil>",
-			ask(Domain(s, name, "net")):                                     "<nil> by , <nil>",
-			ask(Address(s, name, address("a+x@example.org"))):               "ok by a@example.org, <nil>",
-			ask(Address(s, name, address("b@sub.example.net"))):             "below by .example.net, <nil>",
-			ask(Network(s, name, netip.MustParseAddr("192.0.2.77"))):        "blocked by 192.0.2.0/24, <nil>",
-			ask(Network(s, name, netip.MustParseAddr("::ffff:192.0.2.77"))): "blocked by 192.0.2.0/24, <nil>",
-			ask(Network(s, name, netip.MustParseAddr("192.0.3.77"))):        "<nil> by , <nil>",
-			ask(Network(s, name, netip.Addr{})):                             "<nil> by , <nil>",
+			ask(Domain(t.Context(), s, name, "example.net.")):                            "ours by example.net, <nil>",
+			ask(Domain(t.Context(), s, name, "a.b.EXAMPLE.net")):                         "below by .EXAMPLE.net, <nil>",
+			ask(Domain(t.Context(), s, name, "net")):                                     "<nil> by , <nil>",
+			ask(Address(t.Context(), s, name, address("a+x@example.org"))):               "ok by a@example.org, <nil>",
+			ask(Address(t.Context(), s, name, address("b@sub.example.net"))):             "below by .example.net, <nil>",
+			ask(Network(t.Context(), s, name, netip.MustParseAddr("192.0.2.77"))):        "blocked by 192.0.2.0/24, <nil>",
+			ask(Network(t.Context(), s, name, netip.MustParseAddr("::ffff:192.0.2.77"))): "blocked by 192.0.2.0/24, <nil>",
+			ask(Network(t.Context(), s, name, netip.MustParseAddr("192.0.3.77"))):        "<nil> by , <nil>",
+			ask(Network(t.Context(), s, name, netip.Addr{})):                             "<nil> by , <nil>",
 		} {
 			if got != want {
 				t.Errorf("%s: %s, want %s", name, got, want)
 			}
 		}
 	}
-	if got := ask(Network(s, "text", netip.MustParseAddr("2001:db8::9"))); got != "six by 2001:db8::/32, <nil>" {
+	if got := ask(Network(t.Context(), s, "text", netip.MustParseAddr("2001:db8::9"))); got != "six by 2001:db8::/32, <nil>" {
 		t.Error(got)
 	}
-	if got := ask(Address(s, "text", message.Address{})); got != "null by <>, <nil>" {
+	if got := ask(Address(t.Context(), s, "text", message.Address{})); got != "null by <>, <nil>" {
 		t.Error(got)
 	}
 	user := func(name, who, setting string) string {
-		v, ok, err := User(s, name, address(who), setting)
+		v, ok, err := User(t.Context(), s, name, address(who), setting)
 		return fmt.Sprintf("%v %v %v", v, ok, err)
 	}
 	for got, want := range map[string]string{
@@ -168,15 +168,15 @@ func TestQuestions(t *testing.T) {
 func TestWhatIsRefused(t *testing.T) {
 	deep := "a = " + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "\n"
 	for want, source := range map[string]Source{
-		`line 2: "a" stands twice, with two values; take one out`: {"x", Text, write(t, "a", "a 1\nA 2\n")},
-		"line 2 is longer than 1 MiB":                             {"x", Text, write(t, "a", "x\n"+strings.Repeat("a", 2<<20))},
-		`line 2: `:                                                {"x", TOML, write(t, "a", "a = 1\nb =\n")},
-		`"a" stands twice, letter case aside`:                     {"x", TOML, write(t, "a", "a = 1\nA = 2\n")},
-		"too deep in each other":                                  {"x", TOML, write(t, "a", deep)},
-		"no constant database":                                    {"x", CDB, write(t, "a", "short")},
-		"or a broken one":                                         {"x", CDB, write(t, "a", strings.Repeat("\xff", 4096))},
-		"no such file":                                            {"x", Text, filepath.Join(t.TempDir(), "absent")},
-		"it is no plain file":                                     {"x", Text, t.TempDir()},
+		`line 2: "a" stands twice, with two values; take one out`: {Name: "x", Type: Text, Path: write(t, "a", "a 1\nA 2\n")},
+		"line 2 is longer than 1 MiB":                             {Name: "x", Type: Text, Path: write(t, "a", "x\n"+strings.Repeat("a", 2<<20))},
+		`line 2: `:                                                {Name: "x", Type: TOML, Path: write(t, "a", "a = 1\nb =\n")},
+		`"a" stands twice, letter case aside`:                     {Name: "x", Type: TOML, Path: write(t, "a", "a = 1\nA = 2\n")},
+		"too deep in each other":                                  {Name: "x", Type: TOML, Path: write(t, "a", deep)},
+		"no constant database":                                    {Name: "x", Type: CDB, Path: write(t, "a", "short")},
+		"or a broken one":                                         {Name: "x", Type: CDB, Path: write(t, "a", strings.Repeat("\xff", 4096))},
+		"no such file":                                            {Name: "x", Type: Text, Path: filepath.Join(t.TempDir(), "absent")},
+		"it is no plain file":                                     {Name: "x", Type: Text, Path: t.TempDir()},
 	} {
 		s, failures := Open([]Source{source}, nil, Options{})
 		if len(failures) != 1 || !strings.Contains(failures[0].Err.Error(), want) || s.Has("x") {
@@ -191,10 +191,10 @@ func TestReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := write(t, "a", "a 1\n")
 		var log bytes.Buffer
-		s := open(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, Source{"x", Text, path})
+		s := open(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, Source{Name: "x", Type: Text, Path: path})
 		expect := func(want string) {
 			t.Helper()
-			if v, _, err := s.Get("x", "a"); err != nil || v != want {
+			if v, _, err := s.Get(t.Context(), "x", "a"); err != nil || v != want {
 				t.Errorf("%v, %v; want %s", v, err, want)
 			}
 		}
@@ -226,11 +226,11 @@ func TestReload(t *testing.T) {
 // looked at, and fails where one can't be read now.
 func TestTakeOver(t *testing.T) {
 	path := write(t, "a", "a 1\n")
-	source := Source{"x", Text, path}
+	source := Source{Name: "x", Type: Text, Path: path}
 	old := open(t, Options{}, source)
 	replace(t, path, "a 22\n")
 	s, failures := Open([]Source{source}, old, Options{})
-	if v, _, _ := s.Get("x", "a"); v != "22" || len(failures) != 0 || s.maps["x"] != old.maps["x"] {
+	if v, _, _ := s.Get(t.Context(), "x", "a"); v != "22" || len(failures) != 0 || s.maps["x"] != old.maps["x"] {
 		t.Errorf("%v, %v", v, failures)
 	}
 	replace(t, path, "a 1\na 2\n")
@@ -239,7 +239,7 @@ func TestTakeOver(t *testing.T) {
 			t.Error(failures)
 		}
 	}
-	if v, _, _ := s.Get("x", "a"); v != "22" {
+	if v, _, _ := s.Get(t.Context(), "x", "a"); v != "22" {
 		t.Errorf("the old generation has %v", v)
 	}
 }
@@ -285,12 +285,12 @@ func TestLargeCDB(t *testing.T) {
 	path := write(t, "a.cdb", string(makeCDB(pairs...)))
 	var now sync.Mutex
 	at := time.Unix(1, 0)
-	s := open(t, Options{Now: func() time.Time { now.Lock(); defer now.Unlock(); at = at.Add(look); return at }}, Source{"x", CDB, path})
+	s := open(t, Options{Now: func() time.Time { now.Lock(); defer now.Unlock(); at = at.Add(look); return at }}, Source{Name: "x", Type: CDB, Path: path})
 	var asking sync.WaitGroup
 	for range 4 {
 		asking.Go(func() {
 			for _, p := range pairs {
-				if v, ok, err := s.Get("x", p[0]); !ok || err != nil || v != p[1] {
+				if v, ok, err := s.Get(t.Context(), "x", p[0]); !ok || err != nil || v != p[1] {
 					t.Errorf("%s is %v, %v, %v", p[0], v, ok, err)
 					return
 				}
@@ -301,10 +301,10 @@ func TestLargeCDB(t *testing.T) {
 		replace(t, path, string(makeCDB(append(pairs, [2]string{"new", "x"})...)))
 	}
 	asking.Wait()
-	if _, ok, err := s.Get("x", "absent"); ok || err != nil {
+	if _, ok, err := s.Get(t.Context(), "x", "absent"); ok || err != nil {
 		t.Error(ok, err)
 	}
-	if v, _, _ := s.Get("x", "new"); v != "x" {
+	if v, _, _ := s.Get(t.Context(), "x", "new"); v != "x" {
 		t.Errorf("new is %v", v)
 	}
 }

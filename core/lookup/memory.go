@@ -1,6 +1,7 @@
 package lookup
 
 import (
+	"context"
 	"fmt"
 	"sync"
 )
@@ -35,7 +36,7 @@ func (m *Memory) Behind(g Getter) {
 }
 
 // Get implements Getter.
-func (m *Memory) Get(name, key string) (any, bool, error) {
+func (m *Memory) Get(ctx context.Context, name, key string) (any, bool, error) {
 	m.mu.Lock()
 	all, behind := m.maps[name], m.behind
 	m.mu.Unlock()
@@ -43,7 +44,7 @@ func (m *Memory) Get(name, key string) (any, bool, error) {
 	case all != nil:
 		return all.get(key)
 	case behind != nil:
-		return behind.Get(name, key)
+		return behind.Get(ctx, name, key)
 	}
 	return nil, false, fmt.Errorf("%w: %q", ErrNoMap, name)
 }

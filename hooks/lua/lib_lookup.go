@@ -21,19 +21,19 @@ func (st *state) openLookup(g *lua.LTable) {
 
 // toMap is a question to a map: its answer is the value, and, where keyed is set,
 // the key that has it.
-func (st *state) toMap(name, what string, keyed bool, question func(m named.Getter) (any, string, error)) lookup {
+func (st *state) toMap(name, what string, keyed bool, question func(ctx context.Context, m named.Getter) (any, string, error)) lookup {
 	m := st.script.options.Library.Maps
 	if keyed {
 		st.b.spend(st.L, 2048) // it may try many keys
 	}
 	if m == nil {
-		return failed("bad", "there is no map "+quote(name)+": name its file in [[lookup]]")
+		return failed("bad", "there is no map "+quote(name)+": name it in [[lookup]]")
 	}
 	var value any
 	var key string
 	var err error
 	q := lookup{ask: func(ctx context.Context) {
-		value, key, err = question(m)
+		value, key, err = question(ctx, m)
 		told := hooks.Lookup{Kind: "lookup." + name, Question: what, Answer: shortText(value)}
 		if err != nil {
 			told.Error = "temporary: " + err.Error()
@@ -43,7 +43,7 @@ func (st *state) toMap(name, what string, keyed bool, question func(m named.Gett
 	q.answer = func(L *lua.LState) int {
 		switch {
 		case errors.Is(err, named.ErrNoMap):
-			return fail(L, "bad", "there is no map "+quote(name)+": name its file in [[lookup]]")
+			return fail(L, "bad", "there is no map "+quote(name)+": name it in [[lookup]]")
 		case err != nil:
 			return fail(L, "temporary", err.Error())
 		case key == "":
@@ -76,8 +76,8 @@ func shortText(v any) string {
 // lookupGet is lookup.get(map, key).
 func (st *state) lookupGet(L *lua.LState) lookup {
 	name, key := L.CheckString(1), st.headerValue(L, 2)
-	return st.toMap(name, key, false, func(m named.Getter) (any, string, error) {
-		v, ok, err := m.Get(name, key)
+	return st.toMap(name, key, false, func(ctx context.Context, m named.Getter) (any, string, error) {
+		v, ok, err := m.Get(ctx, name, key)
 		if !ok {
 			return nil, "", err
 		}
@@ -88,7 +88,9 @@ func (st *state) lookupGet(L *lua.LState) lookup {
 // lookupDomain is lookup.domain(map, domain): of the name, or of what is above it.
 func (st *state) lookupDomain(L *lua.LState) lookup {
 	name, domain := L.CheckString(1), nameArgument(L, 2)
-	return st.toMap(name, domain, true, func(m named.Getter) (any, string, error) { return named.Domain(m, name, domain) })
+	return st.toMap(name, domain, true, func(ctx context.Context, m named.Getter) (any, string, error) {
+		return named.Domain(ctx, m, name, domain)
+	})
 }
 
 // lookupAddress is lookup.address(map, address).
@@ -98,7 +100,7 @@ func (st *state) lookupAddress(L *lua.LState) lookup {
 	if wrong != "" {
 		return failed("bad", wrong)
 	}
-	return st.toMap(name, a.String(), true, func(m named.Getter) (any, string, error) { return named.Address(m, name, a) })
+	return st.toMap(name, a.String(), true, func(ctx context.Context, m named.Getter) (any, string, error) { return named.Address(ctx, m, name, a) })
 }
 
 // lookupIP is lookup.ip(map, ip).
@@ -108,7 +110,7 @@ func (st *state) lookupIP(L *lua.LState) lookup {
 	if wrong != "" {
 		return failed("bad", wrong)
 	}
-	return st.toMap(name, ip.String(), true, func(m named.Getter) (any, string, error) { return named.Network(m, name, ip) })
+	return st.toMap(name, ip.String(), true, func(ctx context.Context, m named.Getter) (any, string, error) { return named.Network(ctx, m, name, ip) })
 }
 
 // lookupUser is lookup.user(rcpt, setting): what the recipient, or its domain, has
@@ -119,8 +121,8 @@ func (st *state) lookupUser(L *lua.LState) lookup {
 	if wrong != "" {
 		return failed("bad", wrong)
 	}
-	return st.toMap(usersMap, a.String()+" "+setting, false, func(m named.Getter) (any, string, error) {
-		v, ok, err := named.User(m, usersMap, a, setting)
+	return st.toMap(usersMap, a.String()+" "+setting, false, func(ctx context.Context, m named.Getter) (any, string, error) {
+		v, ok, err := named.User(ctx, m, usersMap, a, setting)
 		if !ok {
 			return nil, "", err
 		}

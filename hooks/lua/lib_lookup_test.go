@@ -1,6 +1,7 @@
 package lua
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -12,7 +13,7 @@ import (
 // brokenMaps fail.
 type brokenMaps struct{}
 
-func (brokenMaps) Get(string, string) (any, bool, error) {
+func (brokenMaps) Get(context.Context, string, string) (any, bool, error) {
 	return nil, false, errors.New("the disk is gone")
 }
 
