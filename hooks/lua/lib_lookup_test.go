@@ -20,7 +20,7 @@ func (brokenMaps) Get(context.Context, string, string) (any, bool, error) {
 func TestLookupInLua(t *testing.T) {
 	o, _ := testOptions(t)
 	if err := handle(t, o, `
-local v, err = lookup.get("x", "y") eq(v, nil) eq(err.kind, "bad") eq(err.text, 'there is no map "x": name its file in [[lookup]]')`); err != nil {
+local v, err = lookup.get("x", "y") eq(v, nil) eq(err.kind, "bad") eq(err.text, 'there is no map "x": name it in [[lookup]]')`); err != nil {
 		t.Error(err)
 	}
 	o.Library.Maps = brokenMaps{}
