@@ -21,6 +21,7 @@
 --   trust          clients that are not judged, such as forwarders of your users ([])
 --   trust_signers  domains whose signature spares a message that fails ([])
 --   points         points for the score by verdict, such as { fail = 3 } ({})
+--   reports        whether messages are counted for the reports of [dmarc] (yes)
 --   text           of a refusal; {from}, {policy}, {domain} are filled in
 --
 -- Example:
@@ -40,6 +41,7 @@ local judge = policy {
     trust         = cidrs {} : about "clients that are not judged",
     trust_signers = domains {} : about "domains whose signature spares a message that fails",
     points        = map(number) {} : about "points for the score by verdict",
+    reports       = boolean (true) : about "whether messages are counted for the reports of [dmarc]",
     text          = string "The policy of {domain} refuses mail in the name of {from} that it did not authorize (DMARC)" : about "of a refusal; {from}, {policy}, {domain} are filled in",
   },
 }
@@ -76,7 +78,16 @@ function judge.message(tx)
   if it.verdict == "temperror" and judge.temperror == "defer" then
     return defer("4.7.24", "DMARC can't be told now: %s", it.problem)
   end
-  if it.verdict == "fail" and override == "" then return treat(it) end
+  local follows
+  if it.verdict == "fail" and override == "" then follows = treat(it) end
+  if judge.reports and it.domain ~= "" then
+    local done = follows and (it.disposition == "reject" and judge.enforce == "reject" and "reject" or "quarantine") or "none"
+    local why = ""
+    if override ~= "" then why = "signed by " .. override elseif done ~= it.disposition then why = "enforced is " .. judge.enforce end
+    local ok, wrong = dmarc.count(tx, done, why, judge.organization)
+    if wrong then log.warn("not counted for DMARC reports: %s", wrong.text) end
+  end
+  return follows
 end
 
 return judge

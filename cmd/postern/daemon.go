@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/postern-mta/postern/core/auth"
+	"github.com/postern-mta/postern/core/auth/feedback"
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/console"
 	"github.com/postern-mta/postern/core/dns"
@@ -253,6 +254,7 @@ func (d *daemon) measureCallouts() {
 func (d *daemon) openPolicies(c *config.Config) error {
 	d.policies = newPolicyLoader(d.g, d.log, d.dns, d.store, func(domain string) bool { return d.intake.Ours(domain) })
 	d.policies.library.Metrics = d.record
+	d.policies.ledger = feedback.NewLedger(d.store, nil)
 	d.closers = append(d.closers, func() error {
 		if chain := d.chain.Load(); chain != nil {
 			chain.Retire()
@@ -427,6 +429,7 @@ func (d *daemon) run(ctx context.Context) error {
 	part(func() error { d.watchCertificates(ctx); return nil })
 	parts.Go(func() { d.takeDropsAgain(ctx) })
 	parts.Go(func() { d.sweepQuarantine(ctx) })
+	parts.Go(func() { d.reporter().Run(ctx) })
 	parts.Wait()
 	close(fatal)
 	var all error

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/postern-mta/postern/core/auth/feedback"
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/core/geoip"
@@ -34,6 +35,7 @@ type policyLoader struct {
 	cache   lua.Cache // of scripts that did not change since an earlier generation
 	plugins []string  // folders beside the binary
 	places  *geoip.DB
+	ledger  *feedback.Ledger // nil: nothing is counted for DMARC reports
 	maps    *lookup.Set
 	// coverage counts what runs of scripts in tests; nil: nothing is counted.
 	coverage *lua.Coverage
@@ -51,6 +53,10 @@ func (p *policyLoader) outside(c *config.Config) config.Problems {
 		return config.Problems{c.Problem("tls.ca", err.Error())}
 	}
 	p.library.Roots, p.library.Hostname = settings.Roots, c.Server.Hostname
+	p.library.Judged = nil
+	if c.DMARC.Reports && p.ledger != nil {
+		p.library.Judged = p.ledger
+	}
 	maps, found := p.openMaps(c)
 	if len(found) > 0 {
 		return found

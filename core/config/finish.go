@@ -53,6 +53,7 @@ func finish(l *loader, c *Config) {
 	if c.SRS.Domain == "" {
 		c.SRS.Domain = strings.ToLower(c.Server.Hostname)
 	}
+	c.DMARC.fill(c.Server.Hostname)
 	l.secrets(c)
 }
 

@@ -28,6 +28,7 @@ func schema() section[Config] {
 		{"queue", table(queueKeys(), func(c *Config) *Queue { return &c.Queue }), nil, ""},
 		{"delivery", table(deliveryKeys(), func(c *Config) *Delivery { return &c.Delivery }), nil, ""},
 		{"policy", tables(policyKeys(), func(c *Config) *[]Policy { return &c.Policies }), nil, ""},
+		{"dmarc", table(dmarcKeys(), func(c *Config) *DMARC { return &c.DMARC }), nil, ""},
 		{"score", table(scoreKeys(), func(c *Config) *Score { return &c.Score }), nil, ""},
 		{"geoip", table(geoipKeys(), func(c *Config) *GeoIP { return &c.GeoIP }), nil, ""},
 		{"lookup", tables(lookupKeys(), func(c *Config) *[]Lookup { return &c.Lookups }), nil, ""},

@@ -33,6 +33,7 @@ type Config struct {
 	Policies   []Policy
 	Score      Score
 	GeoIP      GeoIP
+	DMARC      DMARC
 	Lookups    []Lookup
 	Store      Store
 	Quarantine Quarantine

@@ -3,6 +3,7 @@ package lua
 import (
 	"context"
 	"math/rand/v2"
+	"net/netip"
 
 	lua "github.com/yuin/gopher-lua"
 
@@ -12,7 +13,47 @@ import (
 )
 
 func (st *state) openDMARC(g *lua.LTable) {
-	g.RawSetString("dmarc", st.lookupLibrary(map[string]lookupFunc{"check": st.dmarcCheck}))
+	g.RawSetString("dmarc", st.lookupLibrary(map[string]lookupFunc{"check": st.dmarcCheck, "count": st.dmarcCount}))
+}
+
+// Judged counts judged messages. It must be safe for concurrent use.
+type Judged interface {
+	// Add counts a message from source with the domain of its sender. disposition is
+	// what was done, why what it was done for where that is not what was asked.
+	Add(ctx context.Context, r *dmarc.Result, source netip.Addr, sender, disposition, why string) error
+}
+
+// dmarcCount is dmarc.count(tx, disposition, why, organization): whether the message is
+// counted for the aggregate reports.
+func (st *state) dmarcCount(L *lua.LState) lookup {
+	if !st.messageThere(L) {
+		return failed("bad", ofMessage)
+	}
+	done, why := L.CheckString(2), L.OptString(3, "")
+	if p := dmarc.Policy(done); p != dmarc.Monitor && p != dmarc.Quarantine && p != dmarc.Reject {
+		L.ArgError(2, `write "none", "quarantine" or "reject"`)
+	}
+	way := dmarc.Organization(L.OptString(4, string(dmarc.TreeWalk)))
+	by, counter := st.spfSession(L), st.script.options.Library.Judged
+	if counter == nil {
+		return lookup{answer: func(L *lua.LState) int { L.Push(lua.LFalse); return 1 }}
+	}
+	var err error
+	return lookup{
+		ask: func(ctx context.Context) {
+			one := st.dmarcResult(ctx, by, way)
+			if err = one.err; err == nil {
+				err = counter.Add(ctx, one.report, by.IP, by.Domain, done, why)
+			}
+		},
+		answer: func(L *lua.LState) int {
+			if err != nil {
+				return fail(L, "temporary", err.Error())
+			}
+			L.Push(lua.LTrue)
+			return 1
+		},
+	}
 }
 
 // dmarcCheck is dmarc.check(tx), with "suffix-list" behind it for the ways of RFC 7489.

@@ -2,8 +2,10 @@ package lua
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 
+	"github.com/postern-mta/postern/core/auth/dmarc"
 	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/hooks"
 )
@@ -42,6 +44,34 @@ return p`
 		if counter.asked != round {
 			t.Errorf("%d questions after %d transactions", counter.asked, round)
 		}
+	}
+}
+
+// countedMessage is what was counted for a report.
+type countedMessage struct{ verdict, source, sender, done, why string }
+
+type countedMessages []countedMessage
+
+func (c *countedMessages) Add(_ context.Context, r *dmarc.Result, source netip.Addr, sender, disposition, why string) error {
+	*c = append(*c, countedMessage{string(r.Verdict), source.String(), sender, disposition, why})
+	return nil
+}
+
+func TestDMARCCount(t *testing.T) {
+	o, _ := testOptions(t)
+	var seen countedMessages
+	o.Library.Judged = &seen
+	p := load(t, o, `local p = policy {}
+function p.message(tx)
+  if dmarc.count(tx, "none", "a list") ~= true then error("not counted") end
+  if pcall(dmarc.count, tx, "deliver") then error("taken") end
+end
+return p`, nil)
+	if _, err := p.Handle(t.Context(), hooks.Message, testTransaction()); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != 1 || seen[0] != (countedMessage{"pass", "192.0.2.1", "example.org", "none", "a list"}) {
+		t.Errorf("%+v", seen)
 	}
 }
 

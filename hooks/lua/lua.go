@@ -41,6 +41,9 @@ import (
 type Library struct {
 	DNS   dns.Resolver // nil: every look-up is a temporary error
 	Store store.Store  // nil: likewise
+	// Judged counts what DMARC judged, for the reports to the owners of domains; nil:
+	// nobody does.
+	Judged Judged
 	// Hostname is our name, for what tells who judged.
 	Hostname string
 	Log      *slog.Logger             // nil: none

@@ -129,12 +129,16 @@ func TestBombs(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"empty": nil, "text": []byte("hello"), "other XML": []byte("<html/>"), "cut": []byte(small[:300]), "cut gzip": gz([]byte(small))[:50], "bad zip": []byte("PK\x03\x04xx"),
-		"unpacks to too much": gz(bytes.Repeat([]byte("<!-- -->"), maxPlain/8+8)), "nested": gz(gz(gz(gz(gz([]byte(small)))))), "deep": []byte(deep), "many files": zipped(many...),
+		"nested": gz(gz(gz(gz(gz([]byte(small)))))), "deep": []byte(deep), "many files": zipped(many...),
 		"no address": []byte(strings.Replace(small, "192.0.2.7", "example", 1)), "negative": []byte(strings.Replace(small, "<count>3", "<count>-3", 1)), "huge": []byte(strings.Replace(small, "<count>3", "<count>99999999999999999999", 1)),
 	} {
 		if got, err := Read(b); err == nil {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+	bomb := gz(bytes.Repeat([]byte("<!-- -->"), 1<<20))
+	if err := (&reader{plain: 1 << 20}).file(bomb, 0); err == nil || !strings.Contains(err.Error(), "unpacked it has more than") {
+		t.Error(err)
 	}
 	if got, err := Read([]byte(entities)); err == nil && strings.Contains(got[0].Reporter, "aaaa") {
 		t.Errorf("an entity was expanded: %q", got[0].Reporter)

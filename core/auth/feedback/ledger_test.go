@@ -35,7 +35,7 @@ func newDesk(t *testing.T) *desk {
 		"_dmarc.quiet.example": {"v=DMARC1; p=reject"}, "example.org._report._dmarc.reports.example": {"v=DMARC1;"},
 	}}
 	d.Reporter = Reporter{
-		Ledger: NewLedger(memory, now), Resolver: d.zone, Hostname: "mx.example.net", Name: "Example Net", From: "noreply-dmarc@mx.example.net", Now: now, Log: slog.New(slog.DiscardHandler),
+		Ledger: NewLedger(memory, now), Resolver: d.zone, Who: func() Who { return Who{"mx.example.net", "Example, Net", "noreply-dmarc@mx.example.net"} }, Now: now, Log: slog.New(slog.DiscardHandler),
 		Send: func(_ context.Context, to string, m []byte) error {
 			if d.fail == nil {
 				d.sent[to] = m
@@ -84,7 +84,7 @@ func TestReportsOfADay(t *testing.T) {
 		t.Fatalf("%v\n%s", err, mail)
 	}
 	r := list[0]
-	if r.Reporter != "Example Net" || r.Domain != "example.org" || r.P != "reject" || r.SP != "none" || r.Begin.Format(time.DateOnly) != "2026-11-22" || r.End.Sub(r.Begin) != 24*time.Hour-time.Second || len(r.Records) != 2 {
+	if r.Reporter != "Example, Net" || r.Domain != "example.org" || r.P != "reject" || r.SP != "none" || r.Begin.Format(time.DateOnly) != "2026-11-22" || r.End.Sub(r.Begin) != 24*time.Hour-time.Second || len(r.Records) != 2 {
 		t.Errorf("%+v", r)
 	}
 	one, other := r.Records[0], r.Records[1]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/postern-mta/postern/core/auth/dmarc"
 	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/message"
 )
 
 const (
@@ -17,13 +18,18 @@ const (
 	mostTo     = 5        // addresses that one domain's report goes to
 )
 
+// Who is who reports.
+type Who struct {
+	Hostname string // our name
+	Name     string // org_name
+	From     string // address that reports come from
+}
+
 // Reporter sends the reports of a Ledger.
 type Reporter struct {
 	Ledger   *Ledger
 	Resolver dns.Resolver
-	Hostname string // our name
-	Name     string // org_name
-	From     string // address that reports come from
+	Who      func() Who // who reports, asked for each report
 	Now      func() time.Time
 	Log      *slog.Logger
 	// Send queues a message; an error is told and tried again an hour later.
@@ -37,6 +43,14 @@ func (r *Reporter) Run(ctx context.Context) {
 	defer tick.Stop()
 	var next time.Time
 	for {
+		err := r.Ledger.Flush(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.Log.Warn("DMARC reports: not stored", "error", err)
+		}
+		if now := r.Now(); err == nil && !now.Before(next) {
+			next = now.Add(time.Hour)
+			r.SendDue(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -46,14 +60,6 @@ func (r *Reporter) Run(ctx context.Context) {
 			}
 			return
 		case <-tick.C:
-		}
-		if err := r.Ledger.Flush(ctx); err != nil {
-			r.Log.Warn("DMARC reports: not stored", "error", err)
-			continue
-		}
-		if now := r.Now(); !now.Before(next) {
-			next = now.Add(time.Hour)
-			r.SendDue(ctx)
 		}
 	}
 }
@@ -88,7 +94,8 @@ func (r *Reporter) send(ctx context.Context, day, domain string) error {
 	if err != nil || report == nil {
 		return err
 	}
-	report.Reporter, report.Email = r.Name, r.From
+	who := r.Who()
+	report.Reporter, report.Email = who.Name, who.From
 	packed, err := Write(report)
 	if err != nil {
 		return err
@@ -111,7 +118,7 @@ func (r *Reporter) send(ctx context.Context, day, domain string) error {
 			r.Log.Info("DMARC report not sent: larger than the address takes", "domain", domain, "to", to.Address, "bytes", len(packed))
 			continue
 		}
-		if err := r.Send(ctx, to.Address, report.Mail(packed, r.Hostname, to.Address, r.Now())); err != nil {
+		if err := r.Send(ctx, to.Address, report.Mail(packed, who.Hostname, to.Address, r.Now())); err != nil {
 			if sent == 0 {
 				return err
 			}
@@ -129,6 +136,9 @@ func (r *Reporter) send(ctx context.Context, day, domain string) error {
 // wanted tells whether an address may be sent reports on a domain: it is of the same
 // organization, or its domain says so at DOMAIN._report._dmarc.ITS (RFC 9990 4).
 func (r *Reporter) wanted(ctx context.Context, domain, address string) (bool, error) {
+	if _, err := message.ParseAddress(address); err != nil {
+		return false, nil
+	}
 	host, err := dns.Canonical(address[strings.LastIndexByte(address, '@')+1:])
 	if err != nil {
 		return false, nil

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/xml"
 	"fmt"
+	"net/mail"
 	"strings"
 	"time"
 )
@@ -116,7 +117,7 @@ func (r *Report) Mail(packed []byte, host, to string, now time.Time) []byte {
 	boundary := "postern-" + r.ID
 	name := r.Name(host)
 	for _, line := range []string{
-		"From: " + r.Reporter + " <" + r.Email + ">",
+		"From: " + (&mail.Address{Name: r.Reporter, Address: r.Email}).String(),
 		"To: <" + to + ">",
 		"Date: " + now.UTC().Format("Mon, 02 Jan 2006 15:04:05 -0700"),
 		"Message-ID: <" + r.ID + "." + fmt.Sprint(now.UnixNano()) + "@" + host + ">",
