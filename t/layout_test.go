@@ -65,7 +65,7 @@ var only = map[string][]string{
 	"golang.org/x/crypto":                  {"core/auth", "core/remote"},
 	"github.com/BurntSushi/toml":           {"core/config", "core/lookup"},
 	"github.com/jackc/pgx":                 {"core/lookup"},
-	"github.com/redis/go-redis":            {"core/lookup"},
+	"github.com/redis/go-redis":            {"core/lookup", "core/store"},
 	"github.com/go-ldap/ldap":              {"core/lookup"},
 	"modernc.org/sqlite":                   {"core/lookup"},
 	"github.com/prometheus/client_golang":  {"core/record", "core/console"},

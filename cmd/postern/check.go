@@ -77,6 +77,7 @@ func examine(g *global, c *config.Config) (problems config.Problems, policies in
 		}
 	}
 	problems = append(problems, checkPasswords(c)...)
+	problems = append(problems, checkStore(c)...)
 	_, found := signingKeys(c)
 	problems = append(problems, found...)
 	loader := newPolicyLoader(g, slog.New(slog.DiscardHandler), nil, nil, func(string) bool { return false })

@@ -98,8 +98,8 @@ func (d *daemon) consoleAddr() string {
 func (d *daemon) status() console.Status {
 	chain := d.chain.Load()
 	s := console.Status{Version: version, Started: d.started, Generation: chain.Generation, Policies: console.Policies(chain.Counts())}
-	if trouble, ok := d.memory.Trouble(); ok {
-		s.Warnings = append(s.Warnings, console.Warning{What: "the memory of policies", Failure: trouble.String()})
+	if why, failing := d.memory.failing(); failing {
+		s.Warnings = append(s.Warnings, console.Warning{What: "the memory of policies", Failure: why})
 	}
 	for _, l := range d.listeners {
 		s.Listeners = append(s.Listeners, console.Listener{Name: l.name, Protocol: l.protocol, Address: l.Addr().String()})

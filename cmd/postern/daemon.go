@@ -56,7 +56,7 @@ type daemon struct {
 
 	queue    *queue.Queue
 	record   *record.Recorder
-	memory   *store.Embedded
+	memory   memory
 	store    store.Store // what policies see of it
 	dns      *dns.Client
 	policies *policyLoader
@@ -174,12 +174,10 @@ func (d *daemon) openData(c *config.Config) (err error) {
 	}
 	d.closers = append(d.closers, d.record.Close)
 	d.measure()
-	d.memory, err = store.Open(filepath.Join(dir, "store"), store.Options{Log: d.log})
-	if err != nil {
+	if d.store, d.memory, err = openStore(c, d.log); err != nil {
 		return err
 	}
-	d.store = d.memory
-	d.closers = append(d.closers, d.memory.Close)
+	d.closers = append(d.closers, d.store.Close)
 	d.measureFailures()
 	d.dns, err = dns.New(dnsOptions(c))
 	if err != nil {
@@ -226,7 +224,7 @@ func (d *daemon) measureFailures() {
 	}{
 		"queue":    {"the queue's store", d.queue.Failures, func() bool { return d.queue.Failed() != nil }},
 		"recorder": {"the flight recorder's store", d.record.Failures, func() bool { _, ok := d.record.Trouble(); return ok }},
-		"store":    {"the memory of policies", d.memory.Failures, func() bool { _, ok := d.memory.Trouble(); return ok }},
+		"store":    {"the memory of policies", d.memory.failures, func() bool { _, failed := d.memory.failing(); return failed }},
 	} {
 		d.record.Gauge("postern_"+name+"_failures", "How often "+one.what+" failed since the start.", func() float64 { return float64(one.failures()) })
 		d.record.Gauge("postern_"+name+"_failed", "1 while "+one.what+" has failed and takes nothing.", func() float64 {

@@ -232,6 +232,7 @@ func needRestart(old, now *config.Config) []string {
 	add("console.address", old.Console.Address != now.Console.Address)
 	add("log", old.Log != now.Log)
 	add("recorder", old.Recorder != now.Recorder)
+	add("store", old.Store != now.Store)
 	add("dns", fmt.Sprint(old.DNS) != fmt.Sprint(now.DNS))
 	same := len(old.Listen) == len(now.Listen)
 	for i := 0; same && i < len(old.Listen); i++ {

@@ -33,6 +33,7 @@ func check(l *loader, c *Config) {
 	add(checkPolicies(c)...)
 	add(checkScore(c)...)
 	add(checkReturns(c)...)
+	add(checkStore(c)...)
 }
 
 // checkServer looks at the folders and at the length of the control socket's path.
@@ -427,6 +428,21 @@ func checkPolicies(c *Config) (found Problems) {
 			continue
 		}
 		given[p.Name] = p.Pos
+	}
+	return found
+}
+
+// checkStore finds keys that the engine has no use for, and a password file that can't be read.
+func checkStore(c *Config) (found Problems) {
+	for key, is := range map[string]string{"user": c.Store.User, "password_file": c.Store.PasswordFile} {
+		if is != "" && !c.Store.Shared() {
+			found = append(found, c.Problem("store."+key, `is for an engine such as "redis://127.0.0.1:6379/0"; leave it out`))
+		}
+	}
+	if file := c.Store.PasswordFile; file != "" && c.Store.Shared() {
+		if err := readable(file); err != nil {
+			found = append(found, c.Problem("store.password_file", fmt.Sprintf("%s can't be read: %v; write the path of a file with the password", file, bare(err))))
+		}
 	}
 	return found
 }

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -304,8 +305,15 @@ type GeoIP struct {
 
 // Store is the [store] section.
 type Store struct {
-	Engine string // "embedded"
+	Engine       string // "embedded", or the URL of a Redis server without a password
+	User         string
+	PasswordFile string // absolute
+	Timeout      time.Duration
+	Concurrency  int
 }
+
+// Shared tells whether it is kept at a server.
+func (s *Store) Shared() bool { return strings.Contains(s.Engine, "://") }
 
 // Recorder is the [recorder] section.
 type Recorder struct {

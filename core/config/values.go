@@ -481,24 +481,26 @@ func growing(v value) (r Retry, ok bool) {
 	return r, len(v.load.problems) == before
 }
 
-// engine is where shared state lives.
+// engine is where shared state lives. An address is not quoted where it may hold a password.
 func engine() kind[string] {
 	word := enum(options{now: []string{"embedded"}})
-	return reader(word.typ, func(v value) (string, bool) {
-		if s, ok := v.raw.(string); ok {
-			for _, scheme := range []string{"postgres:", "postgresql:", "redis:", "rediss:"} {
-				if strings.HasPrefix(s, scheme) {
-					// Not quoted in full: such an address may hold a password.
-					v.fail(`%q is not available in this version; write "embedded"`, scheme+"//")
-					return "", false
-				}
-			}
+	return reader("string", func(v value) (string, bool) {
+		s, _ := v.raw.(string)
+		scheme, rest, ok := strings.Cut(s, "://")
+		switch {
+		case ok && (scheme == "postgres" || scheme == "postgresql"):
+			v.fail(`%q is not available in this version; write "embedded", or a Redis server such as "redis://127.0.0.1:6379/0"`, scheme+"://")
+			return "", false
+		case !ok || scheme != "redis" && scheme != "rediss" && scheme != "unix":
+			return word.read(v)
+		case rest == "" || s != oneLine(s):
+			v.fail(`is no address; write one such as "redis://127.0.0.1:6379/0"`)
+			return "", false
 		}
-		return word.read(v)
-	}).planned("`postgres://…`", "`redis://…`")
+		return s, true
+	}).planned("`postgres://…`")
 }
 
-// domainName is what [[domain]] name takes.
 func domainName() kind[string] { return scalar("domain", `"example.net"`, parseDomainName) }
 
 func parseDomainName(s string) (string, error) {

@@ -11,6 +11,7 @@
 //	pebble.go    the table on disk: one Pebble database
 //	sweep.go     what expired leaves the disk
 //	memory.go    the table of tests and dry runs: a map
+//	redis.go     Remote: a Store of a Redis server, shared by several nodes
 //
 // Policy memory is not mail. A write is visible at once and synced to disk
 // within about a second, and by Close; a crash may lose what was written in
