@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	"hooks":              {"core/message"},
 	"core/queue":         {"core/message"},
 	"core/queue/journal": nil,
-	"core/queue/pebble":  {"core/queue", "core/queue/journal"},
+	"core/queue/pebble":  {"core/queue", "core/queue/journal", "core/disk"},
 	"core/disk":          nil,
 	"core/qmail":         {"core/message"},
 	"core/store":         {"core/message", "core/disk"},

@@ -1,6 +1,7 @@
 // Package disk opens Pebble databases so that a disk that fails ends a handle, not
 // the process: those of the flight recorder and of the policies' memory, which mail
-// does not depend on. (The queue's own engine, with its commits, is queue/pebble.)
+// does not depend on. (The queue's own engine, which opens its database by itself, is
+// queue/pebble; it takes the guard from here.)
 //
 //   - Pebble's files go through a guard (guard.go). The first change of the disk that
 //     fails is the last that is tried; from then on Pebble is told that all went well,
@@ -33,7 +34,7 @@ const closeTime = 10 * time.Second
 // DB is an open database.
 type DB struct {
 	*pebble.DB
-	guard *guard
+	guard *Guard
 	once  sync.Once
 }
 
@@ -55,7 +56,7 @@ func Lock(files vfs.FS, dir string) (io.Closer, error) {
 
 // Open opens the database in dir, which the caller has locked.
 func Open(dir string, o Options) (*DB, error) {
-	g := newGuard(o.Files)
+	g := NewGuard(o.Files)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -76,12 +77,12 @@ func Open(dir string, o Options) (*DB, error) {
 		if db, err = pebble.Open(dir, options); err != nil {
 			return err
 		}
-		if failed := g.failed(); failed != nil {
+		if failed := g.Failed(); failed != nil {
 			return errors.Join(failed, db.Close())
 		}
 		return nil
 	})
-	if err = cmp.Or(g.failed(), err); err != nil {
+	if err = cmp.Or(g.Failed(), err); err != nil {
 		return nil, err
 	}
 	return &DB{DB: db, guard: g}, nil
@@ -107,13 +108,13 @@ func Again(dir string, o Options) (db *DB, err error) {
 }
 
 // Failed is why nothing is written any more; nil as long as all is well.
-func (d *DB) Failed() error { return d.guard.failed() }
+func (d *DB) Failed() error { return d.guard.Failed() }
 
 // Ended is closed when Failed is no longer nil.
 func (d *DB) Ended() <-chan struct{} { return d.guard.ended }
 
 // Fail ends the handle for a reason of the caller's.
-func (d *DB) Fail(err error) { d.guard.fail(err) }
+func (d *DB) Fail(err error) { d.guard.Fail(err) }
 
 // Close closes it. The caller has seen to it that nobody uses it. After a failure
 // it returns when the disk has what it will ever have from this handle, with the
@@ -121,14 +122,14 @@ func (d *DB) Fail(err error) { d.guard.fail(err) }
 func (d *DB) Close() (err error) {
 	d.once.Do(func() {
 		err = d.guard.aside(d.DB.Close)
-		err = cmp.Or(d.guard.failed(), err)
+		err = cmp.Or(d.guard.Failed(), err)
 	})
 	return err
 }
 
 // aside runs f, which may panic, and, after a failure, may find locks that are held
 // for ever.
-func (g *guard) aside(f func() error) error {
+func (g *Guard) aside(f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- recovered(f) }()
 	select {
@@ -136,7 +137,7 @@ func (g *guard) aside(f func() error) error {
 		return err
 	case <-g.ended:
 	}
-	g.drain()
+	g.Drain()
 	timer := time.NewTimer(closeTime)
 	defer timer.Stop()
 	select {
@@ -144,7 +145,7 @@ func (g *guard) aside(f func() error) error {
 		return err
 	case <-timer.C:
 		g.log.Warn("a failed store is not released; it keeps its memory until a restart")
-		return g.failed()
+		return g.Failed()
 	}
 }
 
@@ -163,7 +164,7 @@ func recovered(f func() error) (err error) {
 
 // logger is what Pebble writes to.
 type logger struct {
-	guard *guard
+	guard *Guard
 	o     Options
 }
 
@@ -181,4 +182,4 @@ func (l logger) Errorf(format string, args ...any) {
 
 // Fatalf is called where Pebble can't go on. What it does when this returns reaches
 // the disk no more.
-func (l logger) Fatalf(format string, args ...any) { l.guard.fail(fmt.Errorf(format, args...)) }
+func (l logger) Fatalf(format string, args ...any) { l.guard.Fail(fmt.Errorf(format, args...)) }

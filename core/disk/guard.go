@@ -10,9 +10,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// guard is the file system that Pebble sees.
-type guard struct {
-	vfs.FS
+// Guard is the file system that Pebble sees. The first change of the disk that fails
+// is the last that is tried: it and all that follow are answered as if they had been
+// done, so that Pebble comes to its end without having met an error.
+type Guard struct {
+	vfs.FS  // the disk, for who looks at Failed by himself
 	log     *slog.Logger
 	running sync.RWMutex // held for reading by each change
 	after   *vfs.MemFS   // what was created after the failure, since it may be read again
@@ -20,49 +22,55 @@ type guard struct {
 	why     atomic.Pointer[error]
 }
 
-func newGuard(files vfs.FS) *guard {
-	return &guard{FS: files, after: vfs.NewMem(), ended: make(chan struct{})}
+// NewGuard is one for that disk.
+func NewGuard(files vfs.FS) *Guard {
+	return &Guard{FS: files, after: vfs.NewMem(), ended: make(chan struct{})}
 }
 
-func (g *guard) failed() error {
+// Failed is what ended all changes; nil as long as there is nothing. It is set before
+// the first wrong answer.
+func (g *Guard) Failed() error {
 	if p := g.why.Load(); p != nil {
 		return *p
 	}
 	return nil
 }
 
-// fail ends all changes. Only the first reason counts.
-func (g *guard) fail(err error) {
+// Fail ends all changes. Only the first reason counts.
+func (g *Guard) Fail(err error) {
 	if g.why.CompareAndSwap(nil, &err) {
 		close(g.ended)
 	}
 }
 
-// drain waits, after a failure, for the changes that had begun before it.
-func (g *guard) drain() {
+// Ended is closed when Failed is no longer nil.
+func (g *Guard) Ended() <-chan struct{} { return g.ended }
+
+// Drain waits, after a failure, for the changes that had begun before it.
+func (g *Guard) Drain() {
 	g.running.Lock()
 	defer g.running.Unlock()
 }
 
-// change runs an operation that changes the disk. Where its error may be an
+// Change runs an operation that changes the disk. Where its error may be an
 // ordinary answer, mild is set, and the caller gets it.
-func (g *guard) change(mild bool, operation func() error) error {
+func (g *Guard) Change(mild bool, operation func() error) error {
 	g.running.RLock()
 	defer g.running.RUnlock()
-	if g.failed() != nil {
+	if g.Failed() != nil {
 		return nil
 	}
 	err := operation()
 	if err == nil || mild {
 		return err
 	}
-	g.fail(err)
+	g.Fail(err)
 	return nil
 }
 
-// opened is change for a file that is to be written.
-func (g *guard) opened(name string, operation func() (vfs.File, error)) (f vfs.File, err error) {
-	_ = g.change(false, func() error { // its error ends the guard
+// opened is Change for a file that is to be written.
+func (g *Guard) opened(name string, operation func() (vfs.File, error)) (f vfs.File, err error) {
+	_ = g.Change(false, func() error { // its error ends the guard
 		f, err = operation()
 		return err
 	})
@@ -75,20 +83,20 @@ func (g *guard) opened(name string, operation func() (vfs.File, error)) (f vfs.F
 	return g.after.Create(name, vfs.WriteCategoryUnspecified)
 }
 
-func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+func (g *Guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	return g.opened(name, func() (vfs.File, error) { return g.FS.Create(name, c) })
 }
 
-func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+func (g *Guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
 	return g.opened(name, func() (vfs.File, error) { return g.FS.OpenReadWrite(name, c, o...) })
 }
 
-func (g *guard) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+func (g *Guard) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	return g.opened(to, func() (vfs.File, error) { return g.FS.ReuseForWrite(from, to, c) })
 }
 
-func (g *guard) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
-	if g.failed() != nil {
+func (g *Guard) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	if g.Failed() != nil {
 		if f, err := g.after.Open(name, o...); err == nil {
 			return f, nil
 		}
@@ -96,8 +104,8 @@ func (g *guard) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
 	return g.FS.Open(name, o...)
 }
 
-func (g *guard) Stat(name string) (vfs.FileInfo, error) {
-	if g.failed() != nil {
+func (g *Guard) Stat(name string) (vfs.FileInfo, error) {
+	if g.Failed() != nil {
 		if fi, err := g.after.Stat(name); err == nil {
 			return fi, nil
 		}
@@ -105,7 +113,7 @@ func (g *guard) Stat(name string) (vfs.FileInfo, error) {
 	return g.FS.Stat(name)
 }
 
-func (g *guard) OpenDir(name string) (vfs.File, error) {
+func (g *Guard) OpenDir(name string) (vfs.File, error) {
 	f, err := g.FS.OpenDir(name)
 	if err != nil {
 		return nil, err
@@ -113,58 +121,58 @@ func (g *guard) OpenDir(name string) (vfs.File, error) {
 	return &guardedFile{f, g}, nil
 }
 
-func (g *guard) Rename(from, to string) error {
-	return g.change(false, func() error { return g.FS.Rename(from, to) })
+func (g *Guard) Rename(from, to string) error {
+	return g.Change(false, func() error { return g.FS.Rename(from, to) })
 }
 
-func (g *guard) Link(from, to string) error {
-	return g.change(true, func() error { return g.FS.Link(from, to) })
+func (g *Guard) Link(from, to string) error {
+	return g.Change(true, func() error { return g.FS.Link(from, to) })
 }
 
-func (g *guard) Remove(name string) error {
-	return g.change(true, func() error { return g.FS.Remove(name) })
+func (g *Guard) Remove(name string) error {
+	return g.Change(true, func() error { return g.FS.Remove(name) })
 }
 
-func (g *guard) RemoveAll(name string) error {
-	return g.change(true, func() error { return g.FS.RemoveAll(name) })
+func (g *Guard) RemoveAll(name string) error {
+	return g.Change(true, func() error { return g.FS.RemoveAll(name) })
 }
 
-func (g *guard) MkdirAll(name string, mode os.FileMode) error {
-	return g.change(true, func() error { return g.FS.MkdirAll(name, mode) })
+func (g *Guard) MkdirAll(name string, _ os.FileMode) error {
+	return g.Change(true, func() error { return g.FS.MkdirAll(name, 0o700) })
 }
 
 // Lock does nothing: the caller of Open holds the lock.
-func (g *guard) Lock(string) (io.Closer, error) { return unlocked{}, nil }
+func (g *Guard) Lock(string) (io.Closer, error) { return unlocked{}, nil }
 
 type unlocked struct{}
 
 func (unlocked) Close() error { return nil }
 
 // Unwrap implements vfs.FS.
-func (g *guard) Unwrap() vfs.FS { return g.FS }
+func (g *Guard) Unwrap() vfs.FS { return g.FS }
 
 type guardedFile struct {
 	vfs.File
-	guard *guard
+	guard *Guard
 }
 
 func (f *guardedFile) Write(p []byte) (int, error) {
-	return len(p), f.guard.change(false, func() error { _, err := f.File.Write(p); return err })
+	return len(p), f.guard.Change(false, func() error { _, err := f.File.Write(p); return err })
 }
 
 func (f *guardedFile) WriteAt(p []byte, off int64) (int, error) {
-	return len(p), f.guard.change(false, func() error { _, err := f.File.WriteAt(p, off); return err })
+	return len(p), f.guard.Change(false, func() error { _, err := f.File.WriteAt(p, off); return err })
 }
 
 func (f *guardedFile) Preallocate(off, length int64) error {
-	return f.guard.change(true, func() error { return f.File.Preallocate(off, length) })
+	return f.guard.Change(true, func() error { return f.File.Preallocate(off, length) })
 }
 
-func (f *guardedFile) Sync() error     { return f.guard.change(false, f.File.Sync) }
-func (f *guardedFile) SyncData() error { return f.guard.change(false, f.File.SyncData) }
+func (f *guardedFile) Sync() error     { return f.guard.Change(false, f.File.Sync) }
+func (f *guardedFile) SyncData() error { return f.guard.Change(false, f.File.SyncData) }
 
 func (f *guardedFile) SyncTo(length int64) (full bool, err error) {
-	err = f.guard.change(false, func() error {
+	err = f.guard.Change(false, func() error {
 		full, err = f.File.SyncTo(length)
 		return err
 	})

@@ -37,7 +37,7 @@ func (e *engine) Commit(writes []queue.Write) error {
 		return err
 	}
 	e.journal.Applied(&c.entry)
-	if err := e.failure.get(); err != nil {
+	if err := e.Failed(); err != nil {
 		return err
 	}
 	err := c.batch.Close()
@@ -105,5 +105,5 @@ func (e *engine) flush() error {
 	if err := e.db.Flush(); err != nil {
 		return err
 	}
-	return e.failure.get()
+	return e.Failed()
 }

@@ -8,13 +8,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
 
+	"github.com/postern-mta/postern/core/disk"
 	"github.com/postern-mta/postern/core/queue/journal"
 )
 
 // journalFiles are the journal's directory, behind the guard: after the first
 // change that fails there is no other. To the journal, unlike to Pebble, it is told.
 type journalFiles struct {
-	guard    *guard
+	guard    *disk.Guard
 	path     string
 	noSync   bool
 	readOnly bool
@@ -24,7 +25,7 @@ type journalFiles struct {
 const journalDir = "journal"
 
 // openFiles makes the directory where it is missing.
-func openFiles(g *guard, parent string, noSync bool) (*journalFiles, error) {
+func openFiles(g *disk.Guard, parent string, noSync bool) (*journalFiles, error) {
 	d := &journalFiles{guard: g, path: g.PathJoin(parent, journalDir), noSync: noSync}
 	if _, err := g.FS.Stat(d.path); err == nil {
 		return d, nil
@@ -46,10 +47,10 @@ func syncNames(files vfs.FS, dir string) error {
 }
 
 func (d *journalFiles) change(operation func() error) error {
-	if err := d.guard.change(false, operation); err != nil {
+	if err := d.guard.Change(false, operation); err != nil {
 		return err
 	}
-	return d.guard.failure.get()
+	return d.guard.Failed()
 }
 
 func (d *journalFiles) join(name string) string { return d.guard.PathJoin(d.path, name) }
@@ -71,7 +72,7 @@ func (d *journalFiles) Create(name string) (journal.File, error) {
 // it fails, for want of room or of a descriptor.
 func (d *journalFiles) Prepare(name string, size int64) (journal.File, error) {
 	var f vfs.File
-	err := d.guard.change(true, func() (err error) {
+	err := d.guard.Change(true, func() (err error) {
 		if f, err = d.guard.FS.OpenReadWrite(d.join(name), vfs.WriteCategoryUnspecified); err != nil {
 			return err
 		}
@@ -81,7 +82,7 @@ func (d *journalFiles) Prepare(name string, size int64) (journal.File, error) {
 		return err
 	})
 	if err == nil {
-		err = d.guard.failure.get()
+		err = d.guard.Failed()
 	}
 	if err != nil {
 		return nil, err

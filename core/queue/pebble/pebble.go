@@ -19,7 +19,7 @@
 //   - A damaged block found while reading calls Logger.Fatalf too, unless the
 //     event DataCorruption is taken; the reader gets an error in either case.
 //
-// So no such error may come back to Pebble. Its files go through a guard: the
+// So no such error may come back to Pebble. Its files go through a guard (package disk): the
 // first failed write, sync or creation ends the handle, for good. From then on
 // nothing is changed on the disk any more, and Pebble is told that all went well, so
 // that it can be closed and gives its memory, descriptors and goroutines back. Every
@@ -34,6 +34,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -41,6 +42,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/postern-mta/postern/core/disk"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/queue/journal"
 )
@@ -61,10 +63,7 @@ func On(files vfs.FS) queue.OpenEngine { return with(files, journal.Options{}) }
 // with is On with other sizes of the journal.
 func with(files vfs.FS, sizes journal.Options) queue.OpenEngine {
 	return func(dir string, o queue.EngineOptions) (queue.Engine, error) {
-		f := &failure{failed: make(chan struct{}), log: o.Log}
-		e := &engine{
-			failure: f, guard: &guard{FS: files, failure: f, after: vfs.NewMem()}, sizes: sizes, readOnly: o.ReadOnly,
-		}
+		e := &engine{guard: disk.NewGuard(files), log: o.Log, sizes: sizes, readOnly: o.ReadOnly}
 		e.idle.L = &e.mu
 		if err := e.open(dir, o); err != nil {
 			return nil, fmt.Errorf("pebble: %w", err)
@@ -79,8 +78,8 @@ type engine struct {
 	delta    *delta           // nil where something is written
 	sizes    journal.Options
 	damaged  int // files of the journal
-	guard    *guard
-	failure  *failure
+	guard    *disk.Guard
+	log      *slog.Logger
 	readOnly bool
 	spare    sync.Pool // of commits that were answered
 
@@ -109,7 +108,7 @@ func (e *engine) open(dir string, o queue.EngineOptions) error {
 				return err
 			}
 			err = e.openJournal(dir, o)
-			if failed := e.failure.get(); failed != nil {
+			if failed := e.Failed(); failed != nil {
 				err = failed
 			}
 			if err != nil {
@@ -124,22 +123,22 @@ func (e *engine) open(dir string, o queue.EngineOptions) error {
 	var err error
 	select {
 	case err = <-done:
-		if e.failure.get() == nil {
+		if e.Failed() == nil {
 			return err
 		}
-	case <-e.failure.failed:
+	case <-e.guard.Ended():
 		// It takes no longer than reading does, except where it is parked.
-		e.guard.drain()
+		e.guard.Drain()
 		select {
 		case err = <-done:
 		case <-time.After(closeTime):
-			return e.failure.get()
+			return e.Failed()
 		}
 	}
 	if err == nil { // the failure came behind the last look
 		_ = e.Close() // which has no error after a failure
 	}
-	return e.failure.get()
+	return e.Failed()
 }
 
 // openJournal brings what the journal says into Pebble, or beside it where nothing may
@@ -164,7 +163,7 @@ func (e *engine) openJournal(dir string, o queue.EngineOptions) error {
 	if its.Segment == 0 {
 		its.Segment, its.Limit = sizesFor(e.guard.FS, dir)
 	}
-	its.Log, its.Flush, its.Ended, its.Failed = o.Log, e.flush, e.failure.failed, e.failure.get
+	its.Log, its.Flush, its.Ended, its.Failed = o.Log, e.flush, e.guard.Ended(), e.Failed
 	e.journal, e.damaged, err = journal.Open(files, its, e.redo)
 	return err
 }
@@ -221,12 +220,12 @@ func options(e *engine, from queue.EngineOptions) *pebble.Options {
 		L0StopWritesThreshold:       24,
 		MaxOpenFiles:                openTables,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
-		Logger:                      logger{e.failure, log},
+		Logger:                      logger{e.guard, log},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { log.Error("queue: the store's background work failed", "error", err) },
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
 				if !e.readOnly {
-					e.failure.set(fmt.Errorf("%w: %s: %s", queue.ErrUnreadable, i.Path, i.Details.Error()))
+					e.guard.Fail(fmt.Errorf("%w: %s: %s", queue.ErrUnreadable, i.Path, i.Details.Error()))
 				}
 			},
 			WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
@@ -242,7 +241,7 @@ func options(e *engine, from queue.EngineOptions) *pebble.Options {
 
 // enter counts a call in; leave must follow.
 func (e *engine) enter() error {
-	if err := e.failure.get(); err != nil {
+	if err := e.Failed(); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -263,16 +262,21 @@ func (e *engine) leave() {
 }
 
 // Failed implements queue.Engine.
-func (e *engine) Failed() error { return e.failure.get() }
+func (e *engine) Failed() error {
+	if err := e.guard.Failed(); err != nil {
+		return fmt.Errorf("the store failed: %w", err)
+	}
+	return nil
+}
 
 // Ended implements queue.Engine.
-func (e *engine) Ended() <-chan struct{} { return e.failure.failed }
+func (e *engine) Ended() <-chan struct{} { return e.guard.Ended() }
 
 // Damaged implements queue.Engine.
 func (e *engine) Damaged() int { return e.damaged }
 
 // Fail implements queue.Engine.
-func (e *engine) Fail(err error) { e.failure.set(err) }
+func (e *engine) Fail(err error) { e.guard.Fail(err) }
 
 // closeTime is how long Close waits, after a failure, for what is still read.
 const closeTime = 10 * time.Second
@@ -291,17 +295,17 @@ func (e *engine) Close() error {
 	go func() { done <- recovered(e.finish) }()
 	select {
 	case err := <-done:
-		if e.failure.get() == nil {
+		if e.Failed() == nil {
 			return err
 		}
 		return nil // of errors that follow from the failure nobody wants to hear
-	case <-e.failure.failed:
+	case <-e.guard.Ended():
 	}
-	e.guard.drain()
+	e.guard.Drain()
 	select {
 	case <-done:
 	case <-time.After(closeTime):
-		e.failure.log.Warn("queue: the failed store is not released yet; it may keep its memory until a restart")
+		e.log.Warn("queue: the failed store is not released yet; it may keep its memory until a restart")
 	}
 	return nil
 }
@@ -316,7 +320,7 @@ func (e *engine) finish() error {
 	if e.journal == nil {
 		return e.db.Close()
 	}
-	err := e.failure.get() // after it Pebble is only to be closed
+	err := e.Failed() // after it Pebble is only to be closed
 	if err == nil {
 		err = e.flush()
 	}
@@ -388,7 +392,7 @@ type cursor struct {
 }
 
 func (c *cursor) Next() bool {
-	if c.e.failure.get() != nil {
+	if c.e.Failed() != nil {
 		return false
 	}
 	if !c.begun {
@@ -406,7 +410,7 @@ func (c *cursor) Value() ([]byte, error) {
 }
 
 func (c *cursor) Err() error {
-	if err := c.e.failure.get(); err != nil {
+	if err := c.e.Failed(); err != nil {
 		return err
 	}
 	return c.e.translate(c.it.Error())

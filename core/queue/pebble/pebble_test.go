@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/postern-mta/postern/core/disk"
 	"github.com/postern-mta/postern/core/queue"
 )
 
@@ -208,10 +209,10 @@ func TestFailuresOfOpenAreItsErrors(t *testing.T) {
 }
 
 func TestFatalfEndsTheHandleAndNotTheProcess(t *testing.T) {
-	f := &failure{failed: make(chan struct{}), log: slog.New(slog.DiscardHandler)}
-	go logger{f, f.log}.Fatalf("MANIFEST %s", "lost")
-	<-f.failed
-	if err := f.get(); err == nil || !strings.Contains(err.Error(), "MANIFEST lost") {
+	g := disk.NewGuard(vfs.NewMem())
+	go logger{g, slog.New(slog.DiscardHandler)}.Fatalf("MANIFEST %s", "lost")
+	<-g.Ended()
+	if err := g.Failed(); err == nil || !strings.Contains(err.Error(), "MANIFEST lost") {
 		t.Errorf("%v", err)
 	}
 }
