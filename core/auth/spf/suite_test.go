@@ -2,6 +2,7 @@ package spf
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -147,9 +150,40 @@ func reverseAddr(name string) (string, bool) {
 
 // TestSuite runs the whole suite. The result must be one of those that a case allows.
 func TestSuite(t *testing.T) {
+	runSuite(t, func(_ testing.TB, z *dns.Zone) dns.Resolver { return z })
+}
+
+// TestSuiteByServer is the same with a name server between: names and records go over
+// the wire.
+func TestSuiteByServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a dozen time-outs")
+	}
+	runSuite(t, func(t testing.TB, z *dns.Zone) dns.Resolver {
+		server, err := z.Listen("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { _ = server.Serve(ctx) })
+		client, err := dns.New(dns.Options{Servers: []string{server.Addr().String()}, Timeout: 500 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = client.Close()
+			cancel()
+			running.Wait()
+		})
+		return client
+	})
+}
+
+func runSuite(t *testing.T, resolver func(testing.TB, *dns.Zone) dns.Resolver) {
 	count := 0
 	for _, s := range suite(t) {
-		z := s.zone(t)
+		z := resolver(t, s.zone(t))
 		for name, c := range s.Tests {
 			count++
 			t.Run(s.Description+"/"+name, func(t *testing.T) {
