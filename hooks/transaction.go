@@ -19,7 +19,7 @@ import (
 type Session struct {
 	ID       string
 	Listener string // [[listen]] name
-	Protocol string // smtp; later submission, lmtp, qmqp…; local for mail handed over on this host
+	Protocol string // smtp, submission, lmtp, qmqp, qmtp; local or qmail-queue for mail handed over on this host
 	Client   netip.AddrPort
 	Local    netip.AddrPort
 	Started  time.Time

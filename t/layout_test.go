@@ -42,6 +42,7 @@ var allowed = map[string][]string{
 	"core/auth/batv":     {"core/message"},
 	"core/smtpd":         {"core/gate", "core/intake", "core/auth"},
 	"core/send":          {"core/intake", "core/dns"},
+	"core/qmqp":          {"core/gate", "core/qmail", "core/send"},
 	"core/remote":        {"core/send"},
 	"core/local":         {"core/send", "core/intake"},
 	"core/console":       {"core/send", "core/store"},

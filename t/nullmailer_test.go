@@ -20,7 +20,7 @@ const mailAccount = 8
 // cmdNullmailer runs a nullmailer of the script's own, which sends what is put into
 // its queue to the gateway:
 //
-//	nullmailer start OPTION...               with these options of its smtp program, such as --starttls
+//	nullmailer start [qmqp] OPTION...        with these options of its smtp program, such as --starttls
 //	nullmailer queue FILE SENDER RECIPIENT   puts a message into its queue; the null sender is <>
 //	nullmailer stop                          once its queue is empty
 //
@@ -48,7 +48,11 @@ func cmdNullmailer(ts *testscript.TestScript, _ bool, args []string) {
 		if ca, err := os.ReadFile(ts.MkAbs("cert.pem")); err == nil {
 			p.file(ts, "root/etc/ca.pem", string(ca), 0o644)
 		}
-		p.file(ts, "root/etc/nullmailer/remotes", fmt.Sprintf("%s smtp --port=%s %s\n", ts.Getenv("HOST"), ts.Getenv("SMTPPORT"), strings.Join(args[1:], " ")), 0o600)
+		protocol, port := "smtp", ts.Getenv("SMTPPORT")
+		if len(args) > 1 && args[1] == "qmqp" {
+			protocol, port, args = args[1], ts.Getenv("SMTPSPORT"), args[1:]
+		}
+		p.file(ts, "root/etc/nullmailer/remotes", fmt.Sprintf("%s %s --port=%s %s\n", ts.Getenv("HOST"), protocol, port, strings.Join(args[1:], " ")), 0o600)
 		root, binds := p.nullmailerRoot(ts, program)
 		p.run(ts, apart(ts, binds, "chroot", root, "/usr/sbin/nullmailer-send"))
 	case len(args) == 4 && args[0] == "queue":

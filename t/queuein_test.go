@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -280,5 +283,44 @@ func TestQueueInFullDisk(t *testing.T) {
 	}
 	if status, _, _, err := call(&textLines{1000}, envelope()).run(t.Context()); err != nil || status != 0 {
 		t.Errorf("with room: status %d, %v", status, err)
+	}
+}
+
+// cmdSay sends a text to a server, ends its side, and compares the answer with a
+// pattern:
+//
+//	say ADDRESS TEXT PATTERN
+//
+// In TEXT \n, \r and \0 are what they say, N*C is N times the character C, and {…} is
+// what is in it as a netstring.
+func cmdSay(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: say ADDRESS TEXT PATTERN")
+	}
+	many := regexp.MustCompile(`([0-9]+)\*([a-z])`)
+	text := many.ReplaceAllStringFunc(args[1], func(s string) string {
+		m := many.FindStringSubmatch(s)
+		n, err := strconv.Atoi(m[1])
+		ts.Check(err)
+		return strings.Repeat(m[2], n)
+	})
+	text = strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\0`, "\x00").Replace(text)
+	for inner := regexp.MustCompile(`\{[^{}]*\}`); inner.MatchString(text); {
+		text = inner.ReplaceAllStringFunc(text, func(s string) string { return fmt.Sprintf("%d:%s,", len(s)-2, s[1:len(s)-1]) })
+	}
+	c, err := net.DialTimeout("tcp", args[0], waitLimit)
+	ts.Check(err)
+	defer c.Close()
+	ts.Check(c.SetDeadline(time.Now().Add(waitLimit)))
+	go func() { // the answer may come, and the connection end, before all is said
+		_, _ = io.WriteString(c, text)
+		_ = c.(*net.TCPConn).CloseWrite()
+	}()
+	answer, err := io.ReadAll(c)
+	if err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		ts.Fatalf("%v", err)
+	}
+	if !regexp.MustCompile("^(?s:" + args[2] + ")$").Match(answer) {
+		ts.Fatalf("the answer is %q, want %s", answer, args[2])
 	}
 }

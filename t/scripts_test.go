@@ -172,6 +172,7 @@ func params(dir, bin string) testscript.Params {
 			"kept":        cmdKept,
 			"status":      cmdStatus,
 			"queue-in":    cmdQueueIn,
+			"say":         cmdSay,
 			"terminal":    cmdTerminal,
 			"postsrsd":    cmdPostsrsd,
 			"hold":        cmdHold,

@@ -25,6 +25,7 @@ import (
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/local"
 	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/qmqp"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/queue/pebble"
 	"github.com/postern-mta/postern/core/record"
@@ -66,6 +67,7 @@ type daemon struct {
 	callouts *remote.Callouts
 	gate     *gate.Gate
 	smtpd    *smtpd.Server
+	qmqpd    *qmqp.Server
 	certs    *gate.Certificates
 	auth     *auth.Authenticator
 	console  *console.Server
@@ -301,12 +303,15 @@ func (d *daemon) build(c *config.Config) (err error) {
 		Queue: d.queue, Record: d.record, Chain: d.acquire, Log: d.log, Grace: grace,
 		Deliver: map[string]send.Deliverer{
 			send.SchemeSMTP: d.remote, send.SchemeSMTPS: d.remote, send.SchemeLMTP: d.remote, send.SchemeMX: d.remote,
-			send.SchemeLocal: boxes, send.SchemeDiscard: local.Discard{},
+			send.SchemeQMQP: d.qmqpClient(), send.SchemeLocal: boxes, send.SchemeDiscard: local.Discard{},
 		},
 		Bounce: d.bounce,
 	}, sendConfig(c))
 	d.smtpd = smtpd.New(smtpd.Options{
 		Hostname: c.Server.Hostname, Limits: smtpdLimits(c), Grace: grace, Intake: d.intake, Record: d.record, TLS: d.certs.Config, Auth: d.auth, Log: d.log,
+	})
+	d.qmqpd = qmqp.New(qmqp.Options{
+		Hostname: c.Server.Hostname, Limits: qmqpLimits(c), Grace: grace, Intake: d.intake, Record: d.record, TLS: d.certs.Config, Spool: d.dropDir(), Log: d.log,
 	})
 	chain, problems := d.policies.chain(c, d.chainOptions(), d.intake.RecipientRule())
 	if err := problems.Err(); err != nil {
@@ -421,7 +426,11 @@ func (d *daemon) run(ctx context.Context) error {
 	d.chain.Load().Start(ctx)
 	part(func() error { return d.sender.Run(ctx) })
 	for _, l := range d.listeners {
-		part(func() error { return d.gate.Serve(ctx, l, l.facts.Load, d.smtpd.Serve) })
+		serve := d.smtpd.Serve
+		if l.protocol == qmqp.QMQP || l.protocol == qmqp.QMTP {
+			serve = d.qmqpd.Serve
+		}
+		part(func() error { return d.gate.Serve(ctx, l, l.facts.Load, serve) })
 	}
 	d.serveConsole(ctx, part)
 	part(func() error { d.watchCertificates(ctx); return nil })

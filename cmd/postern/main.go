@@ -55,6 +55,8 @@ func called(as string) []string {
 	switch filepath.Base(as) {
 	case "qmail-queue":
 		return []string{"queue-in"}
+	case "qmail-qmqpc":
+		return []string{"qmqpc"}
 	}
 	return nil
 }
@@ -109,7 +111,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 	root.AddCommand(
 		serveCommand(g), checkCommand(g), reloadCommand(g), statusCommand(g), topCommand(g),
 		queueCommand(g), quarantineCommand(g), whyCommand(g), shadowCommand(g), replayCommand(g), sendCommand(std), injectCommand(g),
-		queueInCommand(g),
+		queueInCommand(g), qmqpcCommand(g),
 		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std), profileCommand(g),
 		spfCommand(g), dmarcCommand(g), dkimCommand(g), srsCommand(g), batvCommand(g), lookupCommand(g),
 	)

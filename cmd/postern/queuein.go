@@ -48,7 +48,8 @@ deferred, 74 the daemon was lost, 81 a mistake of ours, 91 no envelope; 82 the
 reason is on descriptor 6. docs/qmail.md has them all.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if status := queueIn(cmd.Context(), g, os.Stdin, os.NewFile(1, "envelope")); status != qmail.Queued {
+			status := sendOn(g, func() error { return takeIn(cmd.Context(), g, os.Stdin, os.NewFile(1, "envelope")) })
+			if status != qmail.Queued {
 				return exitError{status: int(status)}
 			}
 			return nil
@@ -56,19 +57,13 @@ reason is on descriptor 6. docs/qmail.md has them all.`,
 	}
 }
 
-// queueIn is the whole of it. Its words go to descriptor 6, and to standard error
-// where that is not a client's socket.
-func queueIn(ctx context.Context, g *global, body, envelope io.Reader) qmail.Status {
+// sendOn is a queue program but for what it does with a message. The words of take's
+// error go to descriptor 6, and to standard error where that is not a client's socket.
+func sendOn(g *global, take func() error) qmail.Status {
 	wants := wantsReason()
-	ctx, cancel := context.WithTimeout(ctx, deadline)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			os.Exit(int(qmail.TimedOut)) // reading may be waited for that never ends
-		}
-	})
-	defer stop()
-	err := takeIn(ctx, g, body, envelope)
+	late := time.AfterFunc(deadline, func() { os.Exit(int(qmail.TimedOut)) }) // it may wait for what never ends
+	defer late.Stop()
+	err := take()
 	if err == nil {
 		return qmail.Queued
 	}

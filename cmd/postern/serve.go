@@ -200,6 +200,7 @@ func (d *daemon) reload() error {
 	d.intake.Reconfigure(signedSettings(c, keys, d.policies.maps))
 	d.gate.SetLimits(gateLimits(c))
 	d.smtpd.SetLimits(smtpdLimits(c))
+	d.qmqpd.SetLimits(qmqpLimits(c))
 	d.sender.Reconfigure(sendConfig(c))
 	d.remote.Reconfigure(remoteSet)
 	d.callouts.Reconfigure(calloutSettings(c))

@@ -20,6 +20,7 @@ import (
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/lookup"
 	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/qmqp"
 	"github.com/postern-mta/postern/core/remote"
 	"github.com/postern-mta/postern/core/send"
 	"github.com/postern-mta/postern/core/smtpd"
@@ -214,6 +215,11 @@ func smtpdLimits(c *config.Config) smtpd.Limits {
 		Recipients: l.Recipients, Errors: l.Errors, CommandTimeout: l.CommandTimeout, DataTimeout: l.DataTimeout,
 		MinDataRate: l.MinDataRate, NormaliseLF: l.BareLF == "normalise",
 	}
+}
+
+func qmqpLimits(c *config.Config) qmqp.Limits {
+	l := c.Limits
+	return qmqp.Limits{IdleTimeout: l.CommandTimeout, DataTimeout: l.DataTimeout, MinDataRate: l.MinDataRate}
 }
 
 func findListen(c *config.Config, name string) *config.Listen {

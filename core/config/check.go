@@ -108,6 +108,14 @@ func checkWays(c *Config) (found Problems) {
 		case l.Protocol == "submission" && !logIn && len(l.RelayFrom) == 0 && l.Rules == "":
 			warn("protocol", "nobody may send there; write an [[auth]] (or a [[policy]] that judges logins) and a tls other than \"off\", or relay_from")
 		}
+		if whole := l.Protocol == "qmqp" || l.Protocol == "qmtp"; whole {
+			if l.TLS == "required" || l.TLS == "starttls" && l.node.child("tls") != nil {
+				found = append(found, l.Problem("tls", fmt.Sprintf("%s has no STARTTLS; write \"implicit\" or \"off\"", strings.ToUpper(l.Protocol))))
+			}
+			if l.Protocol == "qmqp" && len(l.RelayFrom) == 0 && l.Rules == "" && l.TLS != "implicit" {
+				warn("protocol", "nobody may send there; write relay_from, rules with RELAYCLIENT, or tls = \"implicit\" for clients with certificates")
+			}
+		}
 		if l.node.child("socket_mode") != nil && !strings.HasPrefix(l.Address, "unix:") && l.Address != "" {
 			found = append(found, l.Problem("socket_mode", "is for unix sockets alone; leave it out"))
 		}

@@ -263,7 +263,7 @@ func TestThreeErrorsAtOnce(t *testing.T) {
 	dir := write(t, files)
 	c, problems := Load("postern.toml", Options{})
 	want := []string{
-		`postern.toml:10: listen.protocol: "uucp" is unknown; write "smtp" or "submission" or "lmtp"`,
+		`postern.toml:10: listen.protocol: "uucp" is unknown; write "smtp" or "submission" or "lmtp" or "qmqp" or "qmtp"`,
 		`postern.toml:18: limits.message_size: "x" is not a size; write something like "50MiB", "4KiB" or a number of bytes`,
 		`postern.toml:23: limits.hopps: unknown key; did you mean "hops"?`,
 	}

@@ -104,13 +104,14 @@ func TestParseNextHop(t *testing.T) {
 		"smtp://[::1]:2525": {"smtp", "::1", 2525, ""}, "smtp://[::1]": {"smtp", "::1", 25, ""},
 		"smtps://mail.example": {"smtps", "mail.example", 465, ""}, "smtps://mail.example:2465": {"smtps", "mail.example", 2465, ""},
 		"lmtp://[::1]:24": {"lmtp", "::1", 24, ""}, "lmtp://127.0.0.1": {"lmtp", "127.0.0.1", 24, ""},
+		"qmqp://x": {Scheme: "qmqp", Path: "x"}, "qmqp://192.0.2.1,192.0.2.2:6280,[::1]:628": {Scheme: "qmqp", Path: "192.0.2.1,192.0.2.2:6280,[::1]:628"},
 		"lmtp:///run/dovecot/lmtp": {Scheme: "lmtp", Path: "/run/dovecot/lmtp"},
 	} {
 		if got, err := parseNextHop(s); got != want || err != nil {
 			t.Errorf("parseNextHop(%q) = %v, %v; want %v", s, got, err, want)
 		}
 	}
-	for _, s := range []string{"", "smtp:", "smtp://", "smtp:x", "smtp://:25", "smtp://x:", "smtp://x:0", "smtp://u@x", "smtp://[::1", "smtp://[127.0.0.1]", "smtp://[::1]25", "mx://x", "smtp://a b", "smtps://", "smtp:///run/x", "lmtp://", "lmtp:/run/x", "lmtp:///a\nb", "lmtp:///" + strings.Repeat("x", 107), "qmqp://x"} {
+	for _, s := range []string{"", "smtp:", "smtp://", "smtp:x", "smtp://:25", "smtp://x:", "smtp://x:0", "smtp://u@x", "smtp://[::1", "smtp://[127.0.0.1]", "smtp://[::1]25", "mx://x", "smtp://a b", "smtps://", "smtp:///run/x", "lmtp://", "lmtp:/run/x", "lmtp:///a\nb", "lmtp:///" + strings.Repeat("x", 107), "qmqp://", "qmqp://x,", "qmqp://a b", "qmqp://x:0", "qmqp:///run/x"} {
 		if got, err := parseNextHop(s); err == nil {
 			t.Errorf("parseNextHop(%q) = %v", s, got)
 		}

@@ -349,11 +349,11 @@ func checksum() kind[string] {
 
 // nextHop is where a route leads.
 func nextHop() kind[NextHop] {
-	return scalar("next hop", `"smtp://192.0.2.1:25"`, parseNextHop).planned("`qmqp://…`", "`pipe:…`")
+	return scalar("next hop", `"smtp://192.0.2.1:25"`, parseNextHop).planned("`pipe:…`")
 }
 
 func parseNextHop(s string) (NextHop, error) {
-	const forms = `"smtp://HOST:PORT", "smtps://HOST:PORT", "lmtp://HOST:PORT", "lmtp:///PATH", "mx", "local" or "discard"`
+	const forms = `"smtp://HOST:PORT", "smtps://HOST:PORT", "lmtp://HOST:PORT", "lmtp:///PATH", "qmqp://HOST:PORT,…", "mx", "local" or "discard"`
 	words := []string{"mx", "local", "discard"}
 	for _, word := range words {
 		if s == word {
@@ -363,7 +363,9 @@ func parseNextHop(s string) (NextHop, error) {
 	scheme, rest, hasScheme := strings.Cut(s, ":")
 	host, slashes := strings.CutPrefix(rest, "//")
 	switch {
-	case hasScheme && (scheme == "qmqp" || scheme == "pipe"):
+	case scheme == "qmqp" && slashes:
+		return parseServers(s, host)
+	case hasScheme && scheme == "pipe":
 		return NextHop{}, fmt.Errorf("%q is not available in this version; write %s", s, forms)
 	case scheme == "lmtp" && slashes && strings.HasPrefix(host, "/"):
 		if s != oneLine(s) || len(host) > maxSocketPath {
@@ -374,8 +376,8 @@ func parseNextHop(s string) (NextHop, error) {
 		return parseHost(s, host, scheme)
 	case Suggest(s, words) != "":
 		return NextHop{}, fmt.Errorf("%q is unknown; did you mean %q? It takes %s", s, Suggest(s, words), forms)
-	case slashes && Suggest(scheme, []string{"smtp", "smtps", "lmtp"}) != "":
-		near := Suggest(scheme, []string{"smtp", "smtps", "lmtp"})
+	case slashes && Suggest(scheme, []string{"smtp", "smtps", "lmtp", "qmqp"}) != "":
+		near := Suggest(scheme, []string{"smtp", "smtps", "lmtp", "qmqp"})
 		return NextHop{}, fmt.Errorf("%q has the unknown scheme %q; did you mean %q?", s, scheme, near+"://"+host)
 	case slashes:
 		return NextHop{}, fmt.Errorf("%q has the unknown scheme %q; write %s", s, scheme, forms)
@@ -384,6 +386,23 @@ func parseNextHop(s string) (NextHop, error) {
 		return NextHop{}, fmt.Errorf("%q has no scheme; did you mean %q?", s, "smtp://"+s)
 	}
 	return NextHop{}, fmt.Errorf("%q is not a next hop; write %s", s, forms)
+}
+
+// maxServers is how many servers of QMQP may be tried in turn.
+const maxServers = 50
+
+// parseServers reads the servers of QMQP that are tried in turn.
+func parseServers(whole, list string) (NextHop, error) {
+	servers := strings.Split(list, ",")
+	if len(servers) > maxServers {
+		return NextHop{}, fmt.Errorf("%.80q has more than %d servers; write fewer", whole, maxServers)
+	}
+	for _, one := range servers {
+		if _, err := parseHost(whole, one, "smtp"); err != nil {
+			return NextHop{}, err
+		}
+	}
+	return NextHop{Scheme: "qmqp", Path: list}, nil
 }
 
 // portOf is the port of a scheme with a server, 0 for others. RFC 2033 names none for LMTP and forbids 25; 24 is for

@@ -174,12 +174,18 @@ func (in *Intake) Inject(ctx context.Context, chain *hooks.Chain, tx *hooks.Tran
 	}
 	tx.Current = nil
 	m := in.Begin(ctx, chain, tx)
-	m.local = tx.Session.Protocol != QueueIn
+	m.local = !foreign(tx.Session.Protocol)
 	if err := copyLines(m, body); err != nil {
 		m.Abort()
 		return message.NewReply(451, "4.3.0", "Reading the message: %v", err)
 	}
 	return m.End(ctx).Reply
+}
+
+// foreign tells whether mail of a protocol comes from other programs or hosts, which
+// have completed it.
+func foreign(protocol string) bool {
+	return protocol == QueueIn || protocol == "qmqp" || protocol == "qmtp"
 }
 
 // canonicalEnvelope brings the domains of an envelope to one form.

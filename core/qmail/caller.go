@@ -29,7 +29,7 @@ func Hand(ctx context.Context, program, sender string, recipients []string, body
 		status = Status(exit.ExitCode())
 	}
 	if status == Custom {
-		if r, ok := reply(text); ok {
+		if r, ok := Said(text); ok {
 			return r
 		}
 	}

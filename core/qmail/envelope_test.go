@@ -108,7 +108,7 @@ func TestReason(t *testing.T) {
 		message.NewReply(554, "5.7.1", "%s", strings.Repeat("ü", 300)),
 	} {
 		text := Reason(r)
-		back, ok := reply(text)
+		back, ok := Said(text)
 		if !ok || len(text) > maxText || back.Permanent() != r.Permanent() || back.Status() != r.Status() || !strings.HasPrefix(r.Text, back.Text) {
 			t.Errorf("%v: %q, %v %v", r, text, back, ok)
 		}
@@ -117,14 +117,14 @@ func TestReason(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	for _, text := range []string{"", "D", "Dx", "Kfine thing", "xyz"} {
-		if r, ok := reply(text); ok {
+		if r, ok := Said(text); ok {
 			t.Errorf("%q: %v", text, r)
 		}
 	}
-	if r, ok := reply("Zno code"); !ok || r.Code != 451 || r.Text != "no code" {
+	if r, ok := Said("Zno code"); !ok || r.Code != 451 || r.Text != "no code" {
 		t.Errorf("%v", r)
 	}
-	if r, ok := reply("Zbad code (#5.7.1)"); !ok || r.Code != 451 || r.Status() != "4.3.0" {
+	if r, ok := Said("Zbad code (#5.7.1)"); !ok || r.Code != 451 || r.Status() != "4.3.0" {
 		t.Errorf("%v", r)
 	}
 }

@@ -118,8 +118,8 @@ func Reason(r message.Reply) string {
 	return letter + text + code
 }
 
-// reply is the refusal that a Reason tells; ok is false where it tells none.
-func reply(text string) (r message.Reply, ok bool) {
+// Said is the refusal that a Reason tells; ok is false where it tells none.
+func Said(text string) (r message.Reply, ok bool) {
 	if len(text) <= 2 {
 		return r, false
 	}

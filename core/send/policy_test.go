@@ -218,7 +218,7 @@ func TestParseNextHop(t *testing.T) {
 		"mx": "mx", "local": "local", "discard": "discard", "smtp://hub.example": "smtp://hub.example", "smtp://hub.example:2525": "smtp://hub.example:2525",
 		"smtp://192.0.2.1:26": "smtp://192.0.2.1:26", "smtp://[2001:db8::1]:26": "smtp://[2001:db8::1]:26", "smtp://[2001:db8::1]": "smtp://[2001:db8::1]", "smtp://2001:db8::1": "smtp://[2001:db8::1]",
 		"smtps://hub.example": "smtps://hub.example", "lmtp://[::1]:24": "lmtp://[::1]:24", "lmtp:///run/dovecot/lmtp": "lmtp:///run/dovecot/lmtp",
-		"smtp:///run/x": "", "smtps://": "", "lmtp://": "", "lmtp:///a\nb": "", "lmtp:///" + strings.Repeat("x", 107): "", "qmqp://x": "",
+		"smtp:///run/x": "", "smtps://": "", "lmtp://": "", "lmtp:///a\nb": "", "lmtp:///" + strings.Repeat("x", 107): "", "qmqp://x": "qmqp://x", "qmqp://192.0.2.1,192.0.2.2:6280,[::1]:628": "qmqp://192.0.2.1,192.0.2.2:6280,[::1]:628", "qmqp://": "", "qmqp://x,": "", "qmqp://x:0": "", "qmqp:///run/x": "",
 		"": "", "smtp://": "", "smtp://[::1": "", "smtp://[::1]x": "", "smtp://a b": "", "smtp://h:0": "", "smtp://h:99999": "", "smtp://h:smtp": "", "smtp://-x": "", "http://x": "", "smtp://fe80::1%eth0": "",
 	} {
 		got, err := ParseNextHop(in)

@@ -18,6 +18,7 @@ const (
 	SchemeSMTP    = "smtp"    // a given server
 	SchemeSMTPS   = "smtps"   // a given server, TLS from the first byte (RFC 8314 section 3.3)
 	SchemeLMTP    = "lmtp"    // a given server or unix socket that speaks LMTP (RFC 2033)
+	SchemeQMQP    = "qmqp"    // given servers that speak QMQP: the first that takes the connection
 	SchemeMX      = "mx"      // the mail exchangers of the recipient's domain
 	SchemeLocal   = "local"   // a mailbox on this host
 	SchemeDiscard = "discard" // nowhere, and that is success
@@ -128,7 +129,7 @@ func (w Way) planned(was, t *hooks.Try) (Way, error) {
 // Each tells whether the next hop answers a message for each of its recipients.
 func (w Way) Each() bool { return w.Scheme == SchemeLMTP }
 
-var errNextHop = errors.New("a next hop is smtp://host:port, smtps://host:port, lmtp://host:port, lmtp:///path, mx, local or discard")
+var errNextHop = errors.New("a next hop is smtp://host:port, smtps://host:port, lmtp://host:port, lmtp:///path, qmqp://host:port,…, mx, local or discard")
 
 // ParseNextHop reads a next hop as a configuration or a policy writes it.
 func ParseNextHop(s string) (NextHop, error) {
@@ -138,6 +139,9 @@ func ParseNextHop(s string) (NextHop, error) {
 	}
 	scheme, rest, ok := strings.Cut(s, "://")
 	n := NextHop{Scheme: scheme}
+	if ok && scheme == SchemeQMQP {
+		return parseServers(s, rest)
+	}
 	if !ok || rest == "" || !n.Server() {
 		return NextHop{}, fmt.Errorf("%q: %w", s, errNextHop)
 	}
@@ -157,6 +161,23 @@ func ParseNextHop(s string) (NextHop, error) {
 		n.Host, n.Port = rest, "" // an IPv6 address without brackets
 	}
 	return n, n.check(s)
+}
+
+// maxServers is how many servers of QMQP may be tried in turn.
+const maxServers = 50
+
+// parseServers reads the servers of a next hop qmqp://.
+func parseServers(whole, list string) (NextHop, error) {
+	servers := strings.Split(list, ",")
+	if len(servers) > maxServers {
+		return NextHop{}, fmt.Errorf("%.80q…: more than %d servers", whole, maxServers)
+	}
+	for _, one := range servers {
+		if n, err := ParseNextHop(SchemeSMTP + "://" + one); err != nil || n.Path != "" {
+			return NextHop{}, fmt.Errorf("%q: %w", whole, errNextHop)
+		}
+	}
+	return NextHop{Scheme: SchemeQMQP, Path: list}, nil
 }
 
 // maxSocketPath is what the system takes for the path of a unix socket.

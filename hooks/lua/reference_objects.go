@@ -118,7 +118,7 @@ func connSection() section {
 		def("authenticated", "boolean", "Whether somebody did.", "conn.authenticated --> false"),
 		def("relaying", "boolean", "Whether the client may send anywhere.", "conn.relaying --> false"),
 		def("listener", "string", "The name of the [[listen]].", "conn.listener --> \"mx\""),
-		def("protocol", "string", "smtp, submission, lmtp, local.", "conn.protocol --> \"smtp\""),
+		def("protocol", "string", "smtp, submission, lmtp, qmqp, qmtp; local or qmail-queue for mail handed over on this host.", "conn.protocol --> \"smtp\""),
 		def("notes", "notes", "Values of your own, for as long as the connection.", "conn.notes.asked = true\nconn.notes.asked --> true"),
 		def("env", "table<string, string>", "What the connection rule set.", "conn.env.WORLD --> \"1\""),
 		def("totals", "totals", "What the connection did; complete at stage disconnect.", "conn.totals.messages --> 0"),
