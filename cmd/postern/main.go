@@ -57,6 +57,10 @@ func called(as string) []string {
 		return []string{"queue-in"}
 	case "qmail-qmqpc":
 		return []string{"qmqpc"}
+	case "qmail-inject", "sendmail", "newaliases":
+		return []string{filepath.Base(as)}
+	case "mailq":
+		return []string{"sendmail", "-bp"}
 	}
 	return nil
 }
@@ -111,7 +115,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 	root.AddCommand(
 		serveCommand(g), checkCommand(g), reloadCommand(g), statusCommand(g), topCommand(g),
 		queueCommand(g), quarantineCommand(g), whyCommand(g), shadowCommand(g), replayCommand(g), sendCommand(std), injectCommand(g),
-		queueInCommand(g), qmqpcCommand(g),
+		queueInCommand(g), qmqpcCommand(g), injectAsCommand(g), sendmailCommand(g), newaliasesCommand(g),
 		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std), profileCommand(g),
 		spfCommand(g), dmarcCommand(g), dkimCommand(g), srsCommand(g), batvCommand(g), lookupCommand(g),
 	)

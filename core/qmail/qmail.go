@@ -4,6 +4,8 @@
 //
 //   - envelope.go reads and writes envelopes, and has addresses as qmail spells them.
 //   - status.go is the exit statuses, what they mean and what a client is told.
+//   - compose.go completes a message as qmail-inject does, with the lists of addresses
+//     of RFC 822 (addresslist.go).
 //   - spool.go is a message that waits for its envelope, which comes behind it.
 //   - caller.go runs such a program: the $QMAILQUEUE of our own injectors.
 //
