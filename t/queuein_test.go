@@ -286,6 +286,33 @@ func TestQueueInFullDisk(t *testing.T) {
 	}
 }
 
+// TestQueueInSetUserID: with the set-user-ID bit it is qmail-queue and nothing else,
+// whatever its caller calls it, and its caller does not choose the configuration.
+func TestQueueInSetUserID(t *testing.T) {
+	if os.Getuid() != 0 {
+		missing(t.Skip, t.Fatal, "root")
+		return
+	}
+	dir, _ := offline(t)
+	text, err := os.ReadFile(filepath.Join(needBinaries(t), "postern"))
+	program := filepath.Join(dir, "queue")
+	if err := errors.Join(err, os.WriteFile(program, text, 0o755), os.Chown(program, 65534, 65534), os.Chmod(program, 0o755|os.ModeSetuid), os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat("/etc/postern/postern.toml"); err == nil {
+		t.Skip("this host has a configuration of its own")
+	}
+	for _, args := range [][]string{{"postern", "--version"}, {"sendmail", "-t"}, {"qmail-queue", "-c", filepath.Join(dir, "postern.toml")}} {
+		c := exec.CommandContext(t.Context(), program)
+		c.Args, c.Env = args, []string{"POSTERN_CONFIG=" + filepath.Join(dir, "postern.toml"), "QMAILQUEUE=/bin/true"}
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+		out, err := c.Output()
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 55 || len(out) > 0 {
+			t.Errorf("%v: %q, %v", args, out, err)
+		}
+	}
+}
+
 // cmdSay sends a text to a server, ends its side, and compares the answer with a
 // pattern:
 //

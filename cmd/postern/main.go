@@ -46,6 +46,9 @@ func (e exitError) Unwrap() error { return e.error }
 
 func main() {
 	args := append(called(os.Args[0]), os.Args[1:]...)
+	if os.Geteuid() != os.Getuid() || os.Getegid() != os.Getgid() {
+		args = []string{"queue-in"} // with a set-ID bit it is qmail-queue, whatever its caller calls it
+	}
 	os.Exit(run(args, streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 
