@@ -17,7 +17,7 @@ var absent = [...]string{
 }
 
 // laterLibraries are names of the design that this version has not got yet.
-var laterLibraries = [...]string{"arc"}
+var laterLibraries = [...]string{}
 
 // open fills the globals.
 func (st *state) open() {
@@ -64,6 +64,7 @@ func (st *state) open() {
 	st.openSPF(g)
 	st.openDMARC(g)
 	st.openDKIM(g)
+	st.openARC(g)
 	st.guardLibraries(g)
 	for _, name := range laterLibraries {
 		g.RawSetString(name, st.object(laterName(name), st.later))

@@ -74,6 +74,7 @@ const testMessage = "From: A <a@example.org>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9
 // 7.1, test 1, whose public key is in testKey.
 const (
 	testSignature = "DKIM-Signature: v=1; a=ed25519-sha256; d=example.org; s=s1; c=relaxed/relaxed; h=from:subject; bh=fm3FJd7bPg/LoIiXRez5RqNZl3/PZ1nlEVvJOvBWC4w=;\r\n b=NdPuvoszwENaIEtBh7V+NuMNCoFMo6VHxL4k8LH+MBfAX0Ob0KzA5q+fA3Wwv3Eucf55z0dRxGrubKvolp3pBg==\r\n"
+	testSeal      = "ARC-Seal: i=1; a=ed25519-sha256; t=1795867200; cv=none; d=example.org; s=s1;\r\n\tb=\r\n\tt7vEGk5n87GJKXVUW5A0yh9C/0H59iCvYrcoMiyZtnvjrZnFX6KCU4yNE5Id/aCmgx4mm3r2WE7\r\n\tWGi+WDyU/Dw==\r\nARC-Message-Signature: i=1; a=ed25519-sha256; c=relaxed/relaxed;\r\n\td=example.org; s=s1; t=1795867200; h=from:subject;\r\n\tbh=fm3FJd7bPg/LoIiXRez5RqNZl3/PZ1nlEVvJOvBWC4w=; b=\r\n\tKjHQMQvKk0i5dZ587RmIGPGS5YDoXKGmO8o6rWDKIW8xIgixiC2L8gNKyA62u1bdjWfG+j+h+Pe\r\n\thRUh7b5VpAw==\r\nARC-Authentication-Results: i=1; mx.example.org;\r\n\tspf=pass\r\n"
 	testKey       = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 )
 
@@ -94,7 +95,7 @@ func testTransaction() *hooks.Transaction {
 	n, _ := message.HeaderLen([]byte(testMessage))
 	tx.Header = message.ParseHeader([]byte(testMessage)[:n])
 	tx.Body = message.Bytes(testMessage)
-	tx.Original = message.Bytes(testSignature + testMessage)
+	tx.Original = message.Bytes(testSeal + testSignature + testMessage)
 	return tx
 }
 

@@ -4,13 +4,14 @@ import "github.com/postern-mta/postern/hooks"
 
 // authSections are the libraries that judge who sent a message.
 func authSections() []section {
-	return []section{spfLibrary(), spfResultSection(), spfStepSection(), dkimLibrary(), dkimResultSection(), dkimSignatureSection(), dmarcLibrary(), dmarcResultSection(), dmarcIdentifierSection(), dmarcStepSection()}
+	return []section{spfLibrary(), spfResultSection(), spfStepSection(), dkimLibrary(), dkimResultSection(), dkimSignatureSection(), arcLibrary(), arcResultSection(), arcSetSection(), dmarcLibrary(), dmarcResultSection(), dmarcIdentifierSection(), dmarcStepSection()}
 }
 
 // authGlobals are their names.
 func authGlobals() []member {
 	return []member{
 		lib("spf", "spflib", "May the client send in the sender's name (RFC 7208)?"),
+		lib("arc", "arclib", "Who handed the message on (RFC 8617)?"),
 		lib("dkim", "dkimlib", "Who signed the message (RFC 6376)?"),
 		lib("dmarc", "dmarclib", "Does the domain in From stand behind the message (RFC 9989)?"),
 	}
@@ -93,5 +94,35 @@ func dkimSignatureSection() section {
 		def("b", "string", "The first eight characters of the signature.", one+"#one.b --> 8"),
 		def("query", "string", "The name of the key record.", one+"one.query --> \"s1._domainkey.example.org\""),
 		def("record", "string", "The key record.", one+"one.record:sub(1, 20) --> \"v=DKIM1; k=ed25519; \""),
+	}}
+}
+
+func arcLibrary() section {
+	return section{name: "arc", class: "arclib", at: hooks.Message, doc: "Who handed the message on, and what did they find out about its sender (RFC 8617)? It is verified as it was received, once, however many policies ask, from stage message on.", items: []member{
+		def("check", "(tx: tx): arcresult?, error?", "Verifies the chain. A key that can't be had now is the verdict fail, with temporary set, no error.",
+			"local it = arc.check(tx)\nit.verdict --> \"pass\"\nit.sealers[1] --> \"example.org\""),
+	}}
+}
+
+func arcResultSection() section {
+	const it = "local it = arc.check(tx)\n"
+	return section{name: "arcresult", class: "arcresult", plain: true, at: hooks.Message, doc: "What arc.check found.", items: []member{
+		def("verdict", "\"none\"|\"pass\"|\"fail\"", "The state of the chain.", it+"it.verdict --> \"pass\""),
+		def("reason", "string", "Why it fails.", it+"it.reason --> \"\""),
+		def("temporary", "boolean", "Whether it fails for a key that can't be had now.", it+"it.temporary --> false"),
+		def("oldest_pass", "integer", "The oldest set whose signature matches the message as it is, 0 where all do.", it+"it.oldest_pass --> 0"),
+		def("sealers", "string[]", "The domains that sealed, the last one first. What a set says is worth what its sealer, and all above it, are.", it+"it.sealers --> { \"example.org\" }"),
+		def("sets", "arcset[]", "The sets, the first one first, at most 50.", it+"#it.sets --> 1"),
+	}}
+}
+
+func arcSetSection() section {
+	const one = "local one = arc.check(tx).sets[1]\n"
+	return section{name: "arcset", class: "arcset", plain: true, at: hooks.Message, doc: "What one of those who handed the message on added. All of it is foreign text.", items: []member{
+		def("instance", "integer", "Its place, from 1.", one+"one.instance --> 1"),
+		def("domain", "string", "The domain that sealed.", one+"one.domain --> \"example.org\""),
+		def("selector", "string", "The name of its key.", one+"one.selector --> \"s1\""),
+		def("state", "string", "The chain as that one found it.", one+"one.state --> \"none\""),
+		def("results", "string", "What it found out, in the form of Authentication-Results.", one+"one.results --> \"mx.example.org; spf=pass\""),
 	}}
 }

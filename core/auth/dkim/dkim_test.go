@@ -90,7 +90,7 @@ func craft(t testing.TB, key crypto.Signer, m, extra string, change func(tags Ta
 	}
 	text += " bh=" + base64.StdEncoding.EncodeToString(sum) + ";\r\n " + extra + "b="
 	h := sha256.New()
-	opened.WriteFields(h, header, list(strings.ToLower(tags.Get("h"))))
+	opened.WriteFields(h, header, List(strings.ToLower(tags.Get("h"))))
 	h.Write(bytes.TrimSuffix(header.AppendField(nil, message.Field{Name: "DKIM-Signature", Raw: []byte(text)}), []byte("\r\n")))
 	sig, err := SignSum(key, h.Sum(nil))
 	if err != nil {

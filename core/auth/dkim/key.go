@@ -50,12 +50,12 @@ func ParseKey(record string) (*Key, error) {
 		k.Type = strings.ToLower(tags.Get("k"))
 	}
 	if tags.has("h") {
-		k.Hashes = list(strings.ToLower(tags.Get("h")))
+		k.Hashes = List(strings.ToLower(tags.Get("h")))
 	}
 	if tags.has("s") {
-		k.Services = list(strings.ToLower(tags.Get("s")))
+		k.Services = List(strings.ToLower(tags.Get("s")))
 	}
-	for _, flag := range list(tags.Get("t")) {
+	for _, flag := range List(tags.Get("t")) {
 		k.Testing = k.Testing || flag == "y"
 		k.Strict = k.Strict || flag == "s"
 	}
@@ -66,7 +66,7 @@ func ParseKey(record string) (*Key, error) {
 	if p == nil {
 		return nil, errNoKey
 	}
-	data, err := decode64(p.Value)
+	data, err := Decode64(p.Value)
 	switch {
 	case err != nil:
 		return nil, errNoBase64
@@ -108,8 +108,8 @@ func parseRSA(data []byte) (*rsa.PublicKey, error) {
 	return key, nil
 }
 
-// decode64 reads base64 that may be folded; the filling at its end may lack.
-func decode64(s string) ([]byte, error) {
+// Decode64 reads base64 that may be folded; the filling at its end may lack.
+func Decode64(s string) ([]byte, error) {
 	return base64.RawStdEncoding.DecodeString(strings.TrimRight(compact(s), "="))
 }
 

@@ -103,7 +103,7 @@ func (s *signature) readForms(tags Tags) *fault {
 	}
 	if tags.has("q") {
 		known := false
-		for _, method := range list(tags.Get("q")) {
+		for _, method := range List(tags.Get("q")) {
 			known = known || strings.EqualFold(method, "dns/txt")
 		}
 		if !known {
@@ -122,10 +122,10 @@ func (s *signature) readForms(tags Tags) *fault {
 
 func (s *signature) readHashes(tags Tags) *fault {
 	var err error
-	if s.value, err = decode64(tags.Get("b")); err != nil || len(s.value) == 0 {
+	if s.value, err = Decode64(tags.Get("b")); err != nil || len(s.value) == 0 {
 		return unreadable("b= is not base64")
 	}
-	if s.hash, err = decode64(tags.Get("bh")); err != nil {
+	if s.hash, err = Decode64(tags.Get("bh")); err != nil {
 		return unreadable("bh= is not base64")
 	}
 	if len(s.hash) != 32 {
@@ -143,7 +143,7 @@ func (s *signature) readHashes(tags Tags) *fault {
 
 func (s *signature) readFields(tags Tags) *fault {
 	from := false
-	for _, name := range list(strings.ToLower(tags.Get("h"))) {
+	for _, name := range List(strings.ToLower(tags.Get("h"))) {
 		s.Fields = append(s.Fields, name)
 		from = from || name == "from"
 	}

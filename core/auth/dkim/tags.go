@@ -102,8 +102,8 @@ func compact(s string) string {
 	}, s)
 }
 
-// list is the elements of a colon-separated value, without blanks and empty ones.
-func list(s string) []string {
+// List is the elements of a colon-separated value, without blanks and empty ones.
+func List(s string) []string {
 	var out []string
 	for part := range strings.SplitSeq(compact(s), ":") {
 		if part != "" {

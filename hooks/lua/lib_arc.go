@@ -1,0 +1,70 @@
+package lua
+
+import (
+	"context"
+
+	lua "github.com/yuin/gopher-lua"
+
+	"github.com/postern-mta/postern/core/auth/arc"
+)
+
+func (st *state) openARC(g *lua.LTable) {
+	g.RawSetString("arc", st.lookupLibrary(map[string]lookupFunc{"check": st.arcCheck}))
+}
+
+// arcCheck is arc.check(tx).
+func (st *state) arcCheck(L *lua.LState) lookup {
+	if !st.messageThere(L) {
+		return failed("bad", ofMessage)
+	}
+	var one *judged[arc.Report]
+	return lookup{
+		ask: func(ctx context.Context) { one = st.arcReport(ctx) },
+		answer: func(L *lua.LState) int {
+			if one.err != nil {
+				return fail(L, "temporary", one.err.Error())
+			}
+			L.Push(st.arcTable(one.report))
+			return 1
+		},
+	}
+}
+
+// arcReport judges the chain of the message as it was received, once in a transaction.
+func (st *state) arcReport(ctx context.Context) *judged[arc.Report] {
+	v := st.verifier()
+	return st.call.event.Findings.Once(ctx, "arc", func(ctx context.Context) (any, bool) {
+		open := st.opened(ctx)
+		if open.err != nil {
+			return &judged[arc.Report]{err: open.err}, false
+		}
+		open.mu.Lock()
+		defer open.mu.Unlock()
+		report, err := arc.Verify(ctx, v, open.m)
+		return &judged[arc.Report]{report, err}, err == nil && ctx.Err() == nil
+	}).(*judged[arc.Report])
+}
+
+// arcTable is a report as scripts see it; it is their own.
+func (st *state) arcTable(r *arc.Report) *lua.LTable {
+	st.b.spend(st.L, 256+512*len(r.Sets))
+	t := st.L.CreateTable(0, 6)
+	t.RawSetString("verdict", lua.LString(r.Word))
+	t.RawSetString("reason", lua.LString(r.Reason))
+	t.RawSetString("temporary", lua.LBool(r.Temporary))
+	t.RawSetString("oldest_pass", lua.LNumber(r.OldestPass))
+	t.RawSetString("sealers", texts(r.Sealers()))
+	list := st.L.CreateTable(len(r.Sets), 0)
+	for i := range r.Sets {
+		s := &r.Sets[i]
+		one := st.L.CreateTable(0, 5)
+		one.RawSetString("instance", lua.LNumber(s.Instance))
+		one.RawSetString("domain", lua.LString(s.Domain))
+		one.RawSetString("selector", lua.LString(s.Selector))
+		one.RawSetString("state", lua.LString(s.State))
+		one.RawSetString("results", lua.LString(s.Results))
+		list.Append(one)
+	}
+	t.RawSetString("sets", list)
+	return t
+}
