@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"core/store":         {"core/message", "core/disk"},
 	"core/record":        {"hooks", "core/disk"},
 	"core/gate":          {"hooks", "core/dns", "core/record"},
-	"core/intake":        {"hooks", "core/queue", "core/record"},
+	"core/intake":        {"hooks", "core/queue", "core/record", "core/auth/results"},
 	"core/auth":          {"core/message"},
 	"core/auth/dkim":     {"core/dns", "core/message"},
 	"core/auth/results":  nil,

@@ -78,7 +78,7 @@ func examine(g *global, c *config.Config) (problems config.Problems, policies in
 	}
 	problems = append(problems, checkPasswords(c)...)
 	problems = append(problems, checkStore(c)...)
-	_, found := signingKeys(c)
+	_, found := readSigning(c)
 	problems = append(problems, found...)
 	loader := newPolicyLoader(g, slog.New(slog.DiscardHandler), nil, nil, func(string) bool { return false })
 	chain, found := loader.chain(c, hooks.Options{})

@@ -276,7 +276,7 @@ func (d *daemon) build(c *config.Config) (err error) {
 	if d.auth, err = auth.New(auth.Options{Files: passwordFiles(c), Log: d.log}); err != nil {
 		return err
 	}
-	keys, problems := signingKeys(c)
+	signing, problems := readSigning(c)
 	if err := problems.Err(); err != nil {
 		return err
 	}
@@ -292,7 +292,7 @@ func (d *daemon) build(c *config.Config) (err error) {
 	d.intake = intake.New(intake.Options{
 		Queue: d.queue, Record: d.record, Log: d.log, NextHop: d.remote, Verifier: d.callouts,
 		Accepted: func(m *queue.Message, body message.Body) { d.sender.Accepted(m, body) },
-	}, signedSettings(c, keys, nil))
+	}, signing.settings(c, d.dns, nil))
 	d.gate = gate.New(gate.Options{Hostname: c.Server.Hostname, Limits: gateLimits(c), Chain: d.acquire, DNS: d.dns, Record: d.record, Log: d.log})
 	boxes, err := local.New(local.Options{Dir: filepath.Join(c.Server.DataDir, "mail"), Hostname: c.Server.Hostname, Log: d.log})
 	if err != nil {
@@ -318,7 +318,7 @@ func (d *daemon) build(c *config.Config) (err error) {
 		return err
 	}
 	d.warn(problems)
-	d.intake.Reconfigure(signedSettings(c, keys, d.policies.maps))
+	d.intake.Reconfigure(signing.settings(c, d.dns, d.policies.maps))
 	d.chain.Store(chain)
 	return d.setListeners(c)
 }

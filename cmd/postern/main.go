@@ -120,7 +120,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 		queueCommand(g), quarantineCommand(g), whyCommand(g), shadowCommand(g), replayCommand(g), sendCommand(std), injectCommand(g),
 		queueInCommand(g), qmqpcCommand(g), injectAsCommand(g), sendmailCommand(g), newaliasesCommand(g),
 		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std), profileCommand(g),
-		spfCommand(g), dmarcCommand(g), dkimCommand(g), srsCommand(g), batvCommand(g), lookupCommand(g),
+		spfCommand(g), dmarcCommand(g), dkimCommand(g), arcCommand(g), srsCommand(g), batvCommand(g), lookupCommand(g),
 	)
 	for _, c := range root.Commands() {
 		if c.HasSubCommands() {

@@ -172,7 +172,7 @@ func (d *daemon) reload() error {
 		_, found = loadSenders(&c.Listen[i])
 		problems = append(problems, found...)
 	}
-	keys, found := signingKeys(c)
+	signing, found := readSigning(c)
 	problems = append(problems, found...)
 	if err := problems.Err(); err != nil {
 		if chain != nil {
@@ -197,7 +197,7 @@ func (d *daemon) reload() error {
 		chain.Retire()
 		return err
 	}
-	d.intake.Reconfigure(signedSettings(c, keys, d.policies.maps))
+	d.intake.Reconfigure(signing.settings(c, d.dns, d.policies.maps))
 	d.gate.SetLimits(gateLimits(c))
 	d.smtpd.SetLimits(smtpdLimits(c))
 	d.qmqpd.SetLimits(qmqpLimits(c))

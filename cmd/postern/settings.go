@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/postern-mta/postern/core/auth"
-	"github.com/postern-mta/postern/core/auth/dkim"
 	"github.com/postern-mta/postern/core/config"
 	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/core/gate"
@@ -100,17 +99,6 @@ func ourDomains(c *config.Config, maps lookup.Getter) *intake.Domains {
 		}
 	}
 	return intake.NewDomains(list)
-}
-
-// signedSettings are the settings of the daemon, which signs; tests and replays don't.
-func signedSettings(c *config.Config, keys *dkim.Keyring, maps lookup.Getter) intake.Settings {
-	s := intakeSettings(c, maps)
-	if keys != nil {
-		s.Sign = func(sender message.Address, m message.Body, now time.Time) ([]byte, error) {
-			return keys.Sign(m, sender, now)
-		}
-	}
-	return s
 }
 
 // knownAt tells who exists at a domain; nil: everybody, or its next hop tells.

@@ -1,17 +1,81 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"time"
 
+	"github.com/postern-mta/postern/core/auth/arc"
 	"github.com/postern-mta/postern/core/auth/dkim"
+	"github.com/postern-mta/postern/core/auth/results"
 	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/intake"
+	"github.com/postern-mta/postern/core/lookup"
+	"github.com/postern-mta/postern/core/message"
 )
 
-// signingKeys reads the keys of [[dkim]]; nil where there are none. What is wrong with a
-// file stands at the line that names it.
+// signing is what signs and seals.
+type signing struct {
+	keys   *dkim.Keyring // nil: nothing is signed
+	sealer *arc.Sealer   // nil: nothing is sealed
+}
+
+// readSigning reads the keys of [[dkim]] and [arc]. What is wrong with a file stands at
+// the line that names it.
+func readSigning(c *config.Config) (s signing, problems config.Problems) {
+	s.keys, problems = signingKeys(c)
+	if c.ARC.Key == "" {
+		return s, problems
+	}
+	private, err := dkim.LoadKey(c.ARC.Key)
+	if err != nil {
+		return s, append(problems, c.Problem("arc.key", keyProblem(c.ARC.Key, err)))
+	}
+	s.sealer = &arc.Sealer{Domain: c.ARC.Domain, Selector: c.ARC.Selector, Private: private}
+	return s, problems
+}
+
+// settings are those of the daemon, which signs; tests and replays don't.
+func (s signing) settings(c *config.Config, r dns.Resolver, maps lookup.Getter) intake.Settings {
+	set := intakeSettings(c, maps)
+	if s.keys != nil {
+		set.Sign = func(sender message.Address, m message.Body, now time.Time) ([]byte, error) {
+			return s.keys.Sign(m, sender, now)
+		}
+	}
+	if s.sealer == nil {
+		return set
+	}
+	v := &dkim.Verifier{Resolver: r}
+	set.Chain = func(ctx context.Context, m message.Body) any {
+		opened, err := dkim.Open(m)
+		if err != nil {
+			return err
+		}
+		report, err := arc.Verify(ctx, v, opened)
+		if err != nil {
+			return err
+		}
+		return report
+	}
+	set.Seal = func(came any, m message.Body, found results.Field, now time.Time) ([]byte, error) {
+		report, ok := came.(*arc.Report)
+		if !ok || report.Temporary {
+			return nil, nil // what the chain was is not known, and must not be said
+		}
+		opened, err := dkim.Open(m)
+		if err != nil {
+			return nil, err
+		}
+		return s.sealer.Seal(opened, report, found, now)
+	}
+	return set
+}
+
+// signingKeys reads the keys of [[dkim]]; nil where there are none.
 func signingKeys(c *config.Config) (*dkim.Keyring, config.Problems) {
 	var keys []*dkim.SigningKey
 	var problems config.Problems

@@ -26,6 +26,7 @@ func check(l *loader, c *Config) {
 	add(checkTLS(c)...)
 	add(checkAuth(c)...)
 	add(checkDKIM(c)...)
+	add(checkARC(c)...)
 	add(checkRoutes(c)...)
 	add(checkServed(c)...)
 	add(checkAsked(c)...)
@@ -146,6 +147,16 @@ func checkAuth(c *Config) (found Problems) {
 			p := a.Problem("path", fmt.Sprintf("%s can be read by everyone on this machine; chmod o-r it", a.Path))
 			p.Warning = true
 			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// checkARC finds a section that says only a part.
+func checkARC(c *Config) (found Problems) {
+	for _, one := range []struct{ key, value string }{{"domain", c.ARC.Domain}, {"selector", c.ARC.Selector}, {"key", c.ARC.Key}} {
+		if one.value == "" && c.ARC != (ARC{}) {
+			found = append(found, c.Problem("arc."+one.key, "is missing; write domain, selector and key, or none of them"))
 		}
 	}
 	return found

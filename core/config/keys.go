@@ -19,6 +19,7 @@ func schema() section[Config] {
 		{"tls", table(tlsKeys(), func(c *Config) *TLS { return &c.TLS }), nil, ""},
 		{"auth", tables(authKeys(), func(c *Config) *[]Auth { return &c.Auth }), nil, ""},
 		{"dkim", tables(dkimKeys(), func(c *Config) *[]DKIM { return &c.DKIM }), nil, ""},
+		{"arc", table(arcKeys(), func(c *Config) *ARC { return &c.ARC }), nil, ""},
 		{"dns", table(dnsKeys(), func(c *Config) *DNS { return &c.DNS }), nil, ""},
 		{"domain", tables(domainKeys(), func(c *Config) *[]Domain { return &c.Domains }), nil, ""},
 		{"callout", table(calloutKeys(), func(c *Config) *Callout { return &c.Callout }), nil, ""},
@@ -37,7 +38,6 @@ func schema() section[Config] {
 		{"recorder", table(recorderKeys(), func(c *Config) *Recorder { return &c.Recorder }), nil, ""},
 		{"log", table(logKeys(), func(c *Config) *Log { return &c.Log }), nil, ""},
 		{"console", table(consoleKeys(), func(c *Config) *Console { return &c.Console }), nil, ""},
-		{"arc", later[Config](), nil, "Sealing of forwarded mail."},
 		{"metrics", later[Config](), nil, "Metrics beyond those of the console."},
 		{"cluster", later[Config](), nil, "Several nodes with one queue."},
 	}}
@@ -133,6 +133,17 @@ func dkimKeys() section[DKIM] {
 			{"expire", to(duration(time.Minute), func(d *DKIM) *time.Duration { return &d.Expire }), computed("never"), "time after which the signature counts no more (x=); longer than mail may be under way"},
 			{"from", to(timestamp(), func(d *DKIM) *time.Time { return &d.From }), computed("always"), "when the key begins to sign: `2027-01-01` (UTC), or a time as in RFC 3339"},
 			{"until", to(timestamp(), func(d *DKIM) *time.Time { return &d.Until }), computed("always"), "when it ends to; another entry whose `from` is the same takes over. Leave the record published for as long as mail may be under way"},
+		},
+	}
+}
+
+func arcKeys() section[ARC] {
+	return section[ARC]{
+		name: "arc", doc: "Seals for the mail of others that goes on through us (ARC, RFC 8617), so that the next server can tell what was found out here before anything was changed. All three keys, or none.",
+		rows: []row[ARC]{
+			{"domain", to(signer(`"example.net"`), func(a *ARC) *string { return &a.Domain }), computed("none, and nothing is sealed"), "the domain that seals"},
+			{"selector", to(signer(`"2026a"`), func(a *ARC) *string { return &a.Selector }), computed("none"), "name of the key, whose record is one of DKIM: it may be the key of a [[dkim]] too"},
+			{"key", to(path(), func(a *ARC) *string { return &a.Key }), computed("none"), "PEM file of the private key, as in [[dkim]]"},
 		},
 	}
 }

@@ -18,7 +18,7 @@ func TestEveryKeyIsDocumentedAndItsDefaultReads(t *testing.T) {
 			t.Errorf("%s: incomplete: %+v", name, k)
 		}
 	}
-	for _, name := range []string{"server.hostname", "listen.address", "delivery.rule.rate", "policy.when.client_not", "score.reject", "console.address", "auth.path", "lookup.source", "dkim.selector", "arc"} {
+	for _, name := range []string{"server.hostname", "listen.address", "delivery.rule.rate", "policy.when.client_not", "score.reject", "console.address", "auth.path", "lookup.source", "dkim.selector", "arc.selector"} {
 		if !seen[name] {
 			t.Errorf("%s is missing", name)
 		}

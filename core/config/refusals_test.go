@@ -17,7 +17,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		// Names.
 		{"unknown section", "[limitz]\n", []string{`postern.toml:1: limitz: unknown section; did you mean "limits"?`}},
-		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, auth, dkim, dns, domain, callout, route, srs, batv, queue, delivery, policy, dmarc, score, geoip, lookup, store, quarantine, recorder, log, console`}},
+		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, auth, dkim, arc, dns, domain, callout, route, srs, batv, queue, delivery, policy, dmarc, score, geoip, lookup, store, quarantine, recorder, log, console`}},
 		{"key without its section", "message_size = 1\n", []string{`postern.toml:1: message_size: unknown section; "message_size" belongs to [limits]`}},
 		{"key in the wrong section", "[queue]\nhops = 1\n", []string{`postern.toml:2: queue.hops: unknown key; "hops" belongs to [limits]`}},
 		{"far key", "[store]\nzebra = 1\n", []string{`postern.toml:2: store.zebra: unknown key; [store] has engine, user, password_file, timeout, concurrency`}},
@@ -246,7 +246,6 @@ func TestLaterFeaturesAnswer(t *testing.T) {
 		{"[[policy]]\n", `use = "https://hooks.example/"`, "policy.use", `a service ("https://hooks.example/") `},
 		{"[[auth]]\npath = \"postern.toml\"\n", `use = "ldap"`, "auth.use", `"ldap" `},
 		{"[[auth]]\npath = \"postern.toml\"\n", `use = "dovecot"`, "auth.use", `"dovecot" `},
-		{"", `[arc]`, "arc", ""},
 		{"", `[metrics]`, "metrics", ""},
 		{"", `[cluster]`, "cluster", ""},
 	} {

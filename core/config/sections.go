@@ -23,6 +23,7 @@ type Config struct {
 	TLS        TLS
 	Auth       []Auth
 	DKIM       []DKIM
+	ARC        ARC
 	DNS        DNS
 	Domains    []Domain
 	Callout    Callout
@@ -102,6 +103,13 @@ type DKIM struct {
 	Expire   time.Duration // 0: never
 	From     time.Time     // zero: from ever on
 	Until    time.Time     // zero: for ever
+}
+
+// ARC is the [arc] section; without a domain nothing is sealed.
+type ARC struct {
+	Domain   string // lower-case
+	Selector string
+	Key      string // absolute path
 }
 
 // Limits is the [limits] section. Sizes are bytes.

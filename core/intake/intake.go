@@ -28,6 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postern-mta/postern/core/auth/results"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/record"
@@ -60,6 +61,12 @@ type Settings struct {
 	Mixed       Mixed // what a message gets whose recipients are judged differently
 	Hops        int   // Received fields above which a message is in a loop
 	Score       Score
+	// Seal makes the ARC set (RFC 8617) of a message that goes on and is not ours: whole
+	// fields that are put behind our Received field. came is what Chain said of it as it
+	// was received, found our Authentication-Results. nil: nothing is sealed.
+	Seal func(came any, m message.Body, found results.Field, now time.Time) ([]byte, error)
+	// Chain judges the ARC chain of a message as it was received; for Seal alone.
+	Chain func(ctx context.Context, m message.Body) any
 	// Sign makes the signatures of a message as it goes out, whole fields that are put
 	// behind our Received field: of mail by relaying and authenticated clients, and of
 	// what is made on this host, bounces too. None where nobody signs for it; an error

@@ -52,6 +52,7 @@ type Mail struct {
 	headLen  int    // its length, once complete
 	fields   bool   // it begins with a field
 	complete bool
+	came     any          // its ARC chain, where it is to be sealed
 	changed  message.Body // the message as policies left it, from the end of their stages on
 
 	apart   apart
@@ -133,6 +134,9 @@ func (m *Mail) headerDone(n int) {
 	m.tx.Header = message.ParseHeader(m.head)
 	if m.tx.Said("SMTPUTF8") && bytes.ContainsFunc(m.head, func(r rune) bool { return r >= 0x80 }) {
 		m.tx.Header.AllowUTF8()
+	}
+	if m.foreign() {
+		m.dropForged()
 	}
 	if m.tx.Header.Count("Received") > m.set.Hops {
 		m.refuse(hooks.Headers, errHops)
@@ -235,6 +239,9 @@ func (m *Mail) end() Answer {
 			m.tx.Came, m.tx.CameBody = came, true
 		}
 		_ = m.judge(hooks.Message) || m.score() || m.judge(hooks.Queue)
+		if m.refusal == nil && m.set.Seal != nil && !m.ours() {
+			m.came = m.set.Chain(m.ctx, m.tx.Original)
+		}
 		m.changed, m.tx.Body, m.tx.Original = m.tx.Body, nil, nil
 	}
 	if m.refusal == nil && m.apart.own != nil {

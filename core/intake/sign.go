@@ -15,12 +15,17 @@ func (m *Mail) ours() bool {
 }
 
 // signed is the message as it goes out, which begins with our Received field, with our
-// signatures behind that field. It is called when nothing will change any more.
+// signatures behind that field, or, where it is somebody else's, with our seal. It is called when nothing will change any more.
 func (m *Mail) signed(whole message.Edited, now time.Time) (message.Edited, error) {
-	if m.set.Sign == nil || !m.ours() {
-		return whole, nil
+	var fields []byte
+	var err error
+	switch {
+	case m.ours() && m.set.Sign != nil:
+		fields, err = m.set.Sign(m.tx.Sender, whole, now)
+	case !m.ours() && m.set.Seal != nil:
+		found, _ := m.results("")
+		fields, err = m.set.Seal(m.came, whole, found, now)
 	}
-	fields, err := m.set.Sign(m.tx.Sender, whole, now)
 	if err != nil {
 		return whole, fmt.Errorf("sign: %w", err)
 	}

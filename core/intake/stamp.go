@@ -16,8 +16,8 @@ func (m *Mail) stamped(now time.Time) message.Edited {
 	return message.Edited{Head: head, Rest: m.draft.Body(), From: from}
 }
 
-// stamp is what stands in front of the stored message: our Received field, and
-// the header section where it was edited. from is where the received bytes go on.
+// stamp is what stands in front of the stored message: our Received field, what was
+// found out about the sender, and the header section where it was edited. from is where the received bytes go on.
 func (m *Mail) stamp(now time.Time) (head []byte, from int64) {
 	tx, s := m.tx, m.tx.Session
 	hop := message.Hop{Helo: s.Helo, IP: s.Client.Addr().Unmap(), By: m.set.Hostname, With: withProtocol(tx), ID: tx.ID, Text: tx.Received, At: now}
@@ -29,7 +29,7 @@ func (m *Mail) stamp(now time.Time) (head []byte, from int64) {
 	if m.local || s.Protocol == submission {
 		m.completeHeader(now)
 	}
-	head = hop.Received()
+	head = append(hop.Received(), m.judged(hop.Host)...)
 	if tx.Content > 0 {
 		return append(head, tx.Header.Section()...), 0
 	}
