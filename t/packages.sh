@@ -23,6 +23,11 @@ cdb:tinycdb:constant databases of another make
 postfix:postfix:Postfix as a next hop and as the peer of the benchmarks
 python3:python3:smtplib as a client
 spamd:spamd:the plugin spamassassin
+opendkim:opendkim:OpenDKIM as signer and verifier
+opendkim-testmsg:opendkim-tools:OpenDKIM as signer and verifier
+/usr/lib/python3/dist-packages/dkim/__init__.py:python3-dkim:dkimpy as signer and verifier
+/usr/lib/python3/dist-packages/nacl/__init__.py:python3-nacl:dkimpy as signer and verifier
+/usr/lib/python3/dist-packages/authres/__init__.py:python3-authres:dkimpy as signer and verifier
 dovecot:dovecot-core:Dovecot as a next hop
 /usr/lib/dovecot/lmtp:dovecot-lmtpd:Dovecot as a next hop
 /usr/bin/python3:python3:aiosmtpd as a next hop
