@@ -218,7 +218,6 @@ func TestFailures(t *testing.T) {
 		{hooks.Message, `return tx:each_rcpt(function(r) return true end)`, "returned a boolean for b@example.net, which is no decision"},
 		{hooks.Message, `return tx:each_rcpt(function(r) return tx:each_rcpt(function() return reject() end) end)`, "is no decision on a single recipient"},
 		{hooks.Delivered, `rcpt.headers:prepend("a", "b")`, "rcpt.headers:prepend is not possible at stage delivered"},
-		{hooks.Rcpt, `arc.check(tx)`, "arc.check is not available in this version"},
 		{hooks.Connect, `conn.capabilities:add("X")`, "conn.capabilities is there at stage helo"},
 		{hooks.DSN, `rcpt.to = ""`, "test.lua:3: notice.to: \"\": "},
 		{hooks.DSN, `rcpt.kind = "delay"`, "notice.kind can't be set; notice.to can"},
