@@ -98,6 +98,7 @@ func TestRefusals(t *testing.T) {
 
 		// Shared memory.
 		{"engine", "[store]\nengine = \"embeded\"\n", []string{`postern.toml:2: store.engine: "embeded" is unknown; did you mean "embedded"? It takes "embedded"`}},
+		{"engine that is none, with a password that nobody should read in a log", "[store]\nengine = \"mysql://me:pw@db/x\"\n", []string{`postern.toml:2: store.engine: "mysql://…" is no store; write "embedded", or a Redis server such as "redis://127.0.0.1:6379/0"`}},
 		{"engine that is nowhere", "[store]\nengine = \"redis://\"\n", []string{`postern.toml:2: store.engine: is no address; write one such as "redis://127.0.0.1:6379/0"`}},
 		{"keys of an engine that is not shared", "[store]\nuser = \"x\"\n", []string{`postern.toml:2: store.user: is for an engine such as "redis://127.0.0.1:6379/0"; leave it out`}},
 		{"password of an engine", "[store]\nengine = \"redis://db\"\npassword_file = \"none\"\n", []string{`postern.toml:3: store.password_file: DIR/none can't be read: no such file or directory; write the path of a file with the password`}},

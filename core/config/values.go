@@ -510,8 +510,11 @@ func engine() kind[string] {
 		case ok && (scheme == "postgres" || scheme == "postgresql"):
 			v.fail(`%q is not available in this version; write "embedded", or a Redis server such as "redis://127.0.0.1:6379/0"`, scheme+"://")
 			return "", false
-		case !ok || scheme != "redis" && scheme != "rediss" && scheme != "unix":
+		case !ok:
 			return word.read(v)
+		case scheme != "redis" && scheme != "rediss" && scheme != "unix":
+			v.fail(`%q is no store; write "embedded", or a Redis server such as "redis://127.0.0.1:6379/0"`, oneLine(scheme)+"://…")
+			return "", false
 		case rest == "" || s != oneLine(s):
 			v.fail(`is no address; write one such as "redis://127.0.0.1:6379/0"`)
 			return "", false
