@@ -5,7 +5,8 @@
 -- where `enforce` says less. A From field that can't be judged, because there is none,
 -- or several, or no address in it, is refused. Nothing is refused that comes from a
 -- client in `trust`, or with a signature of a domain in `trust_signers`, such as a
--- mailing list whose changes break the author's. The result `dmarc` has `verdict`,
+-- mailing list whose changes break the author's, or through forwarders in
+-- `trust_sealers` whose unbroken ARC chain (RFC 8617) says that it passed. The result `dmarc` has `verdict`,
 -- `pass`, `fail`, `from`, `policy`, `disposition`, `domain`, `problem`, and `override`
 -- where something was spared. Relaying and authenticated clients and private addresses
 -- are not judged.
@@ -20,6 +21,8 @@
 --                  "suffix-list" (RFC 7489) (tree-walk)
 --   trust          clients that are not judged, such as forwarders of your users ([])
 --   trust_signers  domains whose signature spares a message that fails ([])
+--   trust_sealers  domains whose ARC seals are believed: a message that fails is spared
+--                  where they say that it passed for its From ([])
 --   points         points for the score by verdict, such as { fail = 3 } ({})
 --   reports        whether messages are counted for the reports of [dmarc] (yes)
 --   text           of a refusal; {from}, {policy}, {domain} are filled in
@@ -40,11 +43,34 @@ local judge = policy {
     organization  = enum { "tree-walk", "suffix-list" } "tree-walk" : about "how organizational domains are found",
     trust         = cidrs {} : about "clients that are not judged",
     trust_signers = domains {} : about "domains whose signature spares a message that fails",
+    trust_sealers = domains {} : about "domains whose ARC seals are believed about a message that fails",
     points        = map(number) {} : about "points for the score by verdict",
     reports       = boolean (true) : about "whether messages are counted for the reports of [dmarc]",
     text          = string "The policy of {domain} refuses mail in the name of {from} that it did not authorize (DMARC)" : about "of a refusal; {from}, {policy}, {domain} are filled in",
   },
 }
+
+-- Whether results in the form of Authentication-Results say that DMARC passed for a
+-- domain. What stands in quotes and comments may be the sender's words.
+local function says(results, from)
+  local bare = results:lower():gsub("\\.", ""):gsub('"[^"]*"', ""):gsub("%b()", " "):gsub("%s+", " ")
+  for part in bare:gmatch("[^;]+") do
+    if part:match("^ ?dmarc ?= ?pass ") and (part .. " "):find(" header.from=" .. from .. " ", 1, true) then return true end
+  end
+end
+
+-- Who spares a message by a chain of ARC: the first set below which nobody stands who
+-- is not trusted, and that says DMARC passed for the From that is still there.
+local function sealed(tx, it)
+  if #judge.trust_sealers == 0 then return end
+  local chain = arc.check(tx)
+  if not chain or chain.verdict ~= "pass" then return end
+  for i = #chain.sets, 1, -1 do
+    local one = chain.sets[i]
+    if not judge.trust_sealers:match(one.domain) then return end
+    if says(one.results, it.from) then return one.domain end
+  end
+end
 
 -- The signature that spares a message, if there is one.
 local function spared(it)
@@ -66,7 +92,7 @@ function judge.message(tx)
   if not it then return defer("4.7.24", "The message can't be judged now: %s", err.text) end
   local points = judge.points[it.verdict]
   if points then tx:score("dmarc." .. it.verdict, points, it.from) end
-  local override = it.verdict == "fail" and spared(it) or ""
+  local override = it.verdict == "fail" and (spared(it) or sealed(tx, it)) or ""
   tx:result("dmarc", {
     verdict = it.verdict, pass = it.verdict == "pass", fail = it.verdict == "fail", from = it.from, policy = it.policy,
     disposition = it.disposition, domain = it.domain, problem = it.problem, override = override,
@@ -83,7 +109,7 @@ function judge.message(tx)
   if judge.reports and it.domain ~= "" then
     local done = follows and (it.disposition == "reject" and judge.enforce == "reject" and "reject" or "quarantine") or "none"
     local why = ""
-    if override ~= "" then why = "signed by " .. override elseif done ~= it.disposition then why = "enforced is " .. judge.enforce end
+    if override ~= "" then why = "trusted: " .. override elseif done ~= it.disposition then why = "enforced is " .. judge.enforce end
     local ok, wrong = dmarc.count(tx, done, why, judge.organization)
     if wrong then log.warn("not counted for DMARC reports: %s", wrong.text) end
   end

@@ -66,6 +66,20 @@ test("a trusted list's signature and a trusted client spare", function(t)
   expect(send(t, body, nil, { relaying = true })):accepts()
 end)
 
+local chain = "ARC-Seal: i=1; a=ed25519-sha256; t=1700000000; cv=none; d=lists.example;\r\n\ts=s; b=\r\n\toau/CDRf+YfZjGMAk+zbxLq2AhD5ZeTrhDPQOAZb/mPpdv1lksn1VlthOSJxzZjJh0S9ZBcxwgr\r\n\teK6KIq28GCQ==\r\nARC-Message-Signature: i=1; a=ed25519-sha256; c=relaxed/relaxed;\r\n\td=lists.example; s=s; t=1700000000; h=from:subject;\r\n\tbh=zS7KNTV0HyeorkDDGwxB1AV6enuRKzO5rthkhdHIRnY=; b=\r\n\t2hsU3ICerK16cbXUJyc4k1KXxDKQHRY10EH1OIkw5Pr94QPk30uONvKX1q8UZqVEiZhsnmGv9/2\r\n\txy8PRcoh1BQ==\r\nARC-Authentication-Results: i=1; lists.example;\r\n\tdmarc=pass header.from=example.org\r\n"
+
+test("a trusted sealer's word spares, if the chain holds and it is about this From", function(t)
+  local keys = { ["s._domainkey.lists.example"] = key }
+  t:policy("dmarc", { trust_sealers = { "lists.example" } })
+  expect(send(t, chain .. body, keys)):accepts()
+  expect(last(t, "dmarc").override):equals("lists.example")
+  expect(send(t, chain .. body .. "more\r\n", keys)):rejects("5.7.26")
+  expect(send(t, chain:gsub("header.from=example.org", "header.from=example.or") .. body, keys)):rejects("5.7.26")
+  expect(send(t, chain .. body)):rejects("5.7.26")
+  t:policy("dmarc", { trust_sealers = { "other.example" } })
+  expect(send(t, chain .. body, keys)):rejects("5.7.26")
+end)
+
 test("a From that can't be judged", function(t)
   t:policy("dmarc")
   expect(send(t, "Subject: hi\r\n\r\nhello\r\n")):rejects("5.7.1", "there is no From field")
