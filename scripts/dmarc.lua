@@ -88,8 +88,7 @@ end
 function judge.message(tx)
   local client = tx.conn.ip
   if client.loopback or client.private or judge.trust:match(client) then return end
-  local it, err = dmarc.check(tx, judge.organization)
-  if not it then return defer("4.7.24", "The message can't be judged now: %s", err.text) end
+  local it = dmarc.check(tx, judge.organization)
   local points = judge.points[it.verdict]
   if points then tx:score("dmarc." .. it.verdict, points, it.from) end
   local override = it.verdict == "fail" and (spared(it) or sealed(tx, it)) or ""
@@ -110,8 +109,7 @@ function judge.message(tx)
     local done = follows and (it.disposition == "reject" and judge.enforce == "reject" and "reject" or "quarantine") or "none"
     local why = ""
     if override ~= "" then why = "trusted: " .. override elseif done ~= it.disposition then why = "enforced is " .. judge.enforce end
-    local ok, wrong = dmarc.count(tx, done, why, judge.organization)
-    if wrong then log.warn("not counted for DMARC reports: %s", wrong.text) end
+    dmarc.count(tx, done, why, judge.organization) -- it logs what it can't count
   end
   return follows
 end

@@ -16,9 +16,6 @@ var absent = [...]string{
 	"setfenv", "_printregs", "_GOPHER_LUA_VERSION",
 }
 
-// laterLibraries are names of the design that this version has not got yet.
-var laterLibraries = [...]string{}
-
 // open fills the globals.
 func (st *state) open() {
 	L := st.L
@@ -66,9 +63,6 @@ func (st *state) open() {
 	st.openDKIM(g)
 	st.openARC(g)
 	st.guardLibraries(g)
-	for _, name := range laterLibraries {
-		g.RawSetString(name, st.object(laterName(name), st.later))
-	}
 }
 
 // guardLibraries makes the reading of a member that a library has not got an
@@ -102,15 +96,6 @@ func (st *state) library(functions map[string]lua.LGFunction) *lua.LTable {
 		t.RawSetString(name, st.L.NewFunction(f))
 	}
 	return t
-}
-
-// laterName is a global that a later version will have.
-type laterName string
-
-func (n laterName) luaKind() string { return string(n) }
-
-func notYet(L *lua.LState, what string) {
-	L.RaiseError("%s is not available in this version", what)
 }
 
 func (st *state) getMetatable(L *lua.LState) int {

@@ -22,7 +22,7 @@ type assignable interface {
 // classes are the metatables of the values of ours, and the values of which a
 // call needs one.
 type classes struct {
-	later, kind, settingClass, decisionClass   *lua.LTable
+	kind, settingClass, decisionClass          *lua.LTable
 	addressClass, ipClass, regexClass          *lua.LTable
 	rcptClass, notesClass, planClass, rcptList *lua.LTable
 	textLib                                    *lua.LTable
@@ -113,16 +113,6 @@ func (st *state) newClasses() {
 	st.kind.RawSetString("__call", L.NewFunction(st.kindCall))
 	st.settingClass = st.newClass(st.library(nil))
 	st.settingClass.RawGetString("__index").(*lua.LTable).RawSetString("about", about)
-	notYetMember := L.NewFunction(func(L *lua.LState) int {
-		u := L.CheckUserData(1)
-		notYet(L, kindOf(u)+suffix(L.Get(2)))
-		return 0
-	})
-	st.later = st.newClass(notYetMember)
-	st.later.RawSetString("__call", L.NewFunction(func(L *lua.LState) int {
-		notYet(L, kindOf(L.CheckUserData(1)))
-		return 0
-	}))
 	st.decisionClass = st.newClass(L.NewFunction(st.noMember))
 	st.addressClass = st.newClass(L.NewFunction(st.addressField))
 	st.ipClass = st.newClass(L.NewFunction(st.ipField))
@@ -142,13 +132,6 @@ func (st *state) newClasses() {
 		"add": st.rcptsAdd, "remove": st.rcptsRemove, "replace": st.rcptsReplace,
 	}, st.missing("tx.recipients", "recipients"))
 	st.newSingles()
-}
-
-func suffix(member lua.LValue) string {
-	if s, ok := member.(lua.LString); ok && isName(string(s)) {
-		return "." + string(s)
-	}
-	return ""
 }
 
 // newSingles makes the values of which a call has one.

@@ -22,7 +22,7 @@ func (st *state) arcCheck(L *lua.LState) lookup {
 		ask: func(ctx context.Context) { one = st.arcReport(ctx) },
 		answer: func(L *lua.LState) int {
 			if one.err != nil {
-				return fail(L, "temporary", one.err.Error())
+				L.RaiseError("arc.check: %s", one.err.Error())
 			}
 			L.Push(st.arcTable(one.report))
 			return 1

@@ -37,7 +37,7 @@ func (st *state) dkimCheck(L *lua.LState) lookup {
 		ask: func(ctx context.Context) { one = st.dkimReport(ctx) },
 		answer: func(L *lua.LState) int {
 			if one.err != nil {
-				return fail(L, "temporary", one.err.Error())
+				L.RaiseError("dkim.check: %s", one.err.Error())
 			}
 			L.Push(st.dkimTable(one.report))
 			return 1

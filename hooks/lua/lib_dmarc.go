@@ -47,7 +47,8 @@ func (st *state) dmarcCount(L *lua.LState) lookup {
 			}
 		},
 		answer: func(L *lua.LState) int {
-			if err != nil {
+			if err != nil { // mail does not wait for reports
+				st.script.options.Library.Log.Warn("not counted for DMARC reports", "policy", st.script.name, "error", err)
 				return fail(L, "temporary", err.Error())
 			}
 			L.Push(lua.LTrue)
@@ -71,7 +72,7 @@ func (st *state) dmarcCheck(L *lua.LState) lookup {
 		ask: func(ctx context.Context) { one = st.dmarcResult(ctx, by, way) },
 		answer: func(L *lua.LState) int {
 			if one.err != nil {
-				return fail(L, "temporary", one.err.Error())
+				L.RaiseError("dmarc.check: %s", one.err.Error())
 			}
 			L.Push(st.dmarcTable(one.report))
 			return 1

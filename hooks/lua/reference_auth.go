@@ -57,7 +57,7 @@ func spfStepSection() section {
 
 func dkimLibrary() section {
 	return section{name: "dkim", class: "dkimlib", at: hooks.Message, doc: "Who signed the message (RFC 6376)? It is verified as it was received, once, however many policies ask, from stage message on.", items: []member{
-		def("check", "(tx: tx): dkimresult?, error?", "Verifies the signatures. A key that can't be had now is the verdict temperror, no error.",
+		def("check", "(tx: tx): dkimresult?, error?", "Verifies the signatures. A key that can't be had now is the verdict temperror, no error; a message that can't be read is the policy's failure.",
 			"local it = dkim.check(tx)\nit.verdict --> \"pass\"\nit.domains[1] --> \"example.org\""),
 	}}
 }
@@ -99,7 +99,7 @@ func dkimSignatureSection() section {
 
 func arcLibrary() section {
 	return section{name: "arc", class: "arclib", at: hooks.Message, doc: "Who handed the message on, and what did they find out about its sender (RFC 8617)? It is verified as it was received, once, however many policies ask, from stage message on.", items: []member{
-		def("check", "(tx: tx): arcresult?, error?", "Verifies the chain. A key that can't be had now is the verdict fail, with temporary set, no error.",
+		def("check", "(tx: tx): arcresult?, error?", "Verifies the chain. A key that can't be had now is the verdict fail, with temporary set, no error; a message that can't be read is the policy's failure.",
 			"local it = arc.check(tx)\nit.verdict --> \"pass\"\nit.sealers[1] --> \"example.org\""),
 	}}
 }

@@ -284,7 +284,7 @@ func TestReferenceOfGlobals(t *testing.T) {
 	defer st.L.Close()
 	st.open()
 	for _, name := range globalNames(st) {
-		if !slices.Contains(laterLibraries[:], name) && !slices.Contains(members(""), name) {
+		if !slices.Contains(members(""), name) {
 			t.Errorf("the table lacks the global %s", name)
 		}
 	}
@@ -342,11 +342,7 @@ func TestReferenceOfObjects(t *testing.T) {
 		real := slices.Clone(cases[object.field])
 		delete(cases, object.field)
 		if methods, ok := object.class.RawGetString("__index").(*lua.LTable); ok {
-			methods.ForEach(func(k, v lua.LValue) {
-				if !isLater(st, v) {
-					real = append(real, k.String())
-				}
-			})
+			methods.ForEach(func(k, _ lua.LValue) { real = append(real, k.String()) })
 		}
 		if len(editStages(hooks.AddRcptHeader)) == 0 {
 			real = slices.DeleteFunc(real, func(name string) bool { return class == "rcpthead" || class == "rcpt" && name == "headers" })
@@ -357,17 +353,6 @@ func TestReferenceOfObjects(t *testing.T) {
 	for name := range cases {
 		t.Errorf("%s reads the fields of an object that no table is compared with", name)
 	}
-}
-
-// isLater tells whether a method only says that it is not available.
-func isLater(st *state, v lua.LValue) bool {
-	fn, ok := v.(*lua.LFunction)
-	if !ok {
-		return false
-	}
-	st.L.Push(fn)
-	err := st.L.PCall(0, 0, nil)
-	return err != nil && strings.Contains(err.Error(), "not available in this version")
 }
 
 // fieldCases finds, for each function of this package named …Field, the texts of
@@ -397,7 +382,7 @@ func fieldCases(t *testing.T) map[string][]string {
 				if b, ok := n.(*ast.BinaryExpr); ok && b.Op == token.NEQ { // if key != "size"
 					found[fn.Name.Name] = append(found[fn.Name.Name], literals([]ast.Expr{b.Y})...)
 				}
-				if c, ok := n.(*ast.CaseClause); ok && !onlyLater(c) {
+				if c, ok := n.(*ast.CaseClause); ok {
 					found[fn.Name.Name] = append(found[fn.Name.Name], literals(c.List)...)
 				}
 				return true
@@ -415,23 +400,6 @@ func literals(list []ast.Expr) (texts []string) {
 		}
 	}
 	return texts
-}
-
-// onlyLater tells whether a case does nothing but call notYet.
-func onlyLater(c *ast.CaseClause) bool {
-	if len(c.Body) != 1 {
-		return false
-	}
-	s, ok := c.Body[0].(*ast.ExprStmt)
-	if !ok {
-		return false
-	}
-	call, ok := s.X.(*ast.CallExpr)
-	if !ok {
-		return false
-	}
-	id, ok := call.Fun.(*ast.Ident)
-	return ok && id.Name == "notYet"
 }
 
 // The plain tables that calls give have the fields of the table.
