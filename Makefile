@@ -63,6 +63,7 @@ bench: ## the benchmarks that docs/benchmarks.md reports
 	$(GO) test -run '^$$' -bench Accept -benchtime 4000x ./t
 	$(GO) test -run '^$$' -bench Idle -benchtime 1x ./t
 	$(GO) test -run '^$$' -bench Crowd -benchtime 2000x ./t
+	$(GO) test -run '^$$' -bench Authentication -benchmem ./t
 	$(GO) test -run '^$$' -bench Start -benchtime 10x ./t
 
 bench-relay: ## Postern beside Postfix in one run (PEERS=…,haraka too; WRITE=1: into docs/benchmarks.md)
