@@ -199,9 +199,9 @@ func (r *rack) pause(most int) {
 
 func (r *rack) kill() {
 	r.must(r.g.kill9())
-	if r.up {
-		r.twice += 20 // one window of connections to the destination may be open
-	}
+	// One window of connections to the destination may be open, or have been before the
+	// next hop went, with outcomes that a failing disk has not taken yet.
+	r.twice += 20
 	r.must(r.g.start())
 }
 
