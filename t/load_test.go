@@ -28,6 +28,7 @@ type load struct {
 
 	mu       sync.Mutex
 	accepted map[string][]byte // message by its token
+	open     map[string]int    // how often a message was sent and got no answer, by its token
 	tally    map[string]int    // replies to the final dot by code; "lost": no reply; "refused": no connection
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
@@ -46,7 +47,7 @@ func startLoad(addr string, sessions, each int, retry bool) *load {
 
 // newLoadOf is a load that has not begun.
 func newLoadOf(addr string, each, most int, retry bool) *load {
-	return &load{addr: addr, retry: retry, each: each, most: most, accepted: map[string][]byte{}, tally: map[string]int{}, stop: func() {}}
+	return &load{addr: addr, retry: retry, each: each, most: most, accepted: map[string][]byte{}, open: map[string]int{}, tally: map[string]int{}, stop: func() {}}
 }
 
 // begin has the sessions send so many messages a second, all together.
@@ -124,6 +125,7 @@ func (l *load) note(code int, token string, body []byte) {
 		return
 	case 0:
 		l.tally["lost"]++
+		l.open[token]++
 		return
 	}
 	l.tally[strconv.Itoa(code)]++
@@ -206,8 +208,9 @@ var loadSubject = regexp.MustCompile(`(?m)^Subject: load ([A-Z0-9]{16})\r$`)
 
 // audit compares what was accepted with what arrived.
 type audit struct {
-	missing, damaged, twice []string
-	arrived                 int
+	missing, damaged []string
+	twice            []string // more often than it was sent without an answer, and once
+	arrived, resent  int
 }
 
 func (l *load) audit(mails []arrival) audit {
@@ -222,8 +225,12 @@ func (l *load) audit(mails []arrival) audit {
 		}
 		token := string(found[1])
 		if body, ok := l.accepted[token]; ok {
-			if seen[token]++; seen[token] > 1 {
+			seen[token]++
+			switch {
+			case seen[token] > 1+l.open[token]:
 				a.twice = append(a.twice, token)
+			case seen[token] > 1:
+				a.resent++ // an accepted message whose 250 was lost is not told from one that was not
 			}
 			if diff := behindTrace(m.Data, body); diff != "" {
 				a.damaged = append(a.damaged, token+": "+diff)
