@@ -50,12 +50,10 @@ local judge = policy {
   },
 }
 
--- Whether results in the form of Authentication-Results say that DMARC passed for a
--- domain. What stands in quotes and comments may be the sender's words.
-local function says(results, from)
-  local bare = results:lower():gsub("\\.", ""):gsub('"[^"]*"', ""):gsub("%b()", " "):gsub("%s+", " ")
-  for part in bare:gmatch("[^;]+") do
-    if part:match("^ ?dmarc ?= ?pass ") and (part .. " "):find(" header.from=" .. from .. " ", 1, true) then return true end
+-- Whether a set's findings say that DMARC passed for a domain.
+local function says(findings, from)
+  for _, one in ipairs(findings) do
+    if one.method == "dmarc" and one.verdict == "pass" and (one.properties["header.from"] or ""):lower() == from then return true end
   end
 end
 
@@ -68,7 +66,7 @@ local function sealed(tx, it)
   for i = #chain.sets, 1, -1 do
     local one = chain.sets[i]
     if not judge.trust_sealers:match(one.domain) then return end
-    if says(one.results, it.from) then return one.domain end
+    if says(one.findings, it.from) then return one.domain end
   end
 end
 

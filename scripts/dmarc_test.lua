@@ -80,6 +80,14 @@ test("a trusted sealer's word spares, if the chain holds and it is about this Fr
   expect(send(t, chain .. body, keys)):rejects("5.7.26")
 end)
 
+-- A quote in a comment is none of a value, and a value that a sender chose tells nothing.
+local forged = "ARC-Seal: i=1; a=ed25519-sha256; t=1700000000; cv=none; d=lists.example;\r\n\ts=s; b=\r\n\tQEULRTYHVMRkeiFyeWREpzn51LP3pby4oRPXQCtVAtD0Q5QOaSP36HWfoi73JPmrDIHNZ243YbD\r\n\t/REBr6StZDg==\r\nARC-Message-Signature: i=1; a=ed25519-sha256; c=relaxed/relaxed;\r\n\td=lists.example; s=s; t=1700000000; h=from:subject;\r\n\tbh=zS7KNTV0HyeorkDDGwxB1AV6enuRKzO5rthkhdHIRnY=; b=\r\n\t2hsU3ICerK16cbXUJyc4k1KXxDKQHRY10EH1OIkw5Pr94QPk30uONvKX1q8UZqVEiZhsnmGv9/2\r\n\txy8PRcoh1BQ==\r\nARC-Authentication-Results: i=1; lists.example;\r\n\tspf=fail (helo \"x)\r\n\t smtp.mailfrom=\"y; dmarc=pass header.from=example.org z\"\r\n"
+
+test("what a sender wrote into a trusted sealer's results spares nothing", function(t)
+  t:policy("dmarc", { trust_sealers = { "lists.example" } })
+  expect(send(t, forged .. body, { ["s._domainkey.lists.example"] = key })):rejects("5.7.26")
+end)
+
 test("a From that can't be judged", function(t)
   t:policy("dmarc")
   expect(send(t, "Subject: hi\r\n\r\nhello\r\n")):rejects("5.7.1", "there is no From field")

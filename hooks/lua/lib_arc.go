@@ -6,6 +6,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/postern-mta/postern/core/auth/arc"
+	"github.com/postern-mta/postern/core/auth/results"
 )
 
 func (st *state) openARC(g *lua.LTable) {
@@ -63,8 +64,33 @@ func (st *state) arcTable(r *arc.Report) *lua.LTable {
 		one.RawSetString("selector", lua.LString(s.Selector))
 		one.RawSetString("state", lua.LString(s.State))
 		one.RawSetString("results", lua.LString(s.Results))
+		one.RawSetString("findings", st.findings(s.Results))
 		list.Append(one)
 	}
 	t.RawSetString("sets", list)
 	return t
+}
+
+// findings are the results that a value of Authentication-Results tells; none where it
+// is not written as RFC 8601 section 2.2 has it.
+func (st *state) findings(value string) *lua.LTable {
+	field, err := results.Parse(value)
+	if err != nil {
+		return st.L.CreateTable(0, 0)
+	}
+	list := st.L.CreateTable(len(field.Methods), 0)
+	for _, m := range field.Methods {
+		st.b.spend(st.L, 256+64*len(m.Props))
+		properties := st.L.CreateTable(0, len(m.Props))
+		for _, p := range m.Props {
+			properties.RawSetString(p.Type+"."+p.Name, lua.LString(p.Value))
+		}
+		one := st.L.CreateTable(0, 4)
+		one.RawSetString("method", lua.LString(m.Name))
+		one.RawSetString("verdict", lua.LString(m.Word))
+		one.RawSetString("reason", lua.LString(m.Reason))
+		one.RawSetString("properties", properties)
+		list.Append(one)
+	}
+	return list
 }

@@ -4,7 +4,7 @@ import "github.com/postern-mta/postern/hooks"
 
 // authSections are the libraries that judge who sent a message.
 func authSections() []section {
-	return []section{spfLibrary(), spfResultSection(), spfStepSection(), dkimLibrary(), dkimResultSection(), dkimSignatureSection(), arcLibrary(), arcResultSection(), arcSetSection(), dmarcLibrary(), dmarcResultSection(), dmarcIdentifierSection(), dmarcStepSection()}
+	return []section{spfLibrary(), spfResultSection(), spfStepSection(), dkimLibrary(), dkimResultSection(), dkimSignatureSection(), arcLibrary(), arcResultSection(), arcSetSection(), arcFindingSection(), dmarcLibrary(), dmarcResultSection(), dmarcIdentifierSection(), dmarcStepSection()}
 }
 
 // authGlobals are their names.
@@ -124,5 +124,16 @@ func arcSetSection() section {
 		def("selector", "string", "The name of its key.", one+"one.selector --> \"s1\""),
 		def("state", "string", "The chain as that one found it.", one+"one.state --> \"none\""),
 		def("results", "string", "What it found out, in the form of Authentication-Results.", one+"one.results --> \"mx.example.org; spf=pass\""),
+		def("findings", "arcfinding[]", "The same, read as its grammar says: what a sender chose can't end a value. None where it is written wrong.", one+"#one.findings --> 1"),
+	}}
+}
+
+func arcFindingSection() section {
+	const one = "local one = arc.check(tx).sets[1].findings[1]\n"
+	return section{name: "arcfinding", class: "arcfinding", plain: true, at: hooks.Message, doc: "One result that a set tells (RFC 8601).", items: []member{
+		def("method", "string", "The method, such as dkim, in small letters.", one+"one.method --> \"spf\""),
+		def("verdict", "string", "Its result, in small letters.", one+"one.verdict --> \"pass\""),
+		def("reason", "string", "Why.", one+"one.reason --> \"\""),
+		def("properties", "table<string, string>", "What it was about, such as header.from, by name in small letters.", one+"one.properties[\"smtp.mailfrom\"] --> nil"),
 	}}
 }

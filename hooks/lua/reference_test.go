@@ -417,7 +417,7 @@ func TestReferenceOfPlainTables(t *testing.T) {
 		"spfresult": {hooks.Rcpt, "spf.check(tx)"}, "spfstep": {hooks.Rcpt, "spf.check(tx).steps[1]"},
 		"dkimresult": {hooks.Message, "dkim.check(tx)"}, "dkimsignature": {hooks.Message, "dkim.check(tx).signatures[1]"},
 		"dmarcresult": {hooks.Message, "dmarc.check(tx)"}, "dmarcidentifier": {hooks.Message, "dmarc.check(tx).identifiers[1]"}, "dmarcstep": {hooks.Message, "dmarc.check(tx).steps[1]"},
-		"arcresult": {hooks.Message, "arc.check(tx)"}, "arcset": {hooks.Message, "arc.check(tx).sets[1]"},
+		"arcresult": {hooks.Message, "arc.check(tx)"}, "arcset": {hooks.Message, "arc.check(tx).sets[1]"}, "arcfinding": {hooks.Message, "arc.check(tx).sets[1].findings[1]"},
 	}
 	for _, c := range Classes() {
 		if !c.Plain {
