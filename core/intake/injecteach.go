@@ -41,7 +41,12 @@ func (in *Intake) InjectEach(ctx context.Context, chain *hooks.Chain, tx *hooks.
 	at := map[int]*hooks.Recipient{}
 	var last hooks.Decision
 	for i, r := range given {
-		d := in.rcpt(ctx, chain, tx, r)
+		var d hooks.Decision
+		if err := canonicalRecipient(r); err != nil {
+			d = hooks.Decision{Verb: hooks.Reject, Reply: message.NewReply(501, "5.1.3", "%v", err), By: "postern"}
+		} else {
+			d = in.recipient(ctx, chain, tx, r)
+		}
 		switch {
 		case d.Verb.Refuses():
 			replies[i], last = d.Reply, d
@@ -73,15 +78,4 @@ func (in *Intake) InjectEach(ctx context.Context, chain *hooks.Chain, tx *hooks.
 		replies[i] = a.For(r)
 	}
 	return replies
-}
-
-// rcpt judges one recipient, which is tx.Current then.
-func (in *Intake) rcpt(ctx context.Context, chain *hooks.Chain, tx *hooks.Transaction, r *hooks.Recipient) hooks.Decision {
-	given, err := r.Address, error(nil)
-	if r.Address, err = Canonical(given); err != nil {
-		return hooks.Decision{Verb: hooks.Reject, Reply: message.NewReply(501, "5.1.3", "%s: %v", given.Path(), err), By: "postern"}
-	}
-	tx.Current = r
-	r.Ours = in.Ours(r.Address.Domain)
-	return chain.Run(ctx, hooks.Rcpt, tx)
 }

@@ -167,10 +167,7 @@ func (in *Intake) Inject(ctx context.Context, chain *hooks.Chain, tx *hooks.Tran
 	kept := tx.Recipients
 	tx.Recipients = nil
 	for _, r := range kept {
-		tx.Current = r
-		in.Untag(r)
-		r.Ours = in.Ours(r.Address.Domain)
-		d := chain.Run(ctx, hooks.Rcpt, tx)
+		d := in.recipient(ctx, chain, tx, r)
 		if d.Verb.Refuses() {
 			d.Reply.Text = r.Address.Path() + ": " + d.Reply.Text
 			return refuse(d)
@@ -181,7 +178,7 @@ func (in *Intake) Inject(ctx context.Context, chain *hooks.Chain, tx *hooks.Tran
 	}
 	tx.Current = nil
 	m := in.Begin(ctx, chain, tx)
-	m.local = !foreign(tx.Session.Protocol)
+	m.local = !completed(tx.Session.Protocol)
 	if err := copyLines(m, body); err != nil {
 		m.Abort()
 		return message.NewReply(451, "4.3.0", "Reading the message: %v", err)
@@ -189,9 +186,18 @@ func (in *Intake) Inject(ctx context.Context, chain *hooks.Chain, tx *hooks.Tran
 	return m.End(ctx).Reply
 }
 
-// foreign tells whether mail of a protocol comes from other programs or hosts, which
+// recipient judges one recipient, whose address has its one form and which is tx.Current
+// then.
+func (in *Intake) recipient(ctx context.Context, chain *hooks.Chain, tx *hooks.Transaction, r *hooks.Recipient) hooks.Decision {
+	tx.Current = r
+	in.Untag(r)
+	r.Ours = in.Ours(r.Address.Domain)
+	return chain.Run(ctx, hooks.Rcpt, tx)
+}
+
+// completed tells whether mail of a protocol comes from other programs or hosts, which
 // have completed it.
-func foreign(protocol string) bool {
+func completed(protocol string) bool {
 	return protocol == QueueIn || protocol == "qmqp" || protocol == "qmtp"
 }
 
@@ -202,11 +208,17 @@ func canonicalEnvelope(tx *hooks.Transaction) (err error) {
 		return fmt.Errorf("%s: %w", tx.Given.Path(), err)
 	}
 	for _, r := range tx.Recipients {
-		given := r.Address
-		r.Given = given
-		if r.Address, err = Canonical(given); err != nil {
-			return fmt.Errorf("%s: %w", given.Path(), err)
+		if err := canonicalRecipient(r); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func canonicalRecipient(r *hooks.Recipient) (err error) {
+	r.Given = r.Address
+	if r.Address, err = Canonical(r.Given); err != nil {
+		return fmt.Errorf("%s: %w", r.Given.Path(), err)
 	}
 	return nil
 }

@@ -83,8 +83,8 @@ func (m *Mail) copied(now time.Time) (message.Body, error) {
 		return nil, err
 	}
 	body, err := m.signed(own.(message.Edited), now)
-	if err != nil {
-		return nil, err
+	if err != nil || m.apart.aside == nil {
+		return body, err
 	}
 	if whole, err = m.signed(whole, now); err != nil {
 		return nil, err

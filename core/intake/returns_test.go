@@ -99,3 +99,27 @@ func TestReturnsReplaced(t *testing.T) {
 		t.Errorf("%v %v", d.Verb, d.Reply)
 	}
 }
+
+// What comes by a protocol that answers each recipient goes back, too.
+func TestReturnsInjectedEach(t *testing.T) {
+	w := open(t, func(s *Settings) {
+		s.Routed = func(*hooks.Transaction, message.Address) bool { return true }
+		s.Returns = madeHere()
+	})
+	tx := transaction("srs=good=joe=far.example@gw.example", "srs=bad=joe=far.example@gw.example", "tag=good=a@example.net")
+	tx.Sender, tx.Session.Protocol = message.Address{}, "qmtp"
+	chain := hooks.NewChain([]hooks.Entry{{Handler: w.in.RecipientRule()}}, hooks.Options{})
+	replies := w.in.InjectEach(t.Context(), chain, tx, strings.NewReader("Subject: hi\r\n\r\nhello\r\n"))
+	for i, want := range []string{"250 2.0.0", "550 5.1.1 No such recipient here: it is odd", "250 2.0.0"} {
+		if got := replies[i].String(); !strings.HasPrefix(got, want) {
+			t.Errorf("recipient %d: %s, want %s", i, got, want)
+		}
+	}
+	var to []string
+	for _, r := range tx.Recipients {
+		to = append(to, r.Address.String())
+	}
+	if got := strings.Join(to, " "); got != "joe@far.example a@example.net" {
+		t.Errorf("it goes to %s", got)
+	}
+}
