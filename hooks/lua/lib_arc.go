@@ -18,32 +18,12 @@ func (st *state) arcCheck(L *lua.LState) lookup {
 	if !st.messageThere(L) {
 		return failed("bad", ofMessage)
 	}
-	var one *judged[arc.Report]
-	return lookup{
-		ask: func(ctx context.Context) { one = st.arcReport(ctx) },
-		answer: func(L *lua.LState) int {
-			if one.err != nil {
-				L.RaiseError("arc.check: %s", one.err.Error())
-			}
-			L.Push(st.arcTable(one.report))
-			return 1
-		},
-	}
+	return judging("arc.check", st.arcReport, st.arcTable)
 }
 
 // arcReport judges the chain of the message as it was received, once in a transaction.
 func (st *state) arcReport(ctx context.Context) *judged[arc.Report] {
-	v := st.verifier()
-	return st.call.event.Findings.Once(ctx, "arc", func(ctx context.Context) (any, bool) {
-		open := st.opened(ctx)
-		if open.err != nil {
-			return &judged[arc.Report]{err: open.err}, false
-		}
-		open.mu.Lock()
-		defer open.mu.Unlock()
-		report, err := arc.Verify(ctx, v, open.m)
-		return &judged[arc.Report]{report, err}, err == nil && ctx.Err() == nil
-	}).(*judged[arc.Report])
+	return verified(ctx, st, "arc", arc.Verify)
 }
 
 // arcTable is a report as scripts see it; it is their own.

@@ -8,7 +8,6 @@ import (
 	lua "github.com/yuin/gopher-lua"
 
 	"github.com/postern-mta/postern/core/auth/dkim"
-	"github.com/postern-mta/postern/core/dns"
 )
 
 func (st *state) openDKIM(g *lua.LTable) {
@@ -32,23 +31,45 @@ func (st *state) dkimCheck(L *lua.LState) lookup {
 	if !st.messageThere(L) {
 		return failed("bad", ofMessage)
 	}
-	var one *judged[dkim.Report]
-	return lookup{
-		ask: func(ctx context.Context) { one = st.dkimReport(ctx) },
-		answer: func(L *lua.LState) int {
-			if one.err != nil {
-				L.RaiseError("dkim.check: %s", one.err.Error())
-			}
-			L.Push(st.dkimTable(one.report))
-			return 1
-		},
-	}
+	return judging("dkim.check", st.dkimReport, st.dkimTable)
 }
 
 // judged is what a check of a message found, or why it could not.
 type judged[T any] struct {
 	report *T
 	err    error
+}
+
+// judging asks for a judgement of the message, and answers with its table. A message that
+// can't be read is an error of the function called so.
+func judging[T any](function string, judge func(context.Context) *judged[T], table func(*T) *lua.LTable) lookup {
+	var one *judged[T]
+	return lookup{
+		ask: func(ctx context.Context) { one = judge(ctx) },
+		answer: func(L *lua.LState) int {
+			if one.err != nil {
+				L.RaiseError("%s: %s", function, one.err.Error())
+			}
+			L.Push(table(one.report))
+			return 1
+		},
+	}
+}
+
+// verified judges the message as it was received, once in a transaction. What the call's
+// own end cut short is not remembered.
+func verified[T any](ctx context.Context, st *state, key string, verify func(context.Context, *dkim.Verifier, *dkim.Message) (*T, error)) *judged[T] {
+	v := st.verifier()
+	return st.call.event.Findings.Once(ctx, key, func(ctx context.Context) (any, bool) {
+		open := st.opened(ctx)
+		if open.err != nil {
+			return &judged[T]{err: open.err}, false
+		}
+		open.mu.Lock()
+		defer open.mu.Unlock()
+		report, err := verify(ctx, v, open.m)
+		return &judged[T]{report, err}, err == nil && ctx.Err() == nil
+	}).(*judged[T])
 }
 
 // openMessage is the message as it was received, whatever policies made of it, opened
@@ -69,27 +90,14 @@ func (st *state) opened(ctx context.Context) *openMessage {
 
 // verifier judges by our resolver and clock.
 func (st *state) verifier() *dkim.Verifier {
-	o := &st.script.options.Library
-	r := dns.Resolver(noDNS{})
-	if o.DNS != nil {
-		r = o.DNS
-	}
-	return &dkim.Verifier{Resolver: witness{r}, Now: o.Now}
+	return &dkim.Verifier{Resolver: st.resolver(), Now: st.script.options.Library.Now}
 }
 
 // dkimReport verifies the message, once in a transaction.
 func (st *state) dkimReport(ctx context.Context) *judged[dkim.Report] {
-	v := st.verifier()
-	return st.call.event.Findings.Once(ctx, "dkim", func(ctx context.Context) (any, bool) {
-		open := st.opened(ctx)
-		if open.err != nil {
-			return &judged[dkim.Report]{err: open.err}, false
-		}
-		open.mu.Lock()
-		defer open.mu.Unlock()
-		report, err := v.Verify(ctx, open.m)
-		return &judged[dkim.Report]{report, err}, err == nil && ctx.Err() == nil
-	}).(*judged[dkim.Report])
+	return verified(ctx, st, "dkim", func(ctx context.Context, v *dkim.Verifier, m *dkim.Message) (*dkim.Report, error) {
+		return v.Verify(ctx, m)
+	})
 }
 
 // dkimTable is a report as scripts see it; it is their own.

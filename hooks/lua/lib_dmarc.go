@@ -9,7 +9,6 @@ import (
 
 	"github.com/postern-mta/postern/core/auth/dmarc"
 	"github.com/postern-mta/postern/core/auth/spf"
-	"github.com/postern-mta/postern/core/dns"
 )
 
 func (st *state) openDMARC(g *lua.LTable) {
@@ -67,26 +66,13 @@ func (st *state) dmarcCheck(L *lua.LState) lookup {
 		L.ArgError(2, `write "tree-walk" or "suffix-list"`)
 	}
 	by := st.spfSession(L)
-	var one *judged[dmarc.Result]
-	return lookup{
-		ask: func(ctx context.Context) { one = st.dmarcResult(ctx, by, way) },
-		answer: func(L *lua.LState) int {
-			if one.err != nil {
-				L.RaiseError("dmarc.check: %s", one.err.Error())
-			}
-			L.Push(st.dmarcTable(one.report))
-			return 1
-		},
-	}
+	return judging("dmarc.check", func(ctx context.Context) *judged[dmarc.Result] { return st.dmarcResult(ctx, by, way) }, st.dmarcTable)
 }
 
 // dmarcResult judges the message as it was received, once in a transaction, by what
 // SPF and DKIM found, which are asked once too.
 func (st *state) dmarcResult(ctx context.Context, by spf.Client, way dmarc.Organization) *judged[dmarc.Result] {
-	r := dns.Resolver(noDNS{})
-	if o := &st.script.options.Library; o.DNS != nil {
-		r = o.DNS
-	}
+	r := st.resolver()
 	return st.call.event.Findings.Once(ctx, "dmarc "+string(way), func(ctx context.Context) (any, bool) {
 		signed := st.dkimReport(ctx)
 		if signed.err != nil {
@@ -98,7 +84,7 @@ func (st *state) dmarcResult(ctx context.Context, by spf.Client, way dmarc.Organ
 			s := &signed.report.Results[i]
 			m.Signatures = append(m.Signatures, dmarc.Signature{Verdict: string(s.Word), Domain: s.Domain, Selector: s.Selector})
 		}
-		e := &dmarc.Evaluator{Resolver: witness{r}, Organization: way}
+		e := &dmarc.Evaluator{Resolver: r, Organization: way}
 		if way == dmarc.SuffixList {
 			e.Sample = func() int { return rand.IntN(100) }
 		}

@@ -115,11 +115,7 @@ func (st *state) spfArguments(L *lua.LState, t *lua.LTable) (by spf.Client, wron
 // short is not remembered.
 func (st *state) spfResult(ctx context.Context, by spf.Client, identity spf.Identity) *spf.Result {
 	o := &st.script.options.Library
-	r := o.DNS
-	if r == nil {
-		r = noDNS{}
-	}
-	checker := &spf.Checker{Resolver: witness{r}, Hostname: o.Hostname, Now: o.Now}
+	checker := &spf.Checker{Resolver: st.resolver(), Hostname: o.Hostname, Now: o.Now}
 	key := strings.Join([]string{"spf", string(identity), by.IP.String(), by.Helo, by.Local, by.Domain}, "\x00")
 	find := func(ctx context.Context) (any, bool) {
 		var result spf.Result
@@ -131,6 +127,14 @@ func (st *state) spfResult(ctx context.Context, by spf.Client, identity spf.Iden
 		return &result, ctx.Err() == nil
 	}
 	return st.call.event.Findings.Once(ctx, key, find).(*spf.Result)
+}
+
+// resolver is what checks of senders ask; each look-up is a part of the story.
+func (st *state) resolver() dns.Resolver {
+	if r := st.script.options.Library.DNS; r != nil {
+		return witness{r}
+	}
+	return witness{noDNS{}}
 }
 
 // noDNS is where there is no resolver.
