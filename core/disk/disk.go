@@ -21,15 +21,10 @@ import (
 	"io"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
-
-// closeTime is how long Open and Close wait, after a failure, for what is still
-// read.
-const closeTime = 10 * time.Second
 
 // DB is an open database.
 type DB struct {
@@ -56,11 +51,10 @@ func Lock(files vfs.FS, dir string) (io.Closer, error) {
 
 // Open opens the database in dir, which the caller has locked.
 func Open(dir string, o Options) (*DB, error) {
-	g := NewGuard(o.Files)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	g.log = o.Log
+	g := NewGuard(o.Files, o.Log)
 	options := &pebble.Options{
 		Logger: logger{g, o}, FS: g,
 		// Without a listener Pebble would end the process; who reads gets an error.
@@ -73,7 +67,7 @@ func Open(dir string, o Options) (*DB, error) {
 	}
 	o.Set(options)
 	var db *pebble.DB
-	err := g.aside(func() (err error) {
+	err := g.Aside(func() (err error) {
 		if db, err = pebble.Open(dir, options); err != nil {
 			return err
 		}
@@ -111,7 +105,7 @@ func Again(dir string, o Options) (db *DB, err error) {
 func (d *DB) Failed() error { return d.guard.Failed() }
 
 // Ended is closed when Failed is no longer nil.
-func (d *DB) Ended() <-chan struct{} { return d.guard.ended }
+func (d *DB) Ended() <-chan struct{} { return d.guard.Ended() }
 
 // Fail ends the handle for a reason of the caller's.
 func (d *DB) Fail(err error) { d.guard.Fail(err) }
@@ -121,45 +115,10 @@ func (d *DB) Fail(err error) { d.guard.Fail(err) }
 // failure. A second call does nothing.
 func (d *DB) Close() (err error) {
 	d.once.Do(func() {
-		err = d.guard.aside(d.DB.Close)
+		err = d.guard.Aside(d.DB.Close)
 		err = cmp.Or(d.guard.Failed(), err)
 	})
 	return err
-}
-
-// aside runs f, which may panic, and, after a failure, may find locks that are held
-// for ever.
-func (g *Guard) aside(f func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- recovered(f) }()
-	select {
-	case err := <-done:
-		return err
-	case <-g.ended:
-	}
-	g.Drain()
-	timer := time.NewTimer(closeTime)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-timer.C:
-		g.log.Warn("a failed store is not released; it keeps its memory until a restart")
-		return g.Failed()
-	}
-}
-
-// recovered is what f returns, or the error that it panics with.
-func recovered(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			var ok bool
-			if err, ok = r.(error); !ok {
-				err = fmt.Errorf("%v", r)
-			}
-		}
-	}()
-	return f()
 }
 
 // logger is what Pebble writes to.

@@ -1,11 +1,13 @@
 package disk
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -22,9 +24,9 @@ type Guard struct {
 	why     atomic.Pointer[error]
 }
 
-// NewGuard is one for that disk.
-func NewGuard(files vfs.FS) *Guard {
-	return &Guard{FS: files, after: vfs.NewMem(), ended: make(chan struct{})}
+// NewGuard is one for that disk. What can't be released after a failure is told to log.
+func NewGuard(files vfs.FS, log *slog.Logger) *Guard {
+	return &Guard{FS: files, log: log, after: vfs.NewMem(), ended: make(chan struct{})}
 }
 
 // Failed is what ended all changes; nil as long as there is nothing. It is set before
@@ -50,6 +52,45 @@ func (g *Guard) Ended() <-chan struct{} { return g.ended }
 func (g *Guard) Drain() {
 	g.running.Lock()
 	defer g.running.Unlock()
+}
+
+// asideTime is how long Aside waits, after a failure, for what is still read.
+const asideTime = 10 * time.Second
+
+// Aside runs f, an opening or a closing of Pebble, which may panic and, after a failure,
+// may find locks that are held for ever. After a failure it returns when the disk has what
+// it will ever have from this guard.
+func (g *Guard) Aside(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- recovered(f) }()
+	select {
+	case err := <-done:
+		return err
+	case <-g.ended:
+	}
+	g.Drain()
+	timer := time.NewTimer(asideTime)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		g.log.Warn("a failed store is not released; it keeps its memory until a restart")
+		return g.Failed()
+	}
+}
+
+// recovered is what f returns, or the error that it panics with.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			var ok bool
+			if err, ok = r.(error); !ok {
+				err = fmt.Errorf("%v", r)
+			}
+		}
+	}()
+	return f()
 }
 
 // Change runs an operation that changes the disk. Where its error may be an

@@ -32,11 +32,10 @@ package pebble
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -63,7 +62,7 @@ func On(files vfs.FS) queue.OpenEngine { return with(files, journal.Options{}) }
 // with is On with other sizes of the journal.
 func with(files vfs.FS, sizes journal.Options) queue.OpenEngine {
 	return func(dir string, o queue.EngineOptions) (queue.Engine, error) {
-		e := &engine{guard: disk.NewGuard(files), log: o.Log, sizes: sizes, readOnly: o.ReadOnly}
+		e := &engine{guard: disk.NewGuard(files, o.Log), sizes: sizes, readOnly: o.ReadOnly}
 		e.idle.L = &e.mu
 		if err := e.open(dir, o); err != nil {
 			return nil, fmt.Errorf("pebble: %w", err)
@@ -79,7 +78,6 @@ type engine struct {
 	sizes    journal.Options
 	damaged  int // files of the journal
 	guard    *disk.Guard
-	log      *slog.Logger
 	readOnly bool
 	spare    sync.Pool // of commits that were answered
 
@@ -95,50 +93,33 @@ func (e *engine) open(dir string, o queue.EngineOptions) error {
 	cache := pebble.NewCache(blockCache + 2*memTableSize) // Pebble takes the memtables off it
 	opts := options(e, o)
 	opts.Cache = cache
-	done := make(chan error, 1)
-	go func() {
-		done <- recovered(func() (err error) {
-			defer cache.Unref()
-			if o.Existing && !o.ReadOnly {
-				if err := replay(dir, *opts); err != nil {
-					return err
-				}
-			}
-			if e.db, err = pebble.Open(dir, opts); err != nil {
+	err := e.guard.Aside(func() (err error) {
+		defer cache.Unref()
+		if o.Existing && !o.ReadOnly {
+			if err := replay(dir, *opts); err != nil {
 				return err
 			}
-			err = e.openJournal(dir, o)
-			if failed := e.Failed(); failed != nil {
-				err = failed
-			}
-			if err != nil {
-				if e.journal != nil {
-					err = errors.Join(err, e.journal.Close(false))
-				}
-				return errors.Join(err, e.db.Close())
-			}
-			return nil
-		})
-	}()
-	var err error
-	select {
-	case err = <-done:
-		if e.Failed() == nil {
+		}
+		if e.db, err = pebble.Open(dir, opts); err != nil {
 			return err
 		}
-	case <-e.guard.Ended():
-		// It takes no longer than reading does, except where it is parked.
-		e.guard.Drain()
-		select {
-		case err = <-done:
-		case <-time.After(closeTime):
-			return e.Failed()
+		err = e.openJournal(dir, o)
+		if failed := e.Failed(); failed != nil {
+			err = failed
 		}
-	}
-	if err == nil { // the failure came behind the last look
+		if err != nil {
+			if e.journal != nil {
+				err = errors.Join(err, e.journal.Close(false))
+			}
+			return errors.Join(err, e.db.Close())
+		}
+		return nil
+	})
+	failed := e.Failed()
+	if err == nil && failed != nil { // the failure came behind the last look
 		_ = e.Close() // which has no error after a failure
 	}
-	return e.Failed()
+	return cmp.Or(failed, err)
 }
 
 // openJournal brings what the journal says into Pebble, or beside it where nothing may
@@ -191,19 +172,6 @@ func replay(dir string, opts pebble.Options) error {
 		return err
 	}
 	return db.Close()
-}
-
-// recovered is what f returns, or the error that it panics with.
-func recovered(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			var ok bool
-			if err, ok = r.(error); !ok {
-				panic(r)
-			}
-		}
-	}()
-	return f()
 }
 
 func options(e *engine, from queue.EngineOptions) *pebble.Options {
@@ -278,9 +246,6 @@ func (e *engine) Damaged() int { return e.damaged }
 // Fail implements queue.Engine.
 func (e *engine) Fail(err error) { e.guard.Fail(err) }
 
-// closeTime is how long Close waits, after a failure, for what is still read.
-const closeTime = 10 * time.Second
-
 // Close implements queue.Engine. After a failure the disk has what it will ever
 // have from this handle when Close returns.
 func (e *engine) Close() error {
@@ -291,23 +256,11 @@ func (e *engine) Close() error {
 	if again {
 		return nil
 	}
-	done := make(chan error, 1)
-	go func() { done <- recovered(e.finish) }()
-	select {
-	case err := <-done:
-		if e.Failed() == nil {
-			return err
-		}
+	err := e.guard.Aside(e.finish)
+	if e.Failed() != nil {
 		return nil // of errors that follow from the failure nobody wants to hear
-	case <-e.guard.Ended():
 	}
-	e.guard.Drain()
-	select {
-	case <-done:
-	case <-time.After(closeTime):
-		e.log.Warn("queue: the failed store is not released yet; it may keep its memory until a restart")
-	}
-	return nil
+	return err
 }
 
 // finish closes Pebble when the last call has left it.

@@ -209,7 +209,7 @@ func TestFailuresOfOpenAreItsErrors(t *testing.T) {
 }
 
 func TestFatalfEndsTheHandleAndNotTheProcess(t *testing.T) {
-	g := disk.NewGuard(vfs.NewMem())
+	g := disk.NewGuard(vfs.NewMem(), slog.New(slog.DiscardHandler))
 	go logger{g, slog.New(slog.DiscardHandler)}.Fatalf("MANIFEST %s", "lost")
 	<-g.Ended()
 	if err := g.Failed(); err == nil || !strings.Contains(err.Error(), "MANIFEST lost") {
