@@ -102,38 +102,10 @@ func StartsHeader(b []byte) bool {
 // fields refer to section's bytes, which must not change afterwards.
 func ParseHeader(section []byte) *Header {
 	h := &Header{fields: make([]Field, 0, bytes.Count(section, []byte{'\n'}))}
-	for len(section) > 0 {
-		end := 0
-		for {
-			i := bytes.IndexByte(section[end:], '\n')
-			if i < 0 {
-				end = len(section)
-				break
-			}
-			end += i + 1
-			if end == len(section) || section[end] != ' ' && section[end] != '\t' {
-				break
-			}
-		}
-		raw := section[:end:end]
-		h.fields = append(h.fields, Field{Name: fieldName(raw), Raw: raw})
-		section = section[end:]
+	for f := range FieldsOf(section) {
+		h.fields = append(h.fields, f)
 	}
 	return h
-}
-
-// fieldName is the name of a field, "" where raw is none. Blanks before the
-// colon are let pass, as RFC 5322 section 4.5 asks readers to.
-func fieldName(raw []byte) string {
-	i := bytes.IndexByte(raw, ':')
-	if i <= 0 {
-		return ""
-	}
-	name := bytes.TrimRight(raw[:i], " \t")
-	if !validName(string(name)) {
-		return ""
-	}
-	return string(name)
 }
 
 func validName(s string) bool {

@@ -226,3 +226,23 @@ func BenchmarkEnvelope(b *testing.B) {
 		}
 	}
 }
+
+func TestEnvelopeTakesNoMemory(t *testing.T) {
+	var whole bytes.Buffer
+	if err := WriteEnvelope(&whole, "sender@a.example", slices.Repeat([]string{"recipient@b.example"}, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	text := bytes.NewReader(whole.Bytes())
+	r := bufio.NewReader(text)
+	n := 0
+	each := func(byte, []byte) error { n++; return nil }
+	if allocs := testing.AllocsPerRun(20, func() {
+		text.Reset(whole.Bytes())
+		r.Reset(text)
+		if err := ReadEnvelope(r, each); err != nil {
+			t.Error(err)
+		}
+	}); allocs != 0 {
+		t.Errorf("an envelope of 1000 recipients takes memory %v times", allocs)
+	}
+}

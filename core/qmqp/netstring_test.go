@@ -120,39 +120,65 @@ func FuzzNetstrings(f *testing.F) {
 	})
 }
 
-func BenchmarkNetstrings(b *testing.B) {
+// requestOf100 is a QMQP request of 4 KB for 100 recipients.
+func requestOf100(t testing.TB) []byte {
 	var whole bytes.Buffer
-	w := bufio.NewWriter(&whole)
 	m := Message{Sender: "s@x.example", Body: bytes.NewReader(make([]byte, 4096)), Size: 4096}
 	for range 100 {
 		m.Recipients = append(m.Recipients, "recipient@y.example")
 	}
-	if err := write(w, m); err != nil {
-		b.Fatal(err)
+	if err := write(bufio.NewWriter(&whole), m); err != nil {
+		t.Fatal(err)
 	}
+	return whole.Bytes()
+}
+
+// readRequest reads it, and tells how many addresses it has.
+func readRequest(r *Reader) (addresses int, err error) {
+	n, _ := r.Length()
+	r.Within(n)
+	n, _ = r.Length()
+	if err := errors.Join(r.Skip(n), r.Comma()); err != nil {
+		return 0, err
+	}
+	for ; r.Left() > 0; addresses++ {
+		if _, _, err := r.Short(maxAddress); err != nil {
+			return addresses, err
+		}
+	}
+	r.Without()
+	return addresses, r.Comma()
+}
+
+func BenchmarkNetstrings(b *testing.B) {
+	whole := requestOf100(b)
 	text := bytes.NewReader(nil)
 	in := bufio.NewReader(text)
 	r := NewReader(in)
 	b.ReportAllocs()
-	b.SetBytes(int64(whole.Len()))
+	b.SetBytes(int64(len(whole)))
 	for b.Loop() {
-		text.Reset(whole.Bytes())
+		text.Reset(whole)
 		in.Reset(text)
-		n, _ := r.Length()
-		r.Within(n)
-		n, _ = r.Length()
-		if err := errors.Join(r.Skip(n), r.Comma()); err != nil {
-			b.Fatal(err)
+		if n, err := readRequest(r); n != 101 || err != nil {
+			b.Fatal(n, err)
 		}
-		for r.Left() > 0 {
-			if _, _, err := r.Short(maxAddress); err != nil {
-				b.Fatal(err)
-			}
+	}
+}
+
+func TestNetstringsTakeNoMemory(t *testing.T) {
+	whole := requestOf100(t)
+	text := bytes.NewReader(nil)
+	in := bufio.NewReader(text)
+	r := NewReader(in)
+	if allocs := testing.AllocsPerRun(100, func() {
+		text.Reset(whole)
+		in.Reset(text)
+		if n, err := readRequest(r); n != 101 || err != nil {
+			t.Error(n, err)
 		}
-		r.Without()
-		if err := r.Comma(); err != nil {
-			b.Fatal(err)
-		}
+	}); allocs != 0 {
+		t.Errorf("a request of 101 addresses takes memory %v times", allocs)
 	}
 }
 

@@ -284,7 +284,7 @@ func (w *walker) end(size int64) {
 // read takes the MIME fields out of a header section that begins at from.
 func (e *entity) read(header []byte, from int64) {
 	var types, labels int
-	for f := range message.ParseHeader(header).Fields() {
+	for f := range message.FieldsOf(header) {
 		to := from + int64(len(f.Raw))
 		switch {
 		case f.Name == "" && !bytes.HasPrefix(f.Raw, []byte("From ")) && !bytes.HasPrefix(f.Raw, []byte(">From ")):

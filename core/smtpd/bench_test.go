@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -163,5 +164,67 @@ func BenchmarkIdle(b *testing.B) {
 	b.ReportMetric(float64(used()-before)/float64(b.N), "B/session")
 	for _, c := range nears {
 		_ = c.Close()
+	}
+}
+
+// commands are the lines of a session, as often as they are wanted.
+const commands = "EHLO client.example.org\r\nMAIL FROM:<sender@client.example.org> SIZE=4096 BODY=8BITMIME\r\n" +
+	"RCPT TO:<recipient@example.net>\r\nDATA\r\nRSET\r\nNOOP\r\n"
+
+// readCommands reads them, and tells how many there were.
+func readCommands(in *input) (n int) {
+	for {
+		line, fault, err := in.line(func() error { return nil })
+		if err != nil {
+			return n
+		}
+		if fault == lineFine && len(line) > 0 {
+			n++
+		}
+	}
+}
+
+func BenchmarkLineReader(b *testing.B) {
+	pool := sync.Pool{New: func() any { return new(bigBuffer) }}
+	text := bytes.Repeat([]byte(commands), 100)
+	from := bytes.NewReader(nil)
+	in := &input{}
+	in.start(sink{from: from}, &pool)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		from.Reset(text)
+		if n := readCommands(in); n != 600 {
+			b.Fatalf("%d lines of 600", n)
+		}
+	}
+}
+
+func TestLinesTakeNoMemory(t *testing.T) {
+	pool := sync.Pool{New: func() any { return new(bigBuffer) }}
+	text := bytes.Repeat([]byte(commands), 100)
+	from := bytes.NewReader(nil)
+	in := &input{}
+	in.start(sink{from: from}, &pool)
+	if n := testing.AllocsPerRun(20, func() {
+		from.Reset(text)
+		if n := readCommands(in); n != 600 {
+			t.Errorf("%d lines of 600", n)
+		}
+	}); n >= 1 { // a collection of garbage may empty the pool once
+		t.Errorf("600 command lines take memory %v times", n)
+	}
+}
+
+func TestDotsTakeNoMemory(t *testing.T) {
+	text := []byte(strings.Repeat("a line of text\r\n..stuffed\r\n", 400))
+	var room [maxCuts]cut
+	var n counted
+	if allocs := testing.AllocsPerRun(100, func() {
+		d := dots{line: true}
+		c := d.scan(text, &room)
+		c.write(text, &n)
+	}); allocs != 0 {
+		t.Errorf("unstuffing takes memory %v times", allocs)
 	}
 }
