@@ -96,6 +96,38 @@ func DNSBL(ctx context.Context, r Resolver, ip netip.Addr, zones []string) []Lis
 	return slices.Concat(found...)
 }
 
+// NameListing is one answer of a block list about a name, or the failure to get one.
+type NameListing struct {
+	Name string // as it was asked for
+	Listing
+}
+
+// Listed asks block lists of domains about names (RFC 5782 section 3.1): each name at
+// each list, up to 16 questions at once. What comes back is as in DNSBL, in the order
+// of names, and for each in that of zones. A name that is none is in no list.
+func Listed(ctx context.Context, r Resolver, names, zones []string) []NameListing {
+	found := make([][]NameListing, len(names)*len(zones))
+	slots := make(chan struct{}, listsAtOnce)
+	var asking sync.WaitGroup
+	for i, name := range names {
+		asked, err := Canonical(name)
+		if err != nil {
+			continue
+		}
+		for j, zone := range zones {
+			slots <- struct{}{}
+			asking.Go(func() {
+				defer func() { <-slots }()
+				for _, l := range askList(ctx, r, asked+".", zone) {
+					found[i*len(zones)+j] = append(found[i*len(zones)+j], NameListing{name, l})
+				}
+			})
+		}
+	}
+	asking.Wait()
+	return slices.Concat(found...)
+}
+
 func askList(ctx context.Context, r Resolver, prefix, zone string) []Listing {
 	name := prefix + zone
 	addrs, err := r.LookupA(ctx, name)

@@ -254,6 +254,37 @@ func TestDNSBL(t *testing.T) {
 	}
 }
 
+func TestListed(t *testing.T) {
+	z := &Zone{
+		A: map[string][]string{
+			"bad.example.one.test": {"127.0.1.2"}, "bad.example.two.test": {"127.0.0.8", "127.0.0.2"}, "xn--bcher-kva.example.one.test": {"127.0.1.4"},
+			"over.example.one.test": {"127.255.255.254"},
+		},
+		TXT:  map[string][]string{"bad.example.one.test": {"sends spam"}},
+		Fail: map[string]Kind{"bad.example.down.test": Timeout, "good.example.down.test": Timeout},
+	}
+	var got []string
+	for _, l := range Listed(t.Context(), z, []string{"Bad.example.", "good.example", "a..b", "bücher.example", "over.example"}, []string{"one.test", "two.test", "down.test"}) {
+		text := l.Name + " " + l.Zone + " "
+		if l.Err != nil {
+			text += "error"
+		} else {
+			text += l.Answer.String() + " " + l.Text
+		}
+		got = append(got, strings.TrimSpace(text))
+	}
+	want := []string{
+		"Bad.example. one.test 127.0.1.2 sends spam", "Bad.example. two.test 127.0.0.8", "Bad.example. two.test 127.0.0.2", "Bad.example. down.test error",
+		"good.example down.test error", "bücher.example one.test 127.0.1.4", "over.example one.test error",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if got := Listed(t.Context(), z, nil, []string{"one.test"}); len(got) != 0 {
+		t.Errorf("nothing asked: %v", got)
+	}
+}
+
 func TestAddrs(t *testing.T) {
 	z := sample()
 	z.Fail["AAAA half.example"] = Timeout

@@ -33,7 +33,7 @@ func (st *state) open() {
 	st.same = L.NewFunction(same)
 	for name, f := range map[string]lua.LGFunction{
 		"error": st.raise, "getmetatable": st.getMetatable, "setmetatable": st.setMetatable, "pairs": st.pairs, "pcall": st.pcall,
-		"print": st.print, "require": st.require, "unpack": st.unpack, "xpcall": st.xpcall, "now": st.now, "policy": st.declare, "parallel": st.parallel,
+		"print": st.print, "require": st.require, "unpack": st.unpack, "xpcall": st.xpcall, "now": st.now, "policy": st.declare, "parallel": st.parallel, "pause": st.pause,
 	} {
 		g.RawSetString(name, L.NewFunction(f))
 	}
@@ -56,6 +56,7 @@ func (st *state) open() {
 	st.openTime(g)
 	st.openMetric(g)
 	st.openGeoIP(g)
+	st.openHost(g)
 	st.openLookup(g)
 	st.openMIME(g)
 	st.openSPF(g)

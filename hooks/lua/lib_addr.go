@@ -5,12 +5,13 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 
+	"github.com/postern-mta/postern/core/auth/dmarc"
 	"github.com/postern-mta/postern/core/message"
 )
 
 func (st *state) openAddr(g *lua.LTable) {
 	g.RawSetString("addr", st.library(map[string]lua.LGFunction{
-		"parse": st.addrParse, "subaddress": st.addrSubaddress, "ours": st.addrOurs, "verp": st.addrVERP, "unverp": st.addrUnVERP,
+		"parse": st.addrParse, "subaddress": st.addrSubaddress, "ours": st.addrOurs, "organization": st.addrOrganization, "verp": st.addrVERP, "unverp": st.addrUnVERP,
 		"srs_forward": st.addrSRSForward, "srs_reverse": st.addrSRSReverse, "batv_sign": st.addrBATVSign, "batv_check": st.addrBATVCheck,
 	}))
 }
@@ -120,14 +121,28 @@ func (st *state) addrUnVERP(L *lua.LState) int {
 // addrOurs is addr.ours(domain): whether the domain, or that of an address, is
 // one of ours.
 func (st *state) addrOurs(L *lua.LState) int {
-	domain := ""
-	if _, ok := L.Get(1).(*lua.LUserData); ok {
-		a, _ := st.addrArgument(L, 1)
-		domain = a.Domain
-	} else {
-		domain = mapASCII(L.CheckString(1), 'A', 'Z')
-		domain = domain[strings.LastIndexByte(domain, '@')+1:]
+	L.Push(lua.LBool(st.script.options.Library.Ours(st.domainArgument(L, 1))))
+	return 1
+}
+
+// domainArgument is a domain, or that of an address, in lower case.
+func (st *state) domainArgument(L *lua.LState, n int) string {
+	if _, ok := L.Get(n).(*lua.LUserData); ok {
+		a, _ := st.addrArgument(L, n)
+		return a.Domain
 	}
-	L.Push(lua.LBool(st.script.options.Library.Ours(domain)))
+	domain := mapASCII(L.CheckString(n), 'A', 'Z')
+	return domain[strings.LastIndexByte(domain, '@')+1:]
+}
+
+// addrOrganization is addr.organization(domain): what its owner registered.
+func (st *state) addrOrganization(L *lua.LState) int {
+	domain := st.domainArgument(L, 1)
+	st.b.spend(L, 64+len(domain))
+	org := dmarc.Organizational(domain[:min(len(domain), maxName)])
+	if org == "" {
+		return fail(L, "none", quote(domain)+" is nothing that somebody registers")
+	}
+	L.Push(lua.LString(org))
 	return 1
 }

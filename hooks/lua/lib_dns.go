@@ -35,7 +35,7 @@ const maxZones = 64
 
 func (st *state) openDNS(g *lua.LTable) {
 	g.RawSetString("dns", st.lookupLibrary(map[string]lookupFunc{
-		"a": st.dnsA, "aaaa": st.dnsAAAA, "mx": st.dnsMX, "txt": st.dnsTXT, "ptr": st.dnsPTR, "fcrdns": st.dnsFCrDNS, "dnsbl": st.dnsBL,
+		"a": st.dnsA, "aaaa": st.dnsAAAA, "mx": st.dnsMX, "txt": st.dnsTXT, "ptr": st.dnsPTR, "fcrdns": st.dnsFCrDNS, "dnsbl": st.dnsBL, "listed": st.dnsListed,
 	}))
 }
 
@@ -158,27 +158,65 @@ func (st *state) dnsBL(L *lua.LState) lookup {
 	if wrong != "" {
 		return failed("bad", wrong)
 	}
-	var zones []string
-	if t, ok := L.Get(2).(*lua.LTable); ok {
-		for i := range t.Len() {
-			zone, ok := t.RawGetInt(i + 1).(lua.LString)
-			if !ok {
-				L.ArgError(2, fmt.Sprintf("zone %d is %s; names are expected", i+1, kindOf(t.RawGetInt(i+1))))
-			}
-			zones = append(zones, string(zone))
-		}
-	} else {
-		zones = []string{L.CheckString(2)}
-	}
-	if len(zones) > maxZones {
-		L.ArgError(2, fmt.Sprintf("at most %d zones can be asked in one look-up", maxZones))
-	}
+	zones := namesArgument(L, 2, "zone", maxZones)
 	st.b.spend(L, 256*len(zones))
 	var found []dns.Listing
 	return st.toDNS(func(ctx context.Context, r dns.Resolver) error {
 		found = dns.DNSBL(ctx, r, addr, zones)
 		return nil
 	}, func(L *lua.LState) int { return pushListings(L, found) })
+}
+
+// namesArgument is a name or a list of names, such as those of block lists.
+func namesArgument(L *lua.LState, n int, what string, most int) []string {
+	t, ok := L.Get(n).(*lua.LTable)
+	if !ok {
+		return []string{L.CheckString(n)}
+	}
+	if t.Len() > most {
+		L.ArgError(n, fmt.Sprintf("at most %d %ss can be asked in one look-up", most, what))
+	}
+	list := make([]string, t.Len())
+	for i := range list {
+		name, ok := t.RawGetInt(i + 1).(lua.LString)
+		if !ok {
+			L.ArgError(n, fmt.Sprintf("%s %d is %s; names are expected", what, i+1, kindOf(t.RawGetInt(i+1))))
+		}
+		list[i] = string(name)
+	}
+	return list
+}
+
+// maxListed bounds the names that dns.listed asks about.
+const maxListed = 64
+
+// dnsListed is dns.listed(names, zones): which names are in block lists of domains.
+func (st *state) dnsListed(L *lua.LState) lookup {
+	names, zones := namesArgument(L, 1, "name", maxListed), namesArgument(L, 2, "zone", maxZones)
+	st.b.spend(L, 256*len(zones)*len(names))
+	var found []dns.NameListing
+	return st.toDNS(func(ctx context.Context, r dns.Resolver) error {
+		found = dns.Listed(ctx, r, names, zones)
+		return nil
+	}, func(L *lua.LState) int {
+		plain := make([]dns.Listing, len(found))
+		for i, l := range found {
+			plain[i] = l.Listing
+		}
+		n := pushListings(L, plain)
+		t, ok := L.Get(-1).(*lua.LTable)
+		if n != 1 || !ok {
+			return n
+		}
+		i := 0
+		for _, l := range found {
+			if one, ok := t.RawGetInt(i + 1).(*lua.LTable); ok && l.Err == nil {
+				one.RawSetString("name", lua.LString(l.Name))
+				i++
+			}
+		}
+		return n
+	})
 }
 
 func pushListings(L *lua.LState, found []dns.Listing) int {

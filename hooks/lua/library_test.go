@@ -1,11 +1,17 @@
 package lua
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/postern-mta/postern/core/dns"
 )
 
 func TestHash(t *testing.T) {
@@ -140,6 +146,76 @@ for _, a in ipairs { "list@example.net", "list-@example.net", "list-x@example.ne
 end
 local to, err = addr.unverp("list-a=..@example.net", "list@example.net") eq(to, nil) eq(err.kind, "bad")
 local made, err = addr.verp("", "a@b.example") eq(made, nil) eq(err.kind, "bad")
+`); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHostAndPause(t *testing.T) {
+	o, _ := testOptions(t)
+	var waited []time.Duration
+	o.Library.Pause = func(_ context.Context, d time.Duration) { waited = append(waited, d) }
+	o.Library.Load = func() (float64, error) { return 7.5, nil }
+	if err := handle(t, o, `
+local load, cpus = host.load() eq(load, 7.5) eq(cpus >= 1, true)
+pause("2s") pause(0) pause(3600) pause("500ms")
+fails("is not a duration", pause, "soon")
+`); err != nil {
+		t.Error(err)
+	}
+	if want := []time.Duration{2 * time.Second, time.Minute, 500 * time.Millisecond}; !slices.Equal(waited, want) {
+		t.Errorf("waited %v", waited)
+	}
+	o.Library.Load = func() (float64, error) { return 0, errors.New("no kernel") }
+	if err := handle(t, o, `local load, err = host.load() eq(load, nil) eq(err.kind, "temporary")`); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPauseEnds: a policy's time-out ends a pause, and the real load is a number.
+func TestPauseEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	holdOn(ctx, time.Hour)
+	holdOn(t.Context(), time.Nanosecond)
+	if load, err := loadAverage(); err != nil && !os.IsNotExist(err) || load < 0 {
+		t.Error(load, err)
+	}
+}
+
+func TestListedNames(t *testing.T) {
+	o, _ := testOptions(t)
+	zone := o.Library.DNS.(*dns.Zone)
+	zone.A["a.example.dbl.example"], zone.A["b.example.dbl.example"] = []string{"127.0.0.2", "127.0.0.4"}, []string{"127.0.0.8"}
+	zone.Fail["a.example.dead.example"] = dns.Timeout
+	if err := handle(t, o, `
+local list = dns.listed({ "a.example", "c.example", "b.example" }, { "dead.example", "dbl.example" })
+eq(#list, 3) eq(list[1].name, "a.example") eq(list[1].answer, "127.0.0.2") eq(list[2].answer, "127.0.0.4") eq(list[3].name, "b.example") eq(list[3].zone, "dbl.example")
+eq(#dns.listed("c.example", "dbl.example"), 0)
+local none, err = dns.listed("a.example", "dead.example") eq(none, nil) eq(err.kind, "temporary")
+fails("name 1 is a number", dns.listed, { 5 }, "dbl.example")
+local many = {} for i = 1, 65 do many[i] = "x" .. i end
+fails("at most 64 names", dns.listed, many, "dbl.example")
+fails("at most 64 zones", dns.listed, "a.example", many)
+local both = parallel { { dns.listed, "b.example", "dbl.example" } } eq(both[1][1].name, "b.example")
+`); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestArchiveOfPart(t *testing.T) {
+	o, _ := testOptions(t)
+	if err := handle(t, o, `
+local gz = "Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename=setup.exe.gz\r\n\r\nH4sIAAAAAAACA/N1AQA+pr91AgAAAA==\r\n"
+local found = mime.parse(gz).root:archive()
+eq(found.format, "gzip") eq(found.entries[1].name, "setup.exe") eq(found.entries[1].extension, "exe")
+local broken = mime.parse(gz:gsub("H4sIAAAAAAACA/N1", "H4sIAAAAAAACA/N2")).root:archive{ size = 100, ratio = 5, entries = 3 }
+eq(broken.format, "gzip")
+local rar = mime.parse("\r\n" .. "Rar!\26\7\1\0").root:archive() eq(rar.unread[1], "rar") eq(#rar.entries, 0)
+local none, err = tx.mime.root:archive() eq(none, nil) eq(err.kind, "none")
+fails("depth is a number", tx.mime.root.archive, tx.mime.root, { depth = 0 })
+fails("no option", tx.mime.root.archive, tx.mime.root, { deep = 1 })
+fails("options are a table", tx.mime.root.archive, tx.mime.root, 5)
 `); err != nil {
 		t.Error(err)
 	}

@@ -61,6 +61,10 @@ type Library struct {
 	Places Places
 	// Maps answers lookup; nil: there are none.
 	Maps named.Getter
+	// Load is the host's load average of the last minute; nil: the kernel's.
+	Load func() (float64, error)
+	// Pause waits, until ctx ends; nil: as long as it says.
+	Pause func(ctx context.Context, wait time.Duration)
 	// SRS and BATV make and read senders; nil: they are not configured.
 	SRS  *srs.Rewriter
 	BATV *batv.Tagger

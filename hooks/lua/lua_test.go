@@ -44,7 +44,7 @@ func testOptions(t testing.TB) (Options, *clock) {
 	return Options{Library: Library{
 		Store: memory, Hostname: "mx.example.net", Now: c.now, Log: slog.New(slog.DiscardHandler), Ours: func(d string) bool { return d == "example.net" },
 		DNS: &dns.Zone{
-			A:    map[string][]string{"mx.example.org": {"192.0.2.1"}, "2.0.0.127.bl.example": {"127.0.0.2"}},
+			A:    map[string][]string{"mx.example.org": {"192.0.2.1"}, "2.0.0.127.bl.example": {"127.0.0.2"}, "bad.example.dbl.example": {"127.0.1.2"}},
 			TXT:  map[string][]string{"2.0.0.127.bl.example": {"listed for a test"}, "t.example": {"one", "two"}, "example.org": {"v=spf1 mx -all exp=why.example.org"}, "why.example.org": {"%{i} is not ours"}, "_dmarc.example.org": {"v=DMARC1; p=reject"}, "s1._domainkey.example.org": {testKey}},
 			MX:   map[string][]string{"example.org": {"10 mx.example.org"}},
 			PTR:  map[string][]string{"192.0.2.1": {"mx.example.org"}, "192.0.2.2": {"liar.example.org"}},

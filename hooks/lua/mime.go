@@ -345,6 +345,8 @@ func (st *state) partField(L *lua.LState) int {
 		v = L.NewFunction(st.partHash)
 	case "header":
 		v = L.NewFunction(st.partHeader)
+	case "archive":
+		v = L.NewFunction(st.partArchive)
 	default:
 		return unknown(L, "a part", key, members("part")...)
 	}

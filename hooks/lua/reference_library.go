@@ -2,7 +2,7 @@ package lua
 
 // librarySections are Postern's own libraries and what they give.
 func librarySections() []section {
-	return append([]section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), lookupLibrary(), httpLibrary(), responseSection(), tcpLibrary(), connectionSection(), regexLibrary(), mimeLibrary(), jsonLibrary(), base64Library(), hashLibrary(), timeLibrary(), dateSection(), geoipLibrary(), metricLibrary(), logLibrary()}, authSections()...)
+	return append([]section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), lookupLibrary(), httpLibrary(), responseSection(), tcpLibrary(), connectionSection(), regexLibrary(), mimeLibrary(), jsonLibrary(), base64Library(), hashLibrary(), timeLibrary(), dateSection(), geoipLibrary(), hostLibrary(), metricLibrary(), logLibrary()}, authSections()...)
 }
 
 // libraryGlobals are the names of all libraries.
@@ -26,10 +26,12 @@ func libraryGlobals() section {
 		lib("hash", "hashlib", "Hash functions."),
 		lib("time", "timelib", "Dates."),
 		lib("geoip", "geoiplib", "What is known of an IP address."),
+		lib("host", "hostlib", "The machine that all this runs on."),
 		lib("metric", "metriclib", "Metrics of your own."),
 		lib("log", "loglib", "Lines in the log."),
 		def("parallel", "(lookups: any[][]): any[], error[]", "Runs look-ups (dns, store, http, lookup) beside each other, at most 64, 16 at a time. Each is a table of the function and its arguments. Gives the values in their order, and a table that has the error where a value is nil.",
 			"local found, errs = parallel { { dns.a, \"mx.example.org\" }, { dns.a, \"slow.example\" } }\nfound[1] --> { 192.0.2.1 }\nerrs[2].kind --> \"temporary\""),
+		def("pause", "(wait: span)", "Makes the client wait, at most a minute and within the policy's timeout. A policy that pauses holds one of the pool's states, so let only those wait who deserve it.", "pause(\"2s\")"),
 	}, authGlobals()...)}
 }
 
@@ -42,6 +44,7 @@ func dnsLibrary() section {
 		def("ptr", "(ip: someip): string[]?, error?", "The names that an address gives itself.", "dns.ptr(\"192.0.2.1\") --> { \"mx.example.org\" }"),
 		def("fcrdns", "(ip: someip): string?, error?", "The name of an address that leads back to it.", "dns.fcrdns(conn.ip) --> \"mx.example.org\"\ndns.fcrdns(\"192.0.2.2\") --> nil, { kind = \"none\" }"),
 		def("dnsbl", "(ip: someip, zones: string|string[]): listing[]?, error?", "Asks block lists at once, at most 64. An empty list where nothing is listed; an error only where nothing is listed and a list did not answer.", "dns.dnsbl(\"127.0.0.2\", { \"bl.example\", \"dead.example\" }) --> { { answer = \"127.0.0.2\", text = \"listed for a test\", zone = \"bl.example\" } }"),
+		def("listed", "(names: string|string[], zones: string|string[]): listing[]?, error?", "Asks block lists of domains about names, at once, at most 64 names and 64 lists; what comes back is as of dnsbl, with the name of each.", "dns.listed({ \"bad.example\", \"mx.example.org\" }, \"dbl.example\") --> { { answer = \"127.0.1.2\", name = \"bad.example\", text = \"\", zone = \"dbl.example\" } }"),
 	}}
 }
 
@@ -54,10 +57,11 @@ func mxSection() section {
 
 func listingSection() section {
 	const one = "local one = dns.dnsbl(\"127.0.0.2\", \"bl.example\")[1]\n"
-	return section{name: "listing", class: "listing", plain: true, doc: "What a block list says of an address.", items: []member{
+	return section{name: "listing", class: "listing", plain: true, doc: "What a block list says of an address or name.", items: []member{
 		def("zone", "string", "The list.", one+"one.zone --> \"bl.example\""),
 		def("answer", "string", "Its answer, an address in 127.0.0.0/8.", one+"one.answer --> \"127.0.0.2\""),
 		def("text", "string", "Its reason, \"\" where it gives none.", one+"one.text --> \"listed for a test\""),
+		def("name", "string?", "The name that it is about, of dns.listed.", one+"one.name --> nil"),
 	}}
 }
 
@@ -81,6 +85,7 @@ func addrLibrary() section {
 		def("batv_sign", "(sender: someaddress): address?, error?", "The sender with a tag of today, by the key of [batv] (mail that clients send from its domains gets one by itself).", "addr.batv_sign(\"user@example.net\") --> prvs=0786c98398=user@example.net"),
 		def("batv_check", "(address: someaddress): address?, error?", "The address without its tag, if that is one of ours that still counts. The error's kind is none where there is no tag, and bad where it is forged or too old.", "addr.batv_check(\"prvs=0786c98398=user@example.net\") --> user@example.net\naddr.batv_check(\"prvs=0786000000=user@example.net\") --> nil, { kind = \"bad\" }\naddr.batv_check(\"user@example.net\") --> nil, { kind = \"none\" }"),
 		def("ours", "(domain: someaddress): boolean", "Whether the domain, or that of an address, is one of ours.", "addr.ours(\"example.net\") --> true"),
+		def("organization", "(domain: someaddress): string?, error?", "The domain that somebody registered, by the public suffix list: that of a.b.example.co.uk is example.co.uk. The error's kind is none of a public suffix, an address literal or what is no name.", "addr.organization(\"mail.eu.example.co.uk\") --> \"example.co.uk\"\naddr.organization(tx.sender) --> \"example.org\"\naddr.organization(\"co.uk\") --> nil, { kind = \"none\" }"),
 	}}
 }
 
@@ -222,5 +227,11 @@ func metricLibrary() section {
 	return section{name: "metric", class: "metriclib", doc: "Metrics of your own, beside those of the gateway, with the policy's name as a label. At most 5 labels, whose values should be few: beyond 2000 sets they are \"other\".", items: []member{
 		def("counter", "(name: string, labels?: table<string, string|number|boolean>, n?: number): boolean?, error?", "Adds n (1) to postern_script_NAME_total.", "metric.counter(\"listed\", { list = \"bl.example\" }) --> true"),
 		def("histogram", "(name: string, value: number, labels?: table<string, string|number|boolean>): boolean?, error?", "Adds a value to postern_script_NAME.", "metric.histogram(\"answer_seconds\", 0.25) --> true"),
+	}}
+}
+
+func hostLibrary() section {
+	return section{name: "host", class: "hostlib", doc: "The machine that all this runs on.", items: []member{
+		def("load", "(): number?, integer|error?", "The load average of the last minute, and the number of processors.", "host.load() < 1000 --> true"),
 	}}
 }

@@ -5,7 +5,7 @@ import "github.com/postern-mta/postern/hooks"
 // objectSections are what handlers see.
 func objectSections() []section {
 	return []section{
-		txSection(), headersSection(), bodySection(), mimeSection(), partSection(), recipientsSection(), rcptSection(), copySection(), connSection(), notesSection(),
+		txSection(), headersSection(), bodySection(), mimeSection(), partSection(), archiveSections()[0], archiveSections()[1], recipientsSection(), rcptSection(), copySection(), connSection(), notesSection(),
 		capabilitiesSection(), loginSection(), lineSection(), planSection(), noticeSection(), refusalSection(), tlsSection(), totalsSection(), replySection(),
 		addressSection(), ipSection(), netsSection(), domainsSection(), fileSection(), regexSection(), decisionMembers(), errorSection(),
 	}

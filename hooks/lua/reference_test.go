@@ -402,6 +402,9 @@ func literals(list []ast.Expr) (texts []string) {
 	return texts
 }
 
+// samplePart is an archive in an archive, whose name is not the same everywhere.
+const samplePart = `mime.parse("Content-Transfer-Encoding: base64\r\n\r\nUEsDBBQAAAAIAAAAIQAGVQg9LwAAAGwAAAAFAAAAYi56aXAL8GZmEWGAAEUGZMAKxBV6qRWpAd6MTCLMuBXBQAMjA0ILKxuIwwiExkBaGawAAFBLAQIUAxQAAAAIAAAAIQAGVQg9LwAAAGwAAAAFAAAAAAAAAAAAAACAAQAAAABhLnppcFBLBQYAAAAAAQABADMAAABSAAAAAAA=\r\n").root`
+
 // The plain tables that calls give have the fields of the table.
 func TestReferenceOfPlainTables(t *testing.T) {
 	samples := map[string]struct {
@@ -410,10 +413,12 @@ func TestReferenceOfPlainTables(t *testing.T) {
 	}{
 		"login": {hooks.Auth, "login"}, "line": {hooks.Command, "line"},
 		"refusal": {hooks.Deny, "refusal"}, "tls": {hooks.Rcpt, "tx.conn.tls"}, "totals": {hooks.Rcpt, "tx.conn.totals"}, "reply": {hooks.Deferred, "try.reply"},
-		"mx": {hooks.Rcpt, `dns.mx("example.org")[1]`}, "listing": {hooks.Rcpt, `dns.dnsbl("127.0.0.2", "bl.example")[1]`}, "error": {hooks.Rcpt, `select(2, dns.a("nothing.example"))`},
+		"mx": {hooks.Rcpt, `dns.mx("example.org")[1]`}, "listing": {hooks.Rcpt, `dns.listed("bad.example", "dbl.example")[1]`}, "error": {hooks.Rcpt, `select(2, dns.a("nothing.example"))`},
 		"response":  {hooks.Rcpt, `http.get("http://api.example.net/words")`},
 		"date":      {hooks.Rcpt, `time.date(now())`},
 		"filevalue": {hooks.Rcpt, "p.f"},
+		"archive":   {hooks.Message, samplePart + ":archive{ depth = 1 }"},
+		"entry":     {hooks.Message, samplePart + ":archive{ depth = 1 }.entries[1]"},
 		"spfresult": {hooks.Rcpt, "spf.check(tx)"}, "spfstep": {hooks.Rcpt, "spf.check(tx).steps[1]"},
 		"dkimresult": {hooks.Message, "dkim.check(tx)"}, "dkimsignature": {hooks.Message, "dkim.check(tx).signatures[1]"},
 		"dmarcresult": {hooks.Message, "dmarc.check(tx)"}, "dmarcidentifier": {hooks.Message, "dmarc.check(tx).identifiers[1]"}, "dmarcstep": {hooks.Message, "dmarc.check(tx).steps[1]"},

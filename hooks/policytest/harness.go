@@ -49,12 +49,16 @@ type harness struct {
 	tls     map[netip.AddrPort]*hooks.TLSFact // what t:connect says of clients
 	trace   []traced
 	down    bool // the store fails
+	places  []place
+	load    float64 // of the host
 	web     []service
 	dialled []net.Conn // of scripts
 	faults  []error    // of what the test gave, such as a function of t:http
 	hops    hops
-	sent    []any
-	notices []any
+	// placeless: the databases of [geoip] fail.
+	placeless bool
+	sent      []any
+	notices   []any
 
 	queued []any
 	kept   []any // in quarantine
@@ -146,7 +150,7 @@ func (h *harness) object() *lua.Object {
 		}
 	}
 	return &lua.Object{Kind: "t", Methods: map[string]lua.Function{
-		"policy": h.policy, "config": h.config, "dns": h.dns, "domains": h.setDomains, "users": h.setUsers, "store": h.setStore, "lookup": h.setLookup, "http": h.http, "tcp": h.tcp,
+		"policy": h.policy, "config": h.config, "dns": h.dns, "domains": h.setDomains, "users": h.setUsers, "store": h.setStore, "lookup": h.setLookup, "geoip": h.setPlaces, "load": h.setLoad, "http": h.http, "tcp": h.tcp,
 		"next_hop": h.nextHop, "advance": h.advance, "connect": h.connect, "queue": h.inQueue,
 		"trace":     func([]any) (any, error) { return h.traceValue(), nil },
 		"now":       func([]any) (any, error) { return float64(h.time().UnixNano()) / 1e9, nil },
@@ -244,6 +248,7 @@ func (h *harness) luaOptions() lua.Options {
 func (h *harness) library() lua.Library {
 	return lua.Library{
 		DNS: (*resolver)(h), Store: scratch{h.memory, h}, Hostname: hostname, Now: h.time, Ours: h.ours, Dial: h.dial, Roots: h.options.secrets.roots(), Metrics: ignored{}, Maps: &h.maps, Log: h.discard,
+		Places: (*places)(h), Load: h.loadNow, Pause: func(_ context.Context, wait time.Duration) { h.pass(wait) },
 	}
 }
 
