@@ -11,7 +11,7 @@ import (
 
 func (st *state) openAddr(g *lua.LTable) {
 	g.RawSetString("addr", st.library(map[string]lua.LGFunction{
-		"parse": st.addrParse, "subaddress": st.addrSubaddress, "ours": st.addrOurs, "organization": st.addrOrganization, "verp": st.addrVERP, "unverp": st.addrUnVERP,
+		"parse": st.addrParse, "subaddress": st.addrSubaddress, "ours": st.addrOurs, "list": st.addrList, "organization": st.addrOrganization, "verp": st.addrVERP, "unverp": st.addrUnVERP,
 		"srs_forward": st.addrSRSForward, "srs_reverse": st.addrSRSReverse, "batv_sign": st.addrBATVSign, "batv_check": st.addrBATVCheck,
 	}))
 }
@@ -122,6 +122,25 @@ func (st *state) addrUnVERP(L *lua.LState) int {
 // one of ours.
 func (st *state) addrOurs(L *lua.LState) int {
 	L.Push(lua.LBool(st.script.options.Library.Ours(st.domainArgument(L, 1))))
+	return 1
+}
+
+// addrList is addr.list(field): who a field such as From names.
+func (st *state) addrList(L *lua.LState) int {
+	field := L.CheckString(1)
+	st.b.make(L, 2*len(field))
+	list, err := message.ParseMailboxes(field)
+	if err != nil {
+		return fail(L, "bad", err.Error())
+	}
+	t := L.CreateTable(len(list), 0)
+	for _, m := range list {
+		one := L.CreateTable(0, 2)
+		one.RawSetString("name", lua.LString(m.Name))
+		one.RawSetString("address", st.newAddress(m.Address))
+		t.Append(one)
+	}
+	L.Push(t)
 	return 1
 }
 

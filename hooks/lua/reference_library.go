@@ -2,7 +2,7 @@ package lua
 
 // librarySections are Postern's own libraries and what they give.
 func librarySections() []section {
-	return append([]section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), storeLibrary(), lookupLibrary(), httpLibrary(), responseSection(), tcpLibrary(), connectionSection(), regexLibrary(), mimeLibrary(), jsonLibrary(), base64Library(), hashLibrary(), timeLibrary(), dateSection(), geoipLibrary(), hostLibrary(), metricLibrary(), logLibrary()}, authSections()...)
+	return append([]section{libraryGlobals(), dnsLibrary(), mxSection(), listingSection(), ipLibrary(), addrLibrary(), mailboxSection(), storeLibrary(), lookupLibrary(), httpLibrary(), responseSection(), tcpLibrary(), connectionSection(), regexLibrary(), mimeLibrary(), jsonLibrary(), base64Library(), hashLibrary(), timeLibrary(), dateSection(), geoipLibrary(), hostLibrary(), metricLibrary(), logLibrary()}, authSections()...)
 }
 
 // libraryGlobals are the names of all libraries.
@@ -85,7 +85,16 @@ func addrLibrary() section {
 		def("batv_sign", "(sender: someaddress): address?, error?", "The sender with a tag of today, by the key of [batv] (mail that clients send from its domains gets one by itself).", "addr.batv_sign(\"user@example.net\") --> prvs=0786c98398=user@example.net"),
 		def("batv_check", "(address: someaddress): address?, error?", "The address without its tag, if that is one of ours that still counts. The error's kind is none where there is no tag, and bad where it is forged or too old.", "addr.batv_check(\"prvs=0786c98398=user@example.net\") --> user@example.net\naddr.batv_check(\"prvs=0786000000=user@example.net\") --> nil, { kind = \"bad\" }\naddr.batv_check(\"user@example.net\") --> nil, { kind = \"none\" }"),
 		def("ours", "(domain: someaddress): boolean", "Whether the domain, or that of an address, is one of ours.", "addr.ours(\"example.net\") --> true"),
+		def("list", "(field: string): mailbox[]?, error?", "Who a field such as From or Reply-To names; give it the field as it came, of tx.headers:raw. Where the grammar is not kept, the one pair of angle brackets is read.", "addr.list(\"Jane Doe <jane@example.org>, joe@example.net\") --> { { address = jane@example.org, name = \"Jane Doe\" }, { address = joe@example.net, name = \"\" } }\naddr.list(\"undisclosed-recipients:;\") --> nil, { kind = \"bad\" }"),
 		def("organization", "(domain: someaddress): string?, error?", "The domain that somebody registered, by the public suffix list: that of a.b.example.co.uk is example.co.uk. The error's kind is none of a public suffix, an address literal or what is no name.", "addr.organization(\"mail.eu.example.co.uk\") --> \"example.co.uk\"\naddr.organization(tx.sender) --> \"example.org\"\naddr.organization(\"co.uk\") --> nil, { kind = \"none\" }"),
+	}}
+}
+
+func mailboxSection() section {
+	const one = "local one = addr.list(\"=?utf-8?q?J=C3=BCrgen?= <j@example.org>\")[1]\n"
+	return section{name: "mailbox", class: "mailbox", plain: true, doc: "One whom a field names.", items: []member{
+		def("name", "string", "The name that readers show, decoded; \"\" where there is none.", one+"one.name --> \"Jürgen\""),
+		def("address", "address", "The address.", one+"one.address --> j@example.org"),
 	}}
 }
 

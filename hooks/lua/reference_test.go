@@ -417,6 +417,7 @@ func TestReferenceOfPlainTables(t *testing.T) {
 		"response":  {hooks.Rcpt, `http.get("http://api.example.net/words")`},
 		"date":      {hooks.Rcpt, `time.date(now())`},
 		"filevalue": {hooks.Rcpt, "p.f"},
+		"mailbox":   {hooks.Rcpt, `addr.list("a@example.org")[1]`},
 		"archive":   {hooks.Message, samplePart + ":archive{ depth = 1 }"},
 		"entry":     {hooks.Message, samplePart + ":archive{ depth = 1 }.entries[1]"},
 		"spfresult": {hooks.Rcpt, "spf.check(tx)"}, "spfstep": {hooks.Rcpt, "spf.check(tx).steps[1]"},

@@ -1,0 +1,92 @@
+package message
+
+import (
+	"errors"
+	"net/mail"
+	"strings"
+)
+
+// Mailbox is who a field such as From names.
+type Mailbox struct {
+	Name    string // as readers show it, decoded; "" where there is none
+	Address Address
+}
+
+// Bounds of a list of mailboxes.
+const (
+	maxMailboxField = 64 << 10
+	maxMailboxes    = 1000
+)
+
+var errMailboxes = errors.New("the field is no list of addresses")
+
+// ParseMailboxes reads the list of addresses in a field (RFC 5322 section 3.4), as it
+// stands in the message: names may hold encoded words. Groups are opened. Names of real
+// mail often have characters that should be quoted: where the grammar is not kept, the
+// one pair of angle brackets outside of quotes and comments is read, and what stands in
+// front is the name.
+func ParseMailboxes(field string) ([]Mailbox, error) {
+	if len(field) > maxMailboxField {
+		return nil, errMailboxes
+	}
+	field = strings.Map(func(r rune) rune {
+		if r == '\r' || r == '\n' || r == '\t' {
+			return ' '
+		}
+		return r
+	}, field)
+	parser := mail.AddressParser{}
+	parsed, err := parser.ParseList(field)
+	if err != nil {
+		name, address, ok := bracketed(field)
+		if !ok {
+			return nil, errMailboxes
+		}
+		a, err := ParseAddress(address)
+		if err != nil {
+			return nil, errMailboxes
+		}
+		return []Mailbox{{Name: DecodeWords(strings.Trim(strings.TrimSpace(name), `"`)), Address: a}}, nil
+	}
+	list := make([]Mailbox, 0, min(len(parsed), maxMailboxes))
+	for _, one := range parsed[:min(len(parsed), maxMailboxes)] {
+		if a, err := ParseAddress(one.Address); err == nil {
+			list = append(list, Mailbox{Name: DecodeWords(one.Name), Address: a})
+		}
+	}
+	if len(list) == 0 {
+		return nil, errMailboxes
+	}
+	return list, nil
+}
+
+// bracketed takes apart a field with one pair of angle brackets outside of quotes and
+// comments.
+func bracketed(field string) (name, address string, ok bool) {
+	start, depth, quoted := -1, 0, false
+	for i := 0; i < len(field); i++ {
+		switch c := field[i]; {
+		case c == '\\':
+			i++
+		case c == '"' && depth == 0:
+			quoted = !quoted
+		case quoted:
+		case c == '(':
+			depth++
+		case c == ')' && depth > 0:
+			depth--
+		case depth > 0:
+		case c == '<':
+			if start >= 0 || ok {
+				return "", "", false
+			}
+			start = i + 1
+		case c == '>':
+			if start < 0 {
+				return "", "", false
+			}
+			name, address, ok, start = field[:start-1], field[start:i], true, -1
+		}
+	}
+	return name, strings.TrimSpace(address), ok && start < 0
+}
