@@ -39,6 +39,7 @@ type pastMail struct {
 	subject    string
 	lookups    []hooks.Lookup
 	was        *judgement
+	label      string // of files
 }
 
 // recorded makes cases of stories.
@@ -120,29 +121,79 @@ func wasJudged(s *record.Story) *judgement {
 // fileFacts is what files do not tell by themselves.
 type fileFacts struct {
 	client netip.Addr
+	behind []netip.Prefix // relays of ours that wrote the topmost Received fields
 	to     string
 }
 
+// files are paths with messages, and what is known of all of them: that people sent
+// them ("ham"), that they are spam, or nothing.
+type files struct {
+	label string
+	paths []string
+}
+
 // filed makes cases of messages in files: .eml, mbox, Maildirs and folders of
-// them. The client, its HELO and the time are read from the topmost Received field.
-func filed(ctx context.Context, c *config.Config, paths []string, o fileFacts) iter.Seq2[*pastMail, error] {
+// them, in the order in which they came. The client, its HELO and the time are read
+// from a Received field.
+func filed(ctx context.Context, c *config.Config, all []files, o fileFacts) iter.Seq2[*pastMail, error] {
 	return func(yield func(*pastMail, error) bool) {
-		n := 0
-		each := func(name string, text []byte) bool {
-			n++
-			return ctx.Err() == nil && yield(fromFile(c, fmt.Sprintf("%s#%d", name, n), text, o), nil)
+		spool, err := os.CreateTemp("", "postern-replay-")
+		if err != nil {
+			yield(nil, err)
+			return
 		}
-		for _, path := range paths {
-			more, err := walkMail(path, each)
-			if err != nil {
+		defer os.Remove(spool.Name())
+		defer spool.Close()
+		list, err := inOrder(ctx, c, all, o, spool)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for _, f := range list {
+			p := *f.p // whoever takes it needs its text for longer than this loop
+			p.text = make([]byte, f.size)
+			if _, err := spool.ReadAt(p.text, f.at); err != nil {
 				yield(nil, err)
 				return
 			}
-			if !more {
+			if ctx.Err() != nil || !yield(&p, nil) {
 				return
 			}
 		}
 	}
+}
+
+// spooled is a case whose text lies in a file.
+type spooled struct {
+	p        *pastMail
+	at, size int64
+}
+
+// inOrder reads all files, leaves the messages in spool and gives them in their order.
+func inOrder(ctx context.Context, c *config.Config, all []files, o fileFacts, spool io.Writer) (list []spooled, err error) {
+	var at int64
+	out := bufio.NewWriter(spool)
+	for _, some := range all {
+		for _, path := range some.paths {
+			more, err := walkMail(path, func(name string, text []byte) bool {
+				p := fromFile(c, fmt.Sprintf("%s#%d", name, len(list)+1), text, o)
+				p.label = some.label
+				list = append(list, spooled{p, at, int64(len(p.text))})
+				_, _ = out.Write(p.text) // Flush tells its error
+				at += int64(len(p.text))
+				p.text = nil
+				return ctx.Err() == nil
+			})
+			if err != nil {
+				return nil, err
+			}
+			if !more {
+				return nil, context.Cause(ctx)
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b spooled) int { return a.p.at.Compare(b.p.at) })
+	return list, out.Flush()
 }
 
 // maxReplayed bounds one message in a file, in bytes.
@@ -225,8 +276,12 @@ func splitMbox(r *bufio.Reader, each func([]byte) bool) (more bool, err error) {
 }
 
 var (
-	receivedIP   = regexp.MustCompile(`\[(?:IPv6:)?([0-9A-Fa-f:.]{2,45})\]`)
+	// Of a Received field that Postfix and most others write, from HELO (HOST [IP]), and
+	// of qmail's, from HOST (HELO h) (INFO@IP).
+	receivedIP   = regexp.MustCompile(`\[(?:IPv6:)?([0-9A-Fa-f:.]{2,45})\]|\((?:[^()\s]*[@\s])?([0-9]{1,3}(?:\.[0-9]{1,3}){3})\)`)
 	receivedHelo = regexp.MustCompile(`^\s*from\s+([^\s(]+)`)
+	qmailHelo    = regexp.MustCompile(`\(HELO ([^\s()]+)\)`)
+	receivedHost = regexp.MustCompile(`\((?:[^\s()@]+@)?([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)\.? \[[0-9A-Fa-f:.IPv]+\]\)`)
 	oneAddress   = regexp.MustCompile(`<([^<>\s]+@[^<>\s]+)>|([^\s<>,;"]+@[^\s<>,;"]+)`)
 )
 
@@ -240,23 +295,19 @@ func fromFile(c *config.Config, name string, text []byte, o fileFacts) *pastMail
 	if len(c.Listen) > 0 {
 		p.session.Listener = c.Listen[0].Name
 	}
-	ip := o.client
-	for f := range h.Named("Received") {
-		value := f.Value()
-		if m := receivedHelo.FindStringSubmatch(value); m != nil {
-			p.session.Helo = m[1]
-		}
-		if m := receivedIP.FindStringSubmatch(value); m != nil && !o.client.IsValid() {
-			if addr, err := netip.ParseAddr(m[1]); err == nil {
-				ip = addr
-			}
-		}
-		if i := strings.LastIndexByte(value, ';'); i >= 0 {
-			if at, err := mail.ParseDate(strings.TrimSpace(value[i+1:])); err == nil {
-				p.at = at
-			}
-		}
-		break
+	hop := came(h, o)
+	if hop.helo != "" {
+		p.session.Helo = hop.helo
+	}
+	if hop.host != "" { // which only somebody knows who looked
+		p.lookups = append(p.lookups, hooks.Lookup{Kind: "host", Question: hop.ip.String(), Answer: hop.host})
+	}
+	if !hop.at.IsZero() {
+		p.at = hop.at
+	}
+	ip := hop.ip
+	if o.client.IsValid() {
+		ip = o.client
 	}
 	if !ip.IsValid() {
 		ip = netip.AddrFrom4([4]byte{192, 0, 2, 1})
@@ -269,6 +320,56 @@ func fromFile(c *config.Config, name string, text []byte, o fileFacts) *pastMail
 	}
 	p.recipients = []string{to}
 	return p
+}
+
+// hop is how a message came to a server, as its Received field tells.
+type hop struct {
+	ip         netip.Addr
+	helo, host string
+	at         time.Time
+}
+
+// maxHops bounds the Received fields that are looked at.
+const maxHops = 20
+
+// came is the topmost hop whose client is neither this host nor a relay of ours; the
+// topmost one where there is none.
+func came(h *message.Header, o fileFacts) hop {
+	var first hop
+	n := 0
+	for f := range h.Named("Received") {
+		one := readHop(f.Value())
+		if n == 0 {
+			first = one
+		}
+		if one.ip.IsValid() && !one.ip.IsLoopback() && !slices.ContainsFunc(o.behind, func(p netip.Prefix) bool { return p.Contains(one.ip) }) {
+			return one
+		}
+		if n++; n == maxHops {
+			break
+		}
+	}
+	return first
+}
+
+func readHop(received string) (h hop) {
+	if m := receivedHelo.FindStringSubmatch(received); m != nil {
+		h.helo = m[1]
+	}
+	if m := receivedHost.FindStringSubmatch(received); m != nil && m[1] != "unknown" {
+		h.host = strings.ToLower(m[1])
+	}
+	if m := receivedIP.FindStringSubmatch(received); m != nil {
+		h.ip, _ = netip.ParseAddr(m[1] + m[2]) // none where it isn't one
+		h.ip = h.ip.Unmap()
+	}
+	if m := qmailHelo.FindStringSubmatch(received); m != nil { // qmail names the host first
+		h.helo = m[1]
+	}
+	if i := strings.LastIndexByte(received, ';'); i >= 0 {
+		h.at, _ = mail.ParseDate(strings.TrimSpace(received[i+1:])) // none where it can't be read
+	}
+	return h
 }
 
 // crlf gives every line its CRLF.

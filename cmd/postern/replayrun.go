@@ -39,6 +39,8 @@ type judgement struct {
 	Reply   string `json:"reply,omitempty"`
 
 	refused []string // recipients
+	tagged  bool     // it passes with points enough for a tag
+	scores  []hooks.Score
 }
 
 // judges is a configuration that a replay runs mail through.
@@ -56,6 +58,7 @@ type judge struct {
 	chain    *hooks.Chain
 	store    store.Store
 	resolver *lua.Remembered
+	tag      *float64 // the points from which mail is tagged; nil: it is not
 
 	mu  sync.Mutex
 	now time.Time
@@ -87,7 +90,7 @@ func openJudges(g *global, c *config.Config, n int, live dns.Resolver) (_ *judge
 }
 
 func openJudge(g *global, c *config.Config, all *judges, live dns.Resolver) (*judge, error) {
-	j := &judge{queue: all.queue, resolver: &lua.Remembered{Live: live}, now: time.Now()}
+	j := &judge{queue: all.queue, resolver: &lua.Remembered{Live: live}, tag: c.Score.Tag, now: time.Now()}
 	dir, err := os.MkdirTemp(all.dir, "record")
 	if err != nil {
 		return nil, err
@@ -144,13 +147,30 @@ func (j *judge) time() time.Time {
 	return j.now
 }
 
-// judge runs one message through the stages.
-func (j *judge) judge(ctx context.Context, p *pastMail) judgement {
-	j.mu.Lock()
-	if p.at.After(j.now) || p.at.Before(j.now.Add(-time.Hour)) {
-		j.now = p.at
+// judge runs one message through the stages, and once more after retry where it is
+// deferred, as its sender would do; 0: it stays deferred.
+func (j *judge) judge(ctx context.Context, p *pastMail, retry time.Duration) judgement {
+	now := j.time()
+	if p.at.After(now) || p.at.Before(now.Add(-time.Hour)) {
+		now = p.at
 	}
-	j.mu.Unlock()
+	j.set(now)
+	is := j.once(ctx, p)
+	if retry > 0 && is.Verdict == record.Deferred.String() {
+		j.set(now.Add(retry))
+		is = j.once(ctx, p)
+		j.set(now) // the next one came meanwhile
+	}
+	return is
+}
+
+func (j *judge) set(now time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.now = now
+}
+
+func (j *judge) once(ctx context.Context, p *pastMail) judgement {
 	j.resolver.Answers = nil
 	host, known := "", false
 	for _, l := range p.lookups {
@@ -263,12 +283,16 @@ func (j *judge) text(ctx context.Context, p *pastMail, tx *hooks.Transaction) ju
 		return judgement{Verdict: headerOnly}
 	}
 	reply := m.End(ctx).Reply
+	is := judgement{Verdict: record.Queued.String(), Reply: reply.String()}
 	for _, e := range j.record.Recent() {
 		if e.ID == tx.ID {
-			return judgement{Verdict: e.Verdict, Policy: e.Policy, Stage: e.Stage, Reply: e.Reply.String()}
+			is = judgement{Verdict: e.Verdict, Policy: e.Policy, Stage: e.Stage, Reply: e.Reply.String()}
+			break
 		}
 	}
-	return judgement{Verdict: record.Queued.String(), Reply: reply.String()}
+	is.tagged = passes(is.Verdict) && j.tag != nil && tx.Total() >= *j.tag
+	is.scores = tx.Scores
+	return is
 }
 
 // asHeaderOnly is a judgement as far as the header section alone could lead to it.
