@@ -20,6 +20,7 @@ redis-server:redis-server:maps in Redis
 postsrsd:postsrsd:senders rewritten by another implementation
 tmux:tmux:postern top on a terminal
 cdb:tinycdb:constant databases of another make
+tcprules:ucspi-tcp:tcprules and tcpserver beside the real ones
 postfix:postfix:Postfix as a next hop and as the peer of the benchmarks
 python3:python3:smtplib as a client
 spamd:spamd:the plugin spamassassin

@@ -62,6 +62,8 @@ func called(as string) []string {
 		return []string{"qmqpc"}
 	case "qmail-inject", "sendmail", "newaliases":
 		return []string{filepath.Base(as)}
+	case "tcprules", "tcprulescheck", "tcpserver":
+		return []string{filepath.Base(as)}
 	case "mailq":
 		return []string{"sendmail", "-bp"}
 	}
@@ -122,6 +124,8 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std), profileCommand(g),
 		spfCommand(g), dmarcCommand(g), dkimCommand(g), arcCommand(g), srsCommand(g), batvCommand(g), lookupCommand(g),
 	)
+	root.AddCommand(rulesCommand(g), tcpserverCommand(g))
+	root.AddCommand(tcprulesCommands(std)...)
 	for _, c := range root.Commands() {
 		if c.HasSubCommands() {
 			group(c)

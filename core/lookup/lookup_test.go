@@ -2,7 +2,6 @@ package lookup
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/postern-mta/postern/core/cdb"
 	"github.com/postern-mta/postern/core/message"
 )
 
@@ -244,34 +244,24 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
-// makeCDB writes a constant database as its specification says.
+// makeCDB writes a constant database.
 func makeCDB(pairs ...[2]string) []byte {
-	out := make([]byte, headLength)
-	put := func(v uint32) { out = binary.LittleEndian.AppendUint32(out, v) }
-	var slots [256][][2]uint32
-	for _, p := range pairs {
-		h := cdbHash(p[0])
-		slots[h&255] = append(slots[h&255], [2]uint32{h, uint32(len(out))})
-		put(uint32(len(p[0])))
-		put(uint32(len(p[1])))
-		out = append(out, p[0]+p[1]...)
+	f, err := os.CreateTemp("", "postern-*.cdb")
+	if err != nil {
+		panic(err)
 	}
-	for i, list := range slots {
-		n := 2 * len(list)
-		binary.LittleEndian.PutUint32(out[8*i:], uint32(len(out)))
-		binary.LittleEndian.PutUint32(out[8*i+4:], uint32(n))
-		table := make([][2]uint32, n)
-		for _, one := range list {
-			at := int(one[0]>>8) % n
-			for table[at][1] != 0 {
-				at = (at + 1) % n
-			}
-			table[at] = one
-		}
-		for _, one := range table {
-			put(one[0])
-			put(one[1])
-		}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	w := cdb.NewWriter(f)
+	for _, p := range pairs {
+		w.Add(p[0], p[1])
+	}
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	out, err := os.ReadFile(f.Name())
+	if err != nil {
+		panic(err)
 	}
 	return out
 }
