@@ -24,6 +24,8 @@ tcprules:ucspi-tcp:tcprules and tcpserver beside the real ones
 postfix:postfix:Postfix as a next hop and as the peer of the benchmarks
 python3:python3:smtplib as a client
 spamd:spamd:the plugin spamassassin
+rspamd:rspamd:the plugin rspamd
+clamd:clamav-daemon:the plugin clamd
 opendkim:opendkim:OpenDKIM as signer and verifier
 opendkim-testmsg:opendkim-tools:OpenDKIM as signer and verifier
 /usr/lib/python3/dist-packages/dkim/__init__.py:python3-dkim:dkimpy as signer and verifier

@@ -23,6 +23,7 @@ type Description struct {
 	Timeout   time.Duration // 0: the server's default
 	DenyAt    hooks.Stage   // until which its refusals are kept; 0: none
 	Every     time.Duration // between two calls of stage tick; 0: none
+	Learns    bool          // it can be taught: see Plugin.Learn
 }
 
 // Setting is a key of the [[policy]] entry that the plugin declared.
@@ -53,7 +54,7 @@ func reservedKeys() []string {
 func describe(x *proto.Description) (Description, error) {
 	d := Description{
 		Name: x.Name, Version: oneLine(x.Version), About: oneLine(x.About), OnFailure: x.OnFailure, Immune: x.Immune,
-		Prefix: x.PrefixBytes, Timeout: time.Duration(x.TimeoutMs) * time.Millisecond,
+		Prefix: x.PrefixBytes, Timeout: time.Duration(x.TimeoutMs) * time.Millisecond, Learns: x.Learns,
 	}
 	if x.Revision > proto.Revision {
 		return d, fmt.Errorf("it needs revision %d of the plugin protocol, and this server has %d; update the server, or build the plugin with the hooks/sdk of this version", x.Revision, proto.Revision)

@@ -56,6 +56,9 @@ func (p *Plugin) newEvent(ctx context.Context, at hooks.Stage, tx *hooks.Transac
 	if p.about.Access != proto.Access_ACCESS_NONE && tx.Header != nil {
 		ev.Header, ev.HeaderCut = cutHeader(tx.Header.Bytes())
 	}
+	if tx.Body != nil && hasMessage(at) {
+		ev.BodySize = tx.Body.Size()
+	}
 	if t := tx.Try; t != nil {
 		ev.Try = &proto.Try{
 			Attempt: int32(t.Attempt), NextHop: proto.Text(t.NextHop), Tls: t.TLS, Peer: proto.Text(t.Peer),

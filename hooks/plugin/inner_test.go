@@ -133,7 +133,7 @@ func TestDescribe(t *testing.T) {
 		want   string
 	}{
 		{func(x *wire.Description) { x.Name = "A b" }, "its name"},
-		{func(x *wire.Description) { x.Revision = 99 }, "it needs revision 99 of the plugin protocol, and this server has 2; update the server"},
+		{func(x *wire.Description) { x.Revision = 99 }, "it needs revision 99 of the plugin protocol, and this server has 3; update the server"},
 		{func(x *wire.Description) { x.Stages = nil }, "no stage"},
 		{func(x *wire.Description) { x.Stages = []string{"rcpt", "rcpt"} }, "twice"},
 		{func(x *wire.Description) { x.Stages = []string{"never"} }, "does not exist"},

@@ -85,20 +85,29 @@ func stream(ctx context.Context, policy proto.PolicyClient, ev *proto.Event, bod
 	if err != nil {
 		return nil, err
 	}
+	if err := pour(s.Send, &proto.Part{Event: ev}, body); err != nil {
+		return nil, err
+	}
+	return s.CloseAndRecv()
+}
+
+// pour sends a first part, and then the message in others. An error is one of
+// reading the message.
+func pour(send func(*proto.Part) error, part *proto.Part, body message.Body) error {
 	in, piece := message.NewReader(body), make([]byte, proto.MaxPart)
-	for part := (&proto.Part{Event: ev}); part != nil; {
-		if err := s.Send(part); err != nil {
-			break // io.EOF: it has answered, or failed; what else it is, the answer tells
+	for part != nil {
+		if send(part) != nil {
+			return nil // io.EOF: it has answered, or failed; what else it is, the answer tells
 		}
 		n, err := io.ReadFull(in, piece)
 		switch {
 		case n > 0:
-			part = &proto.Part{Body: piece[:n]} // Send has copied it when it returns
+			part = &proto.Part{Body: piece[:n]} // send has copied it when it returns
 		case err == io.EOF:
 			part = nil
 		default:
-			return nil, errBody{fmt.Errorf("reading the message: %w", err)}
+			return errBody{fmt.Errorf("reading the message: %w", err)}
 		}
 	}
-	return s.CloseAndRecv()
+	return nil
 }

@@ -22,7 +22,7 @@ const (
 
 	// Revision counts the additions to version 1. A server goes on to serve what
 	// needs an older one.
-	Revision = 2
+	Revision = 3
 	// HostKey is the environment variable with the path of service Host's socket.
 	HostKey = "POSTERN_HOST_SOCKET"
 )

@@ -28,6 +28,11 @@ type Event struct {
 	PrefixCut bool   // and there is more
 	File      string // with Access File: the path of the whole message
 
+	// BodySize is the bytes of the whole message, as Body, File or Stream bring it,
+	// where the stage brings one. Size counts what was received, before any policy
+	// changed the body.
+	BodySize int64
+
 	// With Access Stream: the whole message, where the stage brings one. It is empty
 	// at other stages, never nil.
 	Stream io.Reader
@@ -266,7 +271,7 @@ func newEvent(x *proto.Event) (*Event, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	return &Event{Transaction: tx, Stage: at, Accepted: int(x.RecipientCount), HeaderCut: x.HeaderCut, Stream: strings.NewReader("")}, nil
+	return &Event{Transaction: tx, Stage: at, Accepted: int(x.RecipientCount), HeaderCut: x.HeaderCut, BodySize: x.BodySize, Stream: strings.NewReader("")}, nil
 }
 
 // bring puts the message into ev as the policy's access asks for it.

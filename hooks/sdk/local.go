@@ -81,6 +81,9 @@ func (l *local) Handle(ctx context.Context, at hooks.Stage, tx *hooks.Transactio
 	} else if body == nil {
 		body = message.Bytes(nil)
 	}
+	if body != nil {
+		ev.BodySize = body.Size()
+	}
 	switch l.policy.Access.kind {
 	case proto.Access_ACCESS_NONE:
 		copied.Header = nil

@@ -15,6 +15,7 @@
 //	  - Settings (settings.go): the fields of the handler that have a tag.
 //	  - Event (event.go): what a stage's method sees, and the edits it may ask for.
 //	  - Reject, Defer and the other decisions (decision.go).
+//	  - Lesson (learn.go): a message that a person judged, for a policy that learns.
 //	  - HostOf (host.go): the memory that policies share, and metrics.
 //	  - Local (local.go): the same policy inside of a test, without a process; package
 //	    sdktest has more for tests.
@@ -52,7 +53,8 @@ type Policy struct {
 	// Three more methods are called where they exist: Prepare(context.Context) error
 	// once, after the settings are set and before any stage, its error keeps the
 	// server from starting; Healthy(context.Context) error by the server's health
-	// check; Close() error at the end.
+	// check; Close() error at the end. A policy that learns has the method
+	// Learn(context.Context, *Lesson) (string, error).
 	Handler any
 
 	Access Access // how much of the message the events bring; the zero value: nothing
@@ -127,6 +129,9 @@ func (p Policy) read() (*policy, error) {
 	if p.Access.kind == proto.Access_ACCESS_STREAM {
 		out.about.Revision = 2
 	}
+	if _, ok := p.Handler.(learner); ok {
+		out.about.Learns = true // an older server does without
+	}
 	form := reflect.TypeFor[StageFunc]()
 	for m, method := range v.Methods() {
 		if method.Type() != form {
@@ -157,6 +162,15 @@ func (p Policy) read() (*policy, error) {
 		out.about.Settings = append(out.about.Settings, f.setting)
 	}
 	return out, nil
+}
+
+// Settings is what the policy declares, in the order of its fields.
+func (p Policy) Settings() ([]*proto.Setting, error) {
+	read, err := p.read()
+	if err != nil {
+		return nil, err
+	}
+	return read.about.Settings, nil
 }
 
 // configure sets the fields and calls Prepare.

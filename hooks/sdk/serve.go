@@ -152,7 +152,7 @@ func (s *served) Stream(stream grpc.ClientStreamingServer[proto.Part, proto.Deci
 	if err != nil {
 		return err
 	}
-	d, err := s.answer(stream.Context(), first.GetEvent(), &parts{stream: stream})
+	d, err := s.answer(stream.Context(), first.GetEvent(), &parts{receive: stream.Recv})
 	if err != nil {
 		return err
 	}
@@ -182,11 +182,11 @@ func (s *served) answer(ctx context.Context, x *proto.Event, body io.Reader) (*p
 	return onWire(d), nil
 }
 
-// parts reads the message that comes behind an event.
+// parts reads the message that comes behind an event or a lesson.
 type parts struct {
-	stream grpc.ClientStreamingServer[proto.Part, proto.Decision]
-	rest   []byte
-	err    error
+	receive func() (*proto.Part, error)
+	rest    []byte
+	err     error
 }
 
 // Read implements io.Reader.
@@ -196,7 +196,7 @@ func (p *parts) Read(b []byte) (int, error) {
 			return 0, p.err
 		}
 		var part *proto.Part
-		if part, p.err = p.stream.Recv(); p.err == nil {
+		if part, p.err = p.receive(); p.err == nil {
 			p.rest = part.Body
 		}
 	}

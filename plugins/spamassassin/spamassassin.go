@@ -13,44 +13,54 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks/sdk"
+	"github.com/postern-mta/postern/hooks/sdk/scanner"
 )
 
 const (
-	maxNames = 500 // bytes of rule names in the reason of a score
-	maxStars = 50
-	askTime  = 60 * time.Second // for one message, where the entry says nothing else
+	maxNames   = 500 // bytes of rule names in the reason of a score
+	maxStars   = 50
+	maxRenamed = 50               // fields that a client can have us keep
+	askTime    = 60 * time.Second // for one message, where the entry says nothing else
 )
 
 type spamassassin struct {
-	Address string   `postern:"address" doc:"of spamd: host and port, or the path of its unix socket" default:"127.0.0.1:783"`
-	User    string   `postern:"user" doc:"account whose preferences spamd is to use; empty: its default"`
-	MaxSize sdk.Size `postern:"max_size" doc:"messages above this size are not shown to spamd" default:"500KiB"`
-	Reject  float64  `postern:"reject" doc:"spamd's points from which a message is refused at once; 0: never" default:"0"`
-	Header  bool     `postern:"header" doc:"whether X-Spam-Status, X-Spam-Score, X-Spam-Level and, for spam, X-Spam-Flag are added" default:"true"`
-	Subject string   `postern:"subject" doc:"put before the subject of what spamd calls spam; empty: nothing"`
+	Address string        `postern:"address" doc:"of spamd: host and port, or the path of its unix socket; several with commas: the next one is asked where one fails" default:"127.0.0.1:783"`
+	Connect time.Duration `postern:"connect_timeout" doc:"for a connection to one spamd" default:"5s"`
+	Scan    time.Duration `postern:"scan_timeout" doc:"for the verdict of one spamd" default:"50s"`
+	User    string        `postern:"user" doc:"account whose preferences spamd is to use; empty: its default"`
+	UserOf  string        `postern:"user_of" enum:"fixed, recipient, local-part" doc:"whose preferences: those of user, or those of the recipient's address or of its local part, where a message has one recipient" default:"fixed"`
+	MaxSize sdk.Size      `postern:"max_size" doc:"messages above this size are not shown to spamd" default:"500KiB"`
+	Reject  float64       `postern:"reject" doc:"spamd's points from which a message is refused at once; 0: never" default:"0"`
+	Old     string        `postern:"old_headers" enum:"remove, rename, keep" doc:"what becomes of X-Spam- fields that the client sent; renamed they are X-Old-Spam-" default:"remove"`
+	Header  bool          `postern:"header" doc:"whether X-Spam-Status, X-Spam-Score, X-Spam-Level and, for spam, X-Spam-Flag are added" default:"true"`
+	Subject string        `postern:"subject" doc:"put before the subject of what spamd calls spam; empty: nothing"`
 
-	network string
+	spamd *scanner.Group
 }
 
 // Prepare checks the settings.
 func (s *spamassassin) Prepare(context.Context) error {
 	var all []error
-	var err error
-	if s.network, s.Address, err = place(s.Address); err != nil {
+	list, err := scanner.ParseList(s.Address)
+	if err != nil {
 		all = append(all, sdk.Problem{Key: "address", Text: err.Error()})
 	}
-	if len(s.User) > 64 || strings.ContainsFunc(s.User, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	for _, one := range list {
+		if one.TLS {
+			all = append(all, sdk.Problem{Key: "address", Text: fmt.Sprintf("%q: spamd speaks its own protocol; write a host and port", one)})
+		}
+	}
+	s.spamd = &scanner.Group{Name: "spamd", Servers: list, Connect: s.Connect, Scan: s.Scan}
+	if !isUser(s.User) {
 		all = append(all, sdk.Problem{Key: "user", Text: fmt.Sprintf("%.80q is not the name of an account; write one such as \"mail\"", s.User)})
 	}
 	if s.MaxSize <= 0 {
@@ -67,22 +77,51 @@ func (s *spamassassin) Prepare(context.Context) error {
 
 // Healthy tells whether spamd is there.
 func (s *spamassassin) Healthy(ctx context.Context) error {
-	return s.client().ping(ctx)
+	return s.client(nil).ping(ctx)
 }
 
-func (s *spamassassin) client() client {
-	return client{network: s.network, address: s.Address, user: s.User}
+// isUser tells whether spamd can be told of a user.
+func isUser(name string) bool {
+	return len(name) <= 64 && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// Headers removes what only a scanner on this side may say. It is a stage of its
+// client asks for the user that mail to these recipients is judged for.
+func (s *spamassassin) client(to []message.Address) client {
+	c := client{s.spamd, s.User}
+	if len(to) != 1 {
+		return c
+	}
+	user := ""
+	switch s.UserOf {
+	case "recipient":
+		user = to[0].String()
+	case "local-part":
+		user = to[0].Local
+	}
+	if user != "" && isUser(user) {
+		c.user = user
+	}
+	return c
+}
+
+// Headers removes, or renames, what only a scanner on this side may say. It is a stage of its
 // own, so that forged fields also leave a message that spamd never judged.
 func (s *spamassassin) Headers(_ context.Context, ev *sdk.Event) (sdk.Decision, error) {
-	removed := map[string]bool{}
+	if s.Old == "keep" {
+		return sdk.Pass(), nil
+	}
+	removed, renamed := map[string]bool{}, 0
 	for field := range ev.Header.Fields() {
 		name := strings.ToLower(field.Name)
-		if strings.HasPrefix(name, "x-spam-") && !removed[name] {
+		if !strings.HasPrefix(name, "x-spam-") {
+			continue
+		}
+		if !removed[name] {
 			removed[name] = true
 			ev.Remove(field.Name, 0)
+		}
+		if renamed++; s.Old == "rename" && renamed <= maxRenamed {
+			ev.Append("X-Old-Spam-"+field.Name[len("x-spam-"):], field.Value())
 		}
 	}
 	return sdk.Pass(), nil
@@ -90,12 +129,15 @@ func (s *spamassassin) Headers(_ context.Context, ev *sdk.Event) (sdk.Decision, 
 
 // Message asks spamd. An error of spamd's is the policy's failure.
 func (s *spamassassin) Message(ctx context.Context, ev *sdk.Event) (sdk.Decision, error) {
-	if ev.Body.Size() > int64(s.MaxSize) {
+	if ev.BodySize > int64(s.MaxSize) {
 		ev.Result("spamassassin", map[string]any{"skipped": "size"})
 		return sdk.Pass(), nil
 	}
-	trace := trace(ctx, ev, time.Now())
-	v, err := s.client().ask(ctx, int64(len(trace))+ev.Body.Size(), io.MultiReader(bytes.NewReader(trace), message.NewReader(ev.Body)))
+	to := make([]message.Address, len(ev.Recipients))
+	for i, r := range ev.Recipients {
+		to[i] = r.Address
+	}
+	v, err := s.client(to).ask(ctx, trace(ctx, ev, time.Now()), ev.BodySize, scanner.NewMessage(ev.Stream))
 	if err != nil {
 		return sdk.Pass(), err
 	}
@@ -112,6 +154,18 @@ func (s *spamassassin) Message(ctx context.Context, ev *sdk.Event) (sdk.Decision
 	}
 	s.mark(ev, v)
 	return sdk.Pass(), nil
+}
+
+// Learn tells spamd what a person said of a message, of those that it is shown.
+func (s *spamassassin) Learn(ctx context.Context, l *sdk.Lesson) (string, error) {
+	if l.Size > int64(s.MaxSize) {
+		return "", fmt.Errorf("spamassassin: the message has %d bytes, and max_size is %d", l.Size, int64(s.MaxSize))
+	}
+	known, err := s.client(l.Recipients).tell(ctx, l.Spam, l.Size, scanner.NewMessage(l.Message))
+	if known {
+		return "known already", err
+	}
+	return "", err
 }
 
 // trace is what spamd needs to know of the transaction: the envelope's sender, and
@@ -178,10 +232,12 @@ func short(rules []string) string {
 	return text
 }
 
-func main() {
-	sdk.Serve(sdk.Policy{
+func policy() sdk.Policy {
+	return sdk.Policy{
 		Name: "spamassassin", Version: "1.0", About: "Adds the points that a SpamAssassin daemon gives a message.",
-		Handler: &spamassassin{}, Access: sdk.Whole(),
+		Handler: &spamassassin{}, Access: sdk.Stream(),
 		Host: true, OnFailure: "pass", Immune: []string{"relaying", "authenticated"}, Timeout: askTime,
-	})
+	}
 }
+
+func main() { sdk.Serve(policy()) }

@@ -10,6 +10,7 @@ import (
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
 	"github.com/postern-mta/postern/hooks/sdk"
+	"github.com/postern-mta/postern/hooks/sdk/sdktest"
 )
 
 // judge runs a message through both stages, in a chain of this process.
@@ -20,7 +21,7 @@ func judge(t *testing.T, settings map[string]any, text string) (hooks.Decision, 
 
 func judgeWithin(t *testing.T, limit time.Duration, settings map[string]any, text string) (hooks.Decision, *hooks.Transaction, uint64) {
 	t.Helper()
-	h, err := sdk.Policy{Name: "spamassassin", Handler: &spamassassin{}, Access: sdk.Whole()}.Local(settings)
+	h, err := policy().Local(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +113,17 @@ func TestSettingsThatChangeLess(t *testing.T) {
 	if failed > 0 || tx.Results["spamassassin"]["skipped"] != "size" || tx.Total() != 0 || tx.Header.Count("X-Spam-Status") != 0 {
 		t.Errorf("a large message: %d failures, %v, %v", failed, tx.Results, names(tx))
 	}
+	_, tx, _ = judge(t, map[string]any{"address": d.address, "header": false, "old_headers": "keep"}, ham)
+	if got := names(tx); !slices.Equal(got, []string{"Subject", "X-Spam-Status", "x-spam-flag", "X-SPAM-Flag", "X-Other"}) {
+		t.Errorf("kept: %v", got)
+	}
+	_, tx, _ = judge(t, map[string]any{"address": d.address, "header": false, "old_headers": "rename"}, ham)
+	if got := names(tx); !slices.Equal(got, []string{"Subject", "X-Other", "X-Old-Spam-Status", "X-Old-Spam-flag", "X-Old-Spam-Flag"}) {
+		t.Errorf("renamed: %v", got)
+	}
+	if got, _ := tx.Header.Get("X-Old-Spam-Status"); got != "No, score=-9" {
+		t.Errorf("renamed: %q", got)
+	}
 	_, tx, _ = judge(t, map[string]any{"address": d.address, "subject": "[SPAM]"}, "From: x\n\nx\n")
 	if got, _ := tx.Header.Get("Subject"); got != "[SPAM]" {
 		t.Errorf("no subject: %q", got)
@@ -124,9 +136,9 @@ func TestSettingsThatChangeLess(t *testing.T) {
 
 func TestWrongSettings(t *testing.T) {
 	for key, value := range map[string]any{
-		"address": "localhost", "user": "a b", "max_size": "0", "reject": -1.0, "subject": "a\nb",
+		"address": "https://localhost:783", "user": "a b", "old_headers": "burn", "user_of": "everybody", "connect_timeout": "soon", "max_size": "0", "reject": -1.0, "subject": "a\nb",
 	} {
-		_, err := sdk.Policy{Name: "spamassassin", Handler: &spamassassin{}, Access: sdk.Whole()}.Local(map[string]any{key: value})
+		_, err := policy().Local(map[string]any{key: value})
 		if err == nil || !strings.HasPrefix(err.Error(), key+": ") {
 			t.Errorf("%s = %v: %v", key, value, err)
 		}
@@ -185,3 +197,48 @@ func TestFolded(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Whose preferences are asked for, and the next server where the first is down.
+func TestUserAndFailover(t *testing.T) {
+	d := fake(t, reply("False ; 1 / 5", ""))
+	for _, c := range []struct {
+		of, want string
+		to       []string
+	}{
+		{"fixed", "mail", []string{"ann@example.net"}},
+		{"recipient", "ann@example.net", []string{"ann@example.net"}},
+		{"local-part", "ann", []string{"ann@example.net"}},
+		{"local-part", "mail", []string{"ann@example.net", "bob@example.net"}},
+	} {
+		p := sdktest.New(t, policy(),
+			map[string]any{"address": "127.0.0.1:1, unix:" + d.address, "user": "mail", "user_of": c.of})
+		p.Ask(hooks.Message, sdktest.Mail(ham, c.to...)).Passes()
+		if got := d.request(t); !strings.Contains(got, "\r\nUser: "+c.want+"\r\n") {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
+func TestLearn(t *testing.T) {
+	for _, c := range []struct{ say, text, fails string }{
+		{"SPAMD/1.1 0 EX_OK\r\nDidSet: local\r\nContent-length: 2\r\n\r\n\r\n", "", ""},
+		{"SPAMD/1.1 0 EX_OK\r\nContent-length: 2\r\n\r\n\r\n", "known already", ""},
+		{"SPAMD/1.1 69 Service Unavailable: TELL commands are not enabled\r\n", "", "TELL commands are not enabled"},
+	} {
+		d := fake(t, behaviour{say: c.say})
+		p := sdktest.New(t, policy(), map[string]any{"address": d.address})
+		text, err := p.Learn(&sdk.Lesson{Spam: true, Size: 5, Message: strings.NewReader("hello")})
+		if text != c.text || (err != nil) != (c.fails != "") || err != nil && !strings.Contains(err.Error(), c.fails) {
+			t.Errorf("%q: %q, %v", c.say, text, err)
+		}
+		if got := d.request(t); got != "TELL SPAMC/1.5\r\nContent-length: 5\r\nMessage-class: spam\r\nSet: local\r\n\r\nhello" {
+			t.Errorf("%q", got)
+		}
+	}
+	p := sdktest.New(t, policy(), map[string]any{"max_size": "4"})
+	if _, err := p.Learn(&sdk.Lesson{Size: 5, Message: strings.NewReader("hello")}); err == nil {
+		t.Error("a large one is learned")
+	}
+}
+
+func TestDocuments(t *testing.T) { sdktest.Page(t, policy(), "../../docs/policies/spamassassin.md") }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/postern-mta/postern/hooks/sdk/scanner"
 )
 
 // This file is a client of spamd: the SPAMC protocol, version 1.5, as
@@ -27,10 +29,10 @@ const (
 	maxPoints  = 1e6
 )
 
-// client says where spamd is.
+// client asks servers in the name of a user, "" for spamd's default.
 type client struct {
-	network, address string
-	user             string
+	*scanner.Group
+	user string
 }
 
 // verdict is what spamd thinks of a message.
@@ -40,84 +42,91 @@ type verdict struct {
 	rules            []string
 }
 
-// place splits a setting into network and address.
-func place(s string) (network, address string, err error) {
-	if path, ok := strings.CutPrefix(s, "unix:"); ok {
-		s = path
-		if !strings.HasPrefix(s, "/") {
-			return "", s, fmt.Errorf("%q is not an absolute path; write one such as \"unix:/run/spamd.sock\"", s)
-		}
-	}
-	if strings.HasPrefix(s, "/") {
-		return "unix", s, nil
-	}
-	host, port, err := net.SplitHostPort(s)
-	if err != nil || host == "" {
-		return "", s, fmt.Errorf("%q is not an address; write a host and port such as \"127.0.0.1:783\", or the path of a socket", s)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", s, fmt.Errorf("%q has no port from 1 to 65535; write something like \"127.0.0.1:783\"", s)
-	}
-	return "tcp", s, nil
-}
-
-// ask shows spamd a message of so many bytes. ctx bounds all of it.
-func (c client) ask(ctx context.Context, size int64, body io.Reader) (v verdict, err error) {
-	err = c.talk(ctx, func(conn net.Conn) error {
-		sent := c.send(conn, size, body)
-		v, err = readVerdict(conn)
-		if err != nil && sent != nil {
-			return sent // a reply that came all the same says more
-		}
-		return err
+// ask shows spamd a message: head, and behind it so many bytes. ctx bounds all of it.
+func (c client) ask(ctx context.Context, head []byte, size int64, m *scanner.Message) (v verdict, err error) {
+	err = c.Ask(ctx, m, func(ctx context.Context, s scanner.Server, r io.Reader) error {
+		return c.talk(ctx, s, func(conn net.Conn) error {
+			ask := request{verb: "SYMBOLS", user: c.user, size: int64(len(head)) + size, body: io.MultiReader(bytes.NewReader(head), r)}
+			sent := ask.send(conn)
+			v, err = readVerdict(conn)
+			return either(err, sent)
+		})
 	})
 	return v, err
 }
 
-// ping asks whether spamd is there.
+// either is the error of a reply, or where there is one, why the request could not
+// be sent: a reply that came all the same says more.
+func either(read, sent error) error {
+	if read != nil && sent != nil {
+		return sent
+	}
+	return read
+}
+
+// tell teaches spamd that a message is spam or not (TELL). known says that it was
+// told before.
+func (c client) tell(ctx context.Context, spam bool, size int64, m *scanner.Message) (known bool, err error) {
+	class := "ham"
+	if spam {
+		class = "spam"
+	}
+	err = c.Ask(ctx, m, func(ctx context.Context, s scanner.Server, r io.Reader) error {
+		return c.talk(ctx, s, func(conn net.Conn) error {
+			ask := request{verb: "TELL", user: c.user, more: "Message-class: " + class + "\r\nSet: local\r\n", size: size, body: r}
+			sent := ask.send(conn)
+			known, err = readTold(conn)
+			return either(err, sent)
+		})
+	})
+	return known, err
+}
+
+// ping asks whether every spamd is there.
 func (c client) ping(ctx context.Context) error {
-	return c.talk(ctx, func(conn net.Conn) error {
-		if _, err := io.WriteString(conn, "PING SPAMC/1.2\r\n\r\n"); err != nil {
-			return err
-		}
-		if err := thatIsAll(conn); err != nil {
-			return err
-		}
-		return readStatus(bufio.NewReaderSize(conn, maxLine))
+	return c.Each(ctx, func(ctx context.Context, s scanner.Server) error {
+		return c.talk(ctx, s, func(conn net.Conn) error {
+			if _, err := io.WriteString(conn, "PING SPAMC/1.2\r\n\r\n"); err != nil {
+				return err
+			}
+			if err := thatIsAll(conn); err != nil {
+				return err
+			}
+			return readStatus(bufio.NewReaderSize(conn, maxLine))
+		})
 	})
 }
 
-// talk runs one exchange. The end of ctx closes the connection.
-func (c client) talk(ctx context.Context, exchange func(net.Conn) error) error {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, c.network, c.address)
+// talk runs one exchange. The end of ctx ends it.
+func (c client) talk(ctx context.Context, s scanner.Server, exchange func(net.Conn) error) error {
+	conn, err := c.Dial(ctx, s)
 	if err != nil {
-		return fmt.Errorf("spamd: %w", err)
+		return err
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if err := exchange(conn); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
-		return fmt.Errorf("spamd at %s: %w", c.address, err)
-	}
-	return nil
+	return exchange(conn)
+}
+
+// request is a question to spamd.
+type request struct {
+	verb, user string
+	more       string // further header lines
+	size       int64  // of body
+	body       io.Reader
 }
 
 // send writes the request.
-func (c client) send(conn net.Conn, size int64, body io.Reader) error {
+func (q request) send(conn net.Conn) error {
 	w := bufio.NewWriterSize(conn, 32<<10)
-	fmt.Fprintf(w, "SYMBOLS SPAMC/1.5\r\nContent-length: %d\r\n", size)
-	if c.user != "" {
-		fmt.Fprintf(w, "User: %s\r\n", c.user)
+	fmt.Fprintf(w, "%s SPAMC/1.5\r\nContent-length: %d\r\n%s", q.verb, q.size, q.more)
+	if q.user != "" {
+		fmt.Fprintf(w, "User: %s\r\n", q.user)
 	}
 	fmt.Fprint(w, "\r\n")
-	if n, err := io.Copy(w, body); err != nil {
+	if n, err := io.Copy(w, q.body); err != nil {
 		return err
-	} else if n != size {
-		return fmt.Errorf("the message has %d bytes and not %d", n, size)
+	} else if n != q.size {
+		return fmt.Errorf("the message has %d bytes and not %d", n, q.size)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -140,36 +149,59 @@ func readVerdict(conn io.Reader) (v verdict, err error) {
 		return v, err
 	}
 	length, judged := int64(-1), false
-	for n := 0; ; n++ {
-		line, err := readLine(r)
-		if err != nil {
-			return v, err
-		}
-		if line == "" {
-			break
-		}
-		if n >= maxLines {
-			return v, errors.New("its reply has too many header lines")
-		}
-		name, value, _ := strings.Cut(line, ":")
-		value = strings.TrimSpace(value)
-		switch strings.ToLower(strings.TrimSpace(name)) {
+	err = readHeader(r, func(name, value string) (err error) {
+		switch name {
 		case "content-length":
 			if length, err = strconv.ParseInt(value, 10, 32); err != nil || length < 0 || length > maxSymbols {
-				return v, fmt.Errorf("its reply has the length %.20q", value)
+				return fmt.Errorf("its reply has the length %.20q", value)
 			}
 		case "spam":
-			if err := v.read(value); err != nil {
-				return v, err
-			}
 			judged = true
+			return v.read(value)
 		}
+		return nil
+	})
+	if err != nil {
+		return v, err
 	}
 	if !judged {
 		return v, errors.New("its reply has no verdict")
 	}
 	v.rules, err = readRules(r, length)
 	return v, err
+}
+
+// readTold reads the reply to TELL: DidSet says that it learned something new.
+func readTold(conn io.Reader) (known bool, err error) {
+	r := bufio.NewReaderSize(conn, maxLine)
+	if err := readStatus(r); err != nil {
+		return false, err
+	}
+	known = true
+	err = readHeader(r, func(name, value string) error {
+		if name == "didset" && strings.Contains(value, "local") {
+			known = false
+		}
+		return nil
+	})
+	return known, err
+}
+
+// readHeader reads header lines up to the empty one; names come in lower case.
+func readHeader(r *bufio.Reader, field func(name, value string) error) error {
+	for n := 0; ; n++ {
+		line, err := readLine(r)
+		if err != nil || line == "" {
+			return err
+		}
+		if n >= maxLines {
+			return errors.New("its reply has too many header lines")
+		}
+		name, value, _ := strings.Cut(line, ":")
+		if err := field(strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)); err != nil {
+			return err
+		}
+	}
 }
 
 // readStatus reads the first line: "SPAMD/1.1 0 EX_OK".

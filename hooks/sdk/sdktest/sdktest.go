@@ -12,8 +12,10 @@ package sdktest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -127,6 +129,55 @@ func (p *Policy) Fails(at hooks.Stage, tx *hooks.Transaction, text string) {
 	} else if !strings.Contains(err.Error(), text) {
 		p.t.Fatalf("stage %s: it failed with %q, which does not hold %q", at, err, text)
 	}
+}
+
+// Page expects a page of documentation to have a row for each setting, with its
+// default as TOML writes it, and to say the policy's own timeout and on_failure.
+func Page(t testing.TB, p sdk.Policy, path string) {
+	t.Helper()
+	page, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := p.Settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range list {
+		row := "| `" + s.Name + "` | must be given |"
+		if s.Default != nil {
+			plain, err := s.Default.Plain()
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := json.Marshal(plain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			row = "| `" + s.Name + "` | `" + string(text) + "` |"
+		}
+		if !strings.Contains(string(page), row) {
+			t.Errorf("%s has no row %s", path, row)
+		}
+	}
+	said := fmt.Sprintf("`timeout` is %gs unless written otherwise", p.Timeout.Seconds())
+	if !strings.Contains(string(page), said) {
+		t.Errorf("%s does not say: %s", path, said)
+	}
+	if !strings.Contains(string(page), "`on_failure` is `\""+p.OnFailure+"\"` unless written otherwise") {
+		t.Errorf("%s does not say that on_failure is %q", path, p.OnFailure)
+	}
+}
+
+// Learn teaches the policy what a person said of a message.
+func (p *Policy) Learn(l *sdk.Lesson) (string, error) {
+	h, ok := p.handler.(interface {
+		Learn(context.Context, *sdk.Lesson) (string, error)
+	})
+	if !ok {
+		p.t.Fatalf("%s can't be taught here", p.handler.Name())
+	}
+	return h.Learn(p.t.Context(), l)
 }
 
 func (p *Policy) ask(at hooks.Stage, tx *hooks.Transaction) (*Answer, error) {

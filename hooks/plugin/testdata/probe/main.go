@@ -51,6 +51,18 @@ func (p *probe) Prepare(context.Context) error {
 	return os.WriteFile(p.Mark, nil, 0o600)
 }
 
+// Learn learns what is not of no@example.org.
+func (p *probe) Learn(_ context.Context, l *sdk.Lesson) (string, error) {
+	text, err := io.ReadAll(l.Message)
+	if err != nil {
+		return "", err
+	}
+	if l.Sender.Local == "no" {
+		return "", errors.New("the classifier is away")
+	}
+	return fmt.Sprintf("%v %s %s %v %d %d", l.Spam, l.ID, l.Sender, l.Recipients, l.Size, len(text)), nil
+}
+
 func (p *probe) Connect(_ context.Context, ev *sdk.Event) (sdk.Decision, error) {
 	ev.Score("probe", 1.5, "seen")
 	ev.SetConnNote("word", p.Word)
