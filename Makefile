@@ -14,7 +14,7 @@ ROUNDS  ?= 3
 
 stage = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help run build install test test-quick torture check fmt bench bench-relay bench-backlog fuzz generate clean
+.PHONY: help run build install test test-quick torture check fmt bench bench-relay bench-backlog bench-gateway fuzz generate clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -72,6 +72,9 @@ bench-relay: ## Postern beside Postfix in one run (PEERS=…,haraka too; WRITE=1
 
 bench-backlog: ## long queues, slow next hops, crowds, large messages (MESSAGES=1000000)
 	$(GO) run -trimpath ./t/bench backlog -messages $(or $(MESSAGES),1000000) -rounds $(ROUNDS) $(if $(WRITE),-write) $(if $(JSON),-json $(JSON))
+
+bench-gateway: ## the gateway profile: mail of strangers, signed, with name servers that take a millisecond
+	$(GO) run -trimpath ./t/bench gateway -n $(or $(MESSAGES),5000) -rounds $(ROUNDS) $(if $(WRITE),-write) $(if $(JSON),-json $(JSON))
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@grep -rlE --include='*_test.go' '^func Fuzz' core hooks cmd plugins | xargs -n1 dirname | sort -u | while read -r dir; do \

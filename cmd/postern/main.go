@@ -118,7 +118,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})
 	root.AddCommand(
-		serveCommand(g), checkCommand(g), reloadCommand(g), statusCommand(g), topCommand(g),
+		serveCommand(g), initCommand(std), checkCommand(g), reloadCommand(g), statusCommand(g), topCommand(g),
 		queueCommand(g), quarantineCommand(g), whyCommand(g), shadowCommand(g), replayCommand(g), sendCommand(std), injectCommand(g),
 		queueInCommand(g), qmqpcCommand(g), injectAsCommand(g), sendmailCommand(g), newaliasesCommand(g),
 		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std), profileCommand(g),

@@ -113,7 +113,7 @@ func writeStubs(out io.Writer, dir string) error {
 	}
 	fmt.Fprintln(out, path)
 	rc := filepath.Join(dir, ".luarc.json")
-	switch err := writeNew(rc, luarc); {
+	switch err := writeNew(rc, luarc, 0o644); {
 	case errors.Is(err, os.ErrExist):
 		fmt.Fprintf(out, "%s is there already: see that its workspace.library has \".\"\n", rc)
 	case err != nil:
@@ -125,8 +125,8 @@ func writeStubs(out io.Writer, dir string) error {
 }
 
 // writeNew makes a file that must not be there yet.
-func writeNew(path, text string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+func writeNew(path, text string, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
@@ -335,7 +335,7 @@ func writeAll(out io.Writer, files [][2]string) error {
 		}
 	}
 	for _, f := range files {
-		if err := writeNew(f[0], f[1]); err != nil {
+		if err := writeNew(f[0], f[1], 0o644); err != nil {
 			return err
 		}
 		fmt.Fprintln(out, f[0])

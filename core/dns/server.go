@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	wire "github.com/miekg/dns"
 )
@@ -93,6 +94,9 @@ func (s *Server) handle(w wire.ResponseWriter, m *wire.Msg) {
 	if len(m.Question) != 1 {
 		_ = w.WriteMsg(reply.SetRcodeFormatError(m))
 		return
+	}
+	if s.zone.Delay > 0 {
+		time.Sleep(s.zone.Delay) // each query has a goroutine
 	}
 	q := question{owner(m.Question[0].Name), m.Question[0].Qtype}
 	found, kind := s.zone.reply(q)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	wire "github.com/miekg/dns"
 )
@@ -34,6 +35,7 @@ type Zone struct {
 	PTR   map[string][]string // names by address, "192.0.2.1"
 	CNAME map[string]string   // the name that this one stands for
 	Fail  map[string]Kind     // look-ups of "NAME", or of "TYPE NAME", that end so
+	Delay time.Duration       // of each answer of a Server
 
 	once    sync.Once
 	records map[question][]wire.RR // by lower-case name; built once

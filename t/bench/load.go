@@ -27,14 +27,17 @@ type load struct {
 	sender   func(i int) string // the same
 	began    func(i int)        // called when message i is begun; may be nil
 	every    time.Duration      // of one session: rest before each message
+	stranger func(i int) string // what XCLIENT says of connection i; nil: nothing
+	waits    bool               // a recipient that is deferred ends its message, and is no failure
 
-	poll    int
-	clients map[int]*client
-	begun   int // messages
-	done    int
-	took    []time.Duration // from MAIL to the last 250, by message
-	buf     []byte
-	failed  error
+	poll        int
+	clients     map[int]*client
+	begun       int // messages
+	connections int
+	done        int
+	took        []time.Duration // from MAIL to the last 250, by message
+	buf         []byte
+	failed      error
 }
 
 // client is a session of it.
@@ -45,6 +48,8 @@ type client struct {
 	out     []byte // what the socket did not take
 	message int
 	began   time.Time
+	number  int  // of the connection
+	known   bool // XCLIENT has been said
 }
 
 // What a client waits for: the reply to what it said last.
@@ -52,6 +57,7 @@ const (
 	connecting = iota
 	welcomed
 	helo
+	introduced
 	mailed
 	named
 	asked
@@ -125,7 +131,8 @@ func (l *load) connect() error {
 		_ = unix.Close(fd)
 		return fmt.Errorf("connect to %s: %w", l.to, err)
 	}
-	l.clients[fd] = &client{fd: fd, message: l.begun}
+	l.clients[fd] = &client{fd: fd, message: l.begun, number: l.connections}
+	l.connections++
 	l.begun++
 	return unix.EpollCtl(l.poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLOUT, Fd: int32(fd)})
 }
@@ -203,6 +210,10 @@ func (l *load) reply(c *client, line []byte) {
 	if c.state == asked {
 		want = '3'
 	}
+	if c.state == named && l.waits && line[0] == '4' {
+		l.next(c)
+		return
+	}
 	if line[0] != want {
 		l.failed = fmt.Errorf("message %d, state %d: %s answered %q", c.message, c.state, l.to, line)
 		return
@@ -212,7 +223,15 @@ func (l *load) reply(c *client, line []byte) {
 		c.state = helo
 		l.say(c, []byte("EHLO src.example\r\n"))
 	case helo:
+		if l.stranger != nil && !c.known {
+			c.known, c.state = true, introduced
+			l.say(c, []byte("XCLIENT "+l.stranger(c.number)+"\r\n"))
+			return
+		}
 		l.mail(c)
+	case introduced: // the session begins anew
+		c.state = helo
+		l.say(c, []byte("EHLO src.example\r\n"))
 	case mailed:
 		c.state = named
 		l.say(c, []byte("RCPT TO:<"+l.address(l.rcpt, c.message, "u@dest.example")+">\r\n"))
@@ -223,19 +242,24 @@ func (l *load) reply(c *client, line []byte) {
 		c.state = sent
 		l.say(c, l.body)
 	case sent:
-		l.took = append(l.took, time.Since(c.began))
-		l.done++
-		if l.kept && l.begun < l.messages {
-			c.message = l.begun
-			l.begun++
-			l.mail(c)
-			return
-		}
-		c.state = parting
-		l.say(c, []byte("QUIT\r\n"))
+		l.next(c)
 	case parting:
 		l.gone(c, nil)
 	}
+}
+
+// next ends a message, and begins the next one of the connection.
+func (l *load) next(c *client) {
+	l.took = append(l.took, time.Since(c.began))
+	l.done++
+	if l.kept && l.begun < l.messages {
+		c.message = l.begun
+		l.begun++
+		l.mail(c)
+		return
+	}
+	c.state = parting
+	l.say(c, []byte("QUIT\r\n"))
 }
 
 func (l *load) mail(c *client) {

@@ -6,6 +6,8 @@
 //
 //	go run ./t/bench relay   [-n 5000] [-sessions 50] [-rounds 3] [-peers postern,postfix] [-json FILE] [-write]
 //	go run ./t/bench backlog [-messages 1000000] [-scenes start,drain,…] [-json FILE] [-write]
+//	go run ./t/bench gateway [-n 5000] [-rounds 3] [-profile etc/gateway.toml] [-json FILE] [-write]
+//	go run ./t/bench labelled [-profile etc/gateway.toml] [-spamd] [-write]
 //	go run ./t/bench draw docs/benchmarks/relay.json
 //
 // The last one makes table and plot of the documents anew from figures that are there.
@@ -48,13 +50,15 @@ func main() {
 	runtime.GOMAXPROCS(runtime.NumCPU() + 4) // the threads of load and sink are always in a system call
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := errors.New("say what to do: relay, backlog or draw")
+	err := errors.New("say what to do: relay, backlog, gateway, labelled or draw")
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "relay":
 			err = runRelay(ctx, os.Args[2:])
 		case "backlog":
 			err = runBacklog(ctx, os.Args[2:])
+		case "gateway":
+			err = runGateway(ctx, os.Args[2:])
 		case "draw":
 			err = runDraw(os.Args[2:])
 		case "sink":
