@@ -69,3 +69,36 @@ test("an action that is none is told", function(t)
   expect(ok):equals(false)
   expect(err):contains("action")
 end)
+
+test("answers and their meanings, and weights", function(t)
+  t:policy("dnsbl", { zones = { "other.example 127.0.0.4-9=infected &32=x" }, text = "{meaning}: {text}" })
+  expect(mail(t, listed)):rejects("5.7.1", "^infected: infected$")
+  t:policy("dnsbl", { zones = { "other.example 127.0.0.2-3" } })
+  expect(mail(t, listed)):accepts()
+  t:policy("dnsbl", { zones = { "bl.example.org", "other.example &2" }, action = "score", weights = { ["bl.example.org"] = 1 } })
+  expect(mail(t, listed)):accepts()
+  local edits = ""
+  for _, run in ipairs(t:trace()) do edits = edits .. table.concat(run.edits or {}, "\n") end
+  expect(edits):contains "score dnsbl.bl.example.org +1"
+  expect(edits):contains "score dnsbl.other.example +4"
+end)
+
+test("a list that lists everybody is left out, until it is well", function(t)
+  local all = { ["7.100.51.198.all.example"] = { a = "127.0.0.2" }, ["1.0.0.127.all.example"] = { a = "127.0.0.2" } }
+  local function try()
+    local s = t:connect { ip = listed, helo = "client.example.org" }
+    return s:mail "a@example.org"
+  end
+  t:dns(all)
+  t:policy("dnsbl", { zones = { "all.example" } })
+  expect(try()):rejects()
+  t:advance "31m"
+  expect(try()):accepts()
+  all["1.0.0.127.all.example"] = nil
+  t:dns(all)
+  t:advance "31m"
+  expect(try()):rejects()
+  t:policy("dnsbl", { zones = { "all.example" }, probe = false })
+  t:advance "31m"
+  expect(try()):rejects()
+end)

@@ -58,7 +58,7 @@ func TestContributedPolicies(t *testing.T) {
 		}
 		fmt.Fprintf(&conf, "\n[[policy]]\nuse = %q\n", path)
 	}
-	if policies < 10 {
+	if policies < 5 {
 		t.Errorf("only %d policies", policies)
 	}
 	write(t, "postern.toml", conf.String())

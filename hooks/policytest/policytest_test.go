@@ -18,7 +18,7 @@ func shipped(t *testing.T) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Options{Policies: []fs.FS{scripts.Files}, Modules: []fs.FS{scripts.Files, lib}, Dir: t.TempDir()}
+	return Options{Policies: []fs.FS{scripts.Files}, Modules: []fs.FS{scripts.Files, lib}, Dir: "../../scripts"}
 }
 
 // TestShippedScripts runs the tests of every shipped policy, which leave no line of
