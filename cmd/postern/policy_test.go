@@ -70,9 +70,9 @@ func TestPolicyNamesAreCompleted(t *testing.T) {
 		want string
 	}{
 		{[]string{"policy", "show", "-c", file, "gr"}, "greylist\tsite script\n:4\n"},
-		{[]string{"policy", "show", "-c", file, "dn"}, "dnsbl\tbuilt-in\n:4\n"},
+		{[]string{"policy", "show", "-c", file, "dnsb"}, "dnsbl\tbuilt-in\n:4\n"},
 		{[]string{"shadow", "report", "-c", file, "ag"}, "again\tsite script\n:4\n"},
-		{[]string{"why", "-c", file, "--policy", "as"}, "asks\tplugin\n:4\n"},
+		{[]string{"why", "-c", file, "--policy", "ask"}, "asks\tplugin\n:4\n"},
 		{[]string{"policy", "show", "-c", file, "./x"}, ":0\n"},
 		{[]string{"policy", "show", "-c", filepath.Join(filepath.Dir(file), "none.toml"), "g"}, ":4\n"},
 	} {

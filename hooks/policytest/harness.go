@@ -49,12 +49,14 @@ type harness struct {
 	tls     map[netip.AddrPort]*hooks.TLSFact // what t:connect says of clients
 	trace   []traced
 	down    bool // the store fails
-	places  []place
-	load    float64 // of the host
-	web     []service
-	dialled []net.Conn // of scripts
-	faults  []error    // of what the test gave, such as a function of t:http
-	hops    hops
+	// mapsDown are the maps that fail.
+	mapsDown map[string]bool
+	places   []place
+	load     float64 // of the host
+	web      []service
+	dialled  []net.Conn // of scripts
+	faults   []error    // of what the test gave, such as a function of t:http
+	hops     hops
 	// placeless: the databases of [geoip] fail.
 	placeless bool
 	sent      []any
@@ -71,7 +73,7 @@ func newHarness(ctx context.Context, o Options) *harness {
 	ctx, cancel := context.WithCancel(ctx)
 	h := &harness{
 		ctx: ctx, cancel: cancel, options: o, discard: slog.New(slog.DiscardHandler), pool: lua.NewPool(0), domains: []string{"example.net"}, now: begin(),
-		zone: &dns.Zone{}, calls: make(chan func()), ticks: map[string]time.Time{}, tls: map[netip.AddrPort]*hooks.TLSFact{},
+		zone: &dns.Zone{}, calls: make(chan func()), mapsDown: map[string]bool{}, ticks: map[string]time.Time{}, tls: map[netip.AddrPort]*hooks.TLSFact{},
 	}
 	h.memory = store.Memory(h.time)
 	return h
@@ -247,7 +249,7 @@ func (h *harness) luaOptions() lua.Options {
 // library is what scripts reach in a test.
 func (h *harness) library() lua.Library {
 	return lua.Library{
-		DNS: (*resolver)(h), Store: scratch{h.memory, h}, Hostname: hostname, Now: h.time, Ours: h.ours, Dial: h.dial, Roots: h.options.secrets.roots(), Metrics: ignored{}, Maps: &h.maps, Log: h.discard,
+		DNS: (*resolver)(h), Store: scratch{h.memory, h}, Hostname: hostname, Now: h.time, Ours: h.ours, Dial: h.dial, Roots: h.options.secrets.roots(), Metrics: ignored{}, Maps: (*mapped)(h), Log: h.discard,
 		Places: (*places)(h), Load: h.loadNow, Pause: func(_ context.Context, wait time.Duration) { h.pass(wait) },
 	}
 }

@@ -28,11 +28,19 @@ func (h *harness) setStore(args []any) (any, error) {
 	return nil, nil
 }
 
-// setLookup is t:lookup(name, values): the map of that name, from now on.
+// setLookup is t:lookup(name, values): the map of that name, from now on, or with
+// "down" that it does not answer.
 func (h *harness) setLookup(args []any) (any, error) {
 	name, err := text(args, 0)
 	if err != nil {
 		return nil, err
+	}
+	down := len(args) == 2 && args[1] == "down"
+	h.mu.Lock()
+	h.mapsDown[name] = down
+	h.mu.Unlock()
+	if down {
+		return nil, nil
 	}
 	values, err := table(args, 1)
 	if err != nil {
@@ -40,6 +48,20 @@ func (h *harness) setLookup(args []any) (any, error) {
 	}
 	h.maps.Put(name, values)
 	return nil, nil
+}
+
+// mapped are the maps of a test.
+type mapped harness
+
+// Get implements lookup.Getter.
+func (m *mapped) Get(ctx context.Context, name, key string) (any, bool, error) {
+	m.mu.Lock()
+	down := m.mapsDown[name]
+	m.mu.Unlock()
+	if down {
+		return nil, false, errors.New("the map is down (t:lookup)")
+	}
+	return m.maps.Get(ctx, name, key)
 }
 
 func (s scratch) fails() error {

@@ -13,6 +13,12 @@ test("only pairs are refused", function(t)
   expect(rcpt(t, "", "jane@example.net")):accepts()
 end)
 
+test("a text of one's own", function(t)
+  t:policy("badmailfromto", { entries = { "@bulk.example b@" }, text = "Not to {recipient}, 100%" })
+  expect(rcpt(t, "x@bulk.example", "b@example.net")):rejects("5.7.1", "^Not to b@example.net, 100%%$")
+  expect(t:trace()[1].results.badmailfromto.entry):equals "@bulk.example b@"
+end)
+
 test("an entry that is no pair is a mistake of the configuration", function(t)
   local ok, err = pcall(t.policy, t, "badmailfromto", { entries = { "spammer@example.org" } })
   expect(ok):equals(false)

@@ -1,6 +1,6 @@
 test("the first that matches decides", function(t)
   t:policy("rcpt_regexp", { rules = {
-    "^postmaster@ OK", "@example.net$ DENYSOFT", "^[0-9]+@ DENY no numbers here", "^none@ DENY", "^trap@ DISCARD a trap",
+    "^postmaster@ OK", "@example.net$ DENYSOFT", "^[0-9]+@ DENY no numbers here", "^none@ reject", "^void@ discard", "^trap@ DISCARD a trap",
   } })
   t:domains { "example.net", "example.com" }
   local s = t:connect { ip = "198.51.100.7", helo = "client.example.org" }
