@@ -21,6 +21,8 @@ postsrsd:postsrsd:senders rewritten by another implementation
 tmux:tmux:postern top on a terminal
 cdb:tinycdb:constant databases of another make
 tcprules:ucspi-tcp:tcprules and tcpserver beside the real ones
+procmail:procmail:procmail in .qmail files
+maildrop:maildrop:maildrop in .qmail files
 postfix:postfix:Postfix as a next hop and as the peer of the benchmarks
 python3:python3:smtplib as a client
 spamd:spamd:the plugin spamassassin

@@ -80,6 +80,8 @@ func examine(g *global, c *config.Config) (problems config.Problems, policies in
 	problems = append(problems, checkStore(c)...)
 	_, found := readSigning(c)
 	problems = append(problems, found...)
+	_, _, found = loadLocal(c)
+	problems = append(problems, found...)
 	loader := newPolicyLoader(g, slog.New(slog.DiscardHandler), nil, nil, func(string) bool { return false })
 	chain, found := loader.chain(c, hooks.Options{})
 	if chain != nil {

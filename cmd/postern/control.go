@@ -71,6 +71,9 @@ func (d *daemon) openControl(c *config.Config) (err error) {
 		TakeDrops: d.takeDrops,
 		Plugins:   d.plugins,
 	})
+	if len(c.Local.Users) > 0 {
+		return d.openInjection(c)
+	}
 	return nil
 }
 
@@ -83,6 +86,9 @@ var errStopping = errors.New("the daemon is stopping")
 
 func (d *daemon) serveConsole(ctx context.Context, part func(func() error)) {
 	part(func() error { return d.console.ServeControl(ctx, d.control) })
+	if d.injection != nil {
+		part(func() error { return d.console.ServeInjection(ctx, d.injection, intake.QueueIn) })
+	}
 	if d.web != nil {
 		part(func() error { return d.console.ServeWeb(ctx, d.web) })
 	}

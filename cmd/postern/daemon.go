@@ -64,6 +64,8 @@ type daemon struct {
 	intake   *intake.Intake
 	sender   *send.Sender
 	remote   *remote.Client
+	users    *local.Users
+	pipes    *local.Pipes
 	callouts *remote.Callouts
 	gate     *gate.Gate
 	smtpd    *smtpd.Server
@@ -73,7 +75,9 @@ type daemon struct {
 	console  *console.Server
 	web      net.Listener // nil: no console
 	control  net.Listener
-	stopping atomic.Bool
+	// injection takes mail of programs that deliveries run; nil: there are no users.
+	injection net.Listener
+	stopping  atomic.Bool
 
 	closers []func() error // in the order of opening
 }
@@ -294,16 +298,14 @@ func (d *daemon) build(c *config.Config) (err error) {
 		Accepted: func(m *queue.Message, body message.Body) { d.sender.Accepted(m, body) },
 	}, signing.settings(c, d.dns, nil))
 	d.gate = gate.New(gate.Options{Hostname: c.Server.Hostname, Limits: gateLimits(c), Chain: d.acquire, DNS: d.dns, Record: d.record, Log: d.log})
-	boxes, err := local.New(local.Options{Dir: filepath.Join(c.Server.DataDir, "mail"), Hostname: c.Server.Hostname, Log: d.log})
-	if err != nil {
+	if err := d.openLocal(c); err != nil {
 		return err
 	}
-	d.closers = append(d.closers, boxes.Close)
 	d.sender = send.New(send.Options{
 		Queue: d.queue, Record: d.record, Chain: d.acquire, Log: d.log, Grace: grace,
 		Deliver: map[string]send.Deliverer{
 			send.SchemeSMTP: d.remote, send.SchemeSMTPS: d.remote, send.SchemeLMTP: d.remote, send.SchemeMX: d.remote,
-			send.SchemeQMQP: d.qmqpClient(), send.SchemeLocal: boxes, send.SchemeDiscard: local.Discard{},
+			send.SchemeQMQP: d.qmqpClient(), send.SchemeLocal: d.users, send.SchemePipe: d.pipes, send.SchemeDiscard: local.Discard{},
 		},
 		Bounce: d.bounce,
 	}, sendConfig(c))

@@ -49,6 +49,27 @@ func (g *global) settled() (*config.Config, error) {
 	return c, nil
 }
 
+// Where a delivery of ours runs a program, these say how that hands mail over; the
+// user whose program it is need not be able to read the configuration.
+const (
+	envInject = "POSTERN_INJECT" // a socket, as console.ListenInjection makes it
+	envHost   = "POSTERN_HOST"   // our host name
+)
+
+// handing is settled for programs that hand mail over.
+func (g *global) handing() (*config.Config, error) {
+	socket := os.Getenv(envInject)
+	if socket == "" || g.file != "" {
+		return g.settled()
+	}
+	c := &config.Config{}
+	c.Server.Control, c.Server.Hostname, c.Server.DataDir = socket, os.Getenv(envHost), noDataDir
+	return c, nil
+}
+
+// noDataDir is where a program of a user can't leave mail while no daemon runs.
+const noDataDir = "/nonexistent"
+
 // name is how messages call the configuration.
 func name(c *config.Config) string {
 	if c.Path == "" {

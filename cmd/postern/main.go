@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,9 @@ func called(as string) []string {
 	case "mailq":
 		return []string{"sendmail", "-bp"}
 	}
+	if name := filepath.Base(as); slices.Contains(tools(), name) {
+		return []string{name}
+	}
 	return nil
 }
 
@@ -120,12 +124,13 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 	root.AddCommand(
 		serveCommand(g), initCommand(std), checkCommand(g), reloadCommand(g), statusCommand(g), topCommand(g),
 		queueCommand(g), quarantineCommand(g), whyCommand(g), shadowCommand(g), replayCommand(g), sendCommand(std), injectCommand(g),
-		queueInCommand(g), qmqpcCommand(g), injectAsCommand(g), sendmailCommand(g), newaliasesCommand(g),
+		deliveryCommand(g), queueInCommand(g), qmqpcCommand(g), injectAsCommand(g), sendmailCommand(g), newaliasesCommand(g),
 		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std), profileCommand(g),
 		spfCommand(g), dmarcCommand(g), dkimCommand(g), arcCommand(g), srsCommand(g), batvCommand(g), lookupCommand(g),
 	)
 	root.AddCommand(rulesCommand(g), tcpserverCommand(g))
 	root.AddCommand(tcprulesCommands(std)...)
+	root.AddCommand(toolCommands(g)...)
 	for _, c := range root.Commands() {
 		if c.HasSubCommands() {
 			group(c)

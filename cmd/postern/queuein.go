@@ -97,7 +97,7 @@ func takeIn(ctx context.Context, g *global, body, envelope io.Reader) error {
 	if os.Geteuid() != os.Getuid() {
 		g.file = systemConfig // a caller of another account does not choose it
 	}
-	c, err := g.settled()
+	c, err := g.handing()
 	if err != nil {
 		return qmail.Failure(qmail.NoConfiguration, err)
 	}
@@ -156,6 +156,9 @@ func handOver(ctx context.Context, c *config.Config, drop queue.Drop, body *qmai
 }
 
 func storeDrop(ctx context.Context, c *config.Config, drop queue.Drop, body *qmail.Spool) error {
+	if c.Server.DataDir == noDataDir {
+		return qmail.Failure(qmail.Communication, errors.New("the daemon is down"))
+	}
 	_, err := queue.WriteDrop(filepath.Join(c.Server.DataDir, "drop"), drop, body.Reader())
 	switch {
 	case errors.Is(err, os.ErrPermission):

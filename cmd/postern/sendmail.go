@@ -173,7 +173,7 @@ func (o *injection) from(text string) error {
 }
 
 func injectAs(ctx context.Context, g *global, args []string) error {
-	c, err := g.settled()
+	c, err := g.handing()
 	if err != nil {
 		return err
 	}
@@ -282,7 +282,7 @@ func enqueue(ctx context.Context, c *config.Config, m *qmail.Composed, body io.R
 const valued = "BpONRXhCVLo"
 
 func sendmail(cmd *cobra.Command, g *global, args []string) error {
-	c, err := g.settled()
+	c, err := g.handing()
 	if err != nil {
 		return injected(g, err)
 	}

@@ -174,6 +174,8 @@ func (d *daemon) reload() error {
 	}
 	signing, found := readSigning(c)
 	problems = append(problems, found...)
+	users, pipes, found := loadLocal(c)
+	problems = append(problems, found...)
 	if err := problems.Err(); err != nil {
 		if chain != nil {
 			chain.Retire()
@@ -203,6 +205,8 @@ func (d *daemon) reload() error {
 	d.qmqpd.SetLimits(qmqpLimits(c))
 	d.sender.Reconfigure(sendConfig(c))
 	d.remote.Reconfigure(remoteSet)
+	d.users.Reconfigure(users)
+	d.pipes.Reconfigure(pipes)
 	d.callouts.Reconfigure(calloutSettings(c))
 	chain.Start(context.Background())
 	old := d.chain.Swap(chain)
@@ -230,6 +234,7 @@ func needRestart(old, now *config.Config) []string {
 	add("server.data_dir", old.Server.DataDir != now.Server.DataDir)
 	add("server.user", old.Server.User != now.Server.User)
 	add("server.control", old.Server.Control != now.Server.Control)
+	add("local.users (from none to some)", len(old.Local.Users) == 0 && len(now.Local.Users) > 0)
 	add("console.address", old.Console.Address != now.Console.Address)
 	add("log", old.Log != now.Log)
 	add("recorder", old.Recorder != now.Recorder)

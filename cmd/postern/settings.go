@@ -144,6 +144,7 @@ func sendConfig(c *config.Config) send.Config {
 	s := send.Config{
 		Hostname: c.Server.Hostname, Routes: sendRoutes(c), Lifetime: c.Queue.Lifetime, DelayNotice: c.Queue.DelayNotice,
 		ConcurrencyLocal: c.Delivery.ConcurrencyLocal, ConcurrencyRemote: c.Delivery.ConcurrencyRemote, PerDestination: c.Delivery.PerDestination,
+		LocalApart: len(c.Local.Users) > 0,
 	}
 	switch r := c.Queue.Retry; {
 	case r.Quadratic():

@@ -31,6 +31,7 @@ func check(l *loader, c *Config) {
 	add(checkServed(c)...)
 	add(checkAsked(c)...)
 	add(checkDelivery(c)...)
+	add(checkLocal(c)...)
 	add(checkPolicies(c)...)
 	add(checkScore(c)...)
 	add(checkReturns(c)...)

@@ -117,7 +117,7 @@ func checkReturns(c *Config) (found Problems) {
 			continue
 		}
 		switch {
-		case r.NextHop.Scheme == "local" || r.NextHop.Scheme == "discard":
+		case r.NextHop.Scheme == "local" || r.NextHop.Scheme == "pipe" || r.NextHop.Scheme == "discard":
 			found = append(found, r.Problem("srs", fmt.Sprintf("nothing is forwarded there: next_hop is %q; leave it out", r.NextHop.Scheme)))
 		case c.SRS.SecretFile == "":
 			found = append(found, r.Problem("srs", `needs a secret; write a section [srs] with secret_file = "srs.secret"`))

@@ -32,6 +32,7 @@ type Config struct {
 	Routes     []Route
 	Queue      Queue
 	Delivery   Delivery
+	Local      Local
 	Policies   []Policy
 	Score      Score
 	GeoIP      GeoIP
@@ -197,10 +198,10 @@ type Login struct {
 
 // NextHop is where a route sends mail.
 type NextHop struct {
-	Scheme string // "smtp", "smtps", "lmtp", "mx", "local" or "discard"
+	Scheme string // "smtp", "smtps", "lmtp", "qmqp", "mx", "local", "pipe" or "discard"
 	Host   string // of the first three: a name, or an IP address without brackets
 	Port   uint16 // of the first three
-	Path   string // of lmtp: the absolute path of a unix socket, instead of Host and Port
+	Path   string // of lmtp: the absolute path of a unix socket, instead of Host and Port; of qmqp: its servers; of pipe: a program and its arguments
 }
 
 // Retry is the plan of delivery attempts.

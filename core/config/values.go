@@ -349,11 +349,11 @@ func checksum() kind[string] {
 
 // nextHop is where a route leads.
 func nextHop() kind[NextHop] {
-	return scalar("next hop", `"smtp://192.0.2.1:25"`, parseNextHop).planned("`pipe:…`")
+	return scalar("next hop", `"smtp://192.0.2.1:25"`, parseNextHop)
 }
 
 func parseNextHop(s string) (NextHop, error) {
-	const forms = `"smtp://HOST:PORT", "smtps://HOST:PORT", "lmtp://HOST:PORT", "lmtp:///PATH", "qmqp://HOST:PORT,…", "mx", "local" or "discard"`
+	const forms = `"smtp://HOST:PORT", "smtps://HOST:PORT", "lmtp://HOST:PORT", "lmtp:///PATH", "qmqp://HOST:PORT,…", "mx", "local", "pipe:/PROGRAM" or "discard"`
 	words := []string{"mx", "local", "discard"}
 	for _, word := range words {
 		if s == word {
@@ -366,7 +366,7 @@ func parseNextHop(s string) (NextHop, error) {
 	case scheme == "qmqp" && slashes:
 		return parseServers(s, host)
 	case hasScheme && scheme == "pipe":
-		return NextHop{}, fmt.Errorf("%q is not available in this version; write %s", s, forms)
+		return parsePipe(s, rest)
 	case scheme == "lmtp" && slashes && strings.HasPrefix(host, "/"):
 		if s != oneLine(s) || len(host) > maxSocketPath {
 			return NextHop{}, fmt.Errorf("%q is no path of a socket, which has at most %d bytes and no control characters; write one", s, maxSocketPath)

@@ -362,14 +362,16 @@ func (s *Server) stories(w http.ResponseWriter, r *http.Request) {
 }
 
 // inject takes a message: a line with the Envelope, then the message itself.
-func (s *Server) inject(w http.ResponseWriter, r *http.Request) {
+func (s *Server) inject(w http.ResponseWriter, r *http.Request) { s.injectBy(w, r, s.o.Inject) }
+
+func (s *Server) injectBy(w http.ResponseWriter, r *http.Request, take func(context.Context, queue.Drop, io.Reader) message.Reply) {
 	body := bufio.NewReaderSize(r.Body, 64<<10)
 	drop, err := envelope(body)
 	if err != nil {
 		s.fail(w, http.StatusBadRequest, err)
 		return
 	}
-	reply := s.o.Inject(r.Context(), drop, body)
+	reply := take(r.Context(), drop, body)
 	// A client that is still sending would not see the answer.
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		s.log.Debug("control: the rest of a message", "error", err)

@@ -28,14 +28,14 @@ func ListenControl(path string) (net.Listener, error) {
 	if len(path) > MaxSocketPath {
 		return nil, fmt.Errorf("console: %s: %w", path, ErrLongPath)
 	}
-	ln, err := listenControl(path)
+	ln, err := listenSocket(path, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("console: control socket %s: %w", path, err)
 	}
 	return ln, nil
 }
 
-func listenControl(path string) (net.Listener, error) {
+func listenSocket(path string, mode fs.FileMode) (net.Listener, error) {
 	c, err := net.DialTimeout("unix", path, time.Second)
 	switch {
 	case err == nil:
@@ -71,7 +71,7 @@ func listenControl(path string) (net.Listener, error) {
 		return nil, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	err = os.Chmod(made, 0o600)
+	err = os.Chmod(made, mode)
 	if err == nil && made != path {
 		err = os.Rename(made, path)
 	}

@@ -11,7 +11,7 @@ import (
 // ourselves, so that we answer for it with a signature.
 func (m *Mail) ours() bool {
 	s := m.tx.Session
-	return m.local || s.Relaying || s.Authenticated
+	return m.local || s.Protocol != Forwarded && (s.Relaying || s.Authenticated)
 }
 
 // signed is the message as it goes out, which begins with our Received field, with our

@@ -38,14 +38,13 @@ type Options struct {
 
 // Maildir delivers into Maildirs. It is safe for concurrent use.
 type Maildir struct {
+	writer
 	root *os.Root
-	host string
 	log  *slog.Logger
 	disk disk
 
 	mu    sync.Mutex
 	known map[string]struct{} // mailboxes whose folders are synced
-	count uint64              // deliveries, for unique names
 }
 
 // New opens the root of the mailboxes.
@@ -60,7 +59,7 @@ func New(o Options) (*Maildir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("local: %w", err)
 	}
-	return &Maildir{root: root, host: hostPart(o.Hostname), log: o.Log, disk: rootDisk{root}, known: map[string]struct{}{}}, nil
+	return &Maildir{root: root, writer: writer{host: hostPart(o.Hostname)}, log: o.Log, disk: rootDisk{root}, known: map[string]struct{}{}}, nil
 }
 
 // Close releases the root. No delivery may be under way.
@@ -87,7 +86,7 @@ func (d *Maildir) deliver(ctx context.Context, m *queue.Message, to message.Addr
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return d.put(ctx, mailbox(to), trace(m.Sender, to), body)
+	return d.put(ctx, mailbox(to), trace(m.Sender, to), stored{body})
 }
 
 // replyOf is a failure as a recipient's outcome; nothing about this host's files

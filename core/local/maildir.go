@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
@@ -87,30 +88,43 @@ func makeRoot(dir string) error {
 
 // put writes one message into a mailbox. When it returns nil, the message
 // survives a power cut.
-func (d *Maildir) put(ctx context.Context, box string, head []byte, body message.Body) error {
+func (d *Maildir) put(ctx context.Context, box string, head []byte, body letter) error {
 	if err := d.prepare(box); err != nil {
 		return err
 	}
-	name := d.unique()
-	temporary := path.Join(box, "tmp", name)
-	err := d.write(ctx, temporary, head, body)
+	err := d.store(ctx, d.disk, box, head, body)
 	if errors.Is(err, fs.ErrNotExist) { // somebody removed the mailbox: make it anew, once
 		d.forget(box)
 		if err = d.prepare(box); err == nil {
-			err = d.write(ctx, temporary, head, body)
+			err = d.store(ctx, d.disk, box, head, body)
 		}
 	}
+	return err
+}
+
+// writer gives messages in Maildirs names that no other delivery has: time, process, a
+// count and chance.
+type writer struct {
+	host  string // as hostPart makes it
+	count atomic.Uint64
+}
+
+// store writes one message into a mailbox whose folders are there.
+func (w *writer) store(ctx context.Context, d disk, box string, head []byte, body letter) error {
+	name := w.unique()
+	temporary := path.Join(box, "tmp", name)
+	err := write(ctx, d, temporary, head, body)
 	if err == nil {
-		if err = d.disk.Rename(temporary, path.Join(box, "new", name)); err == nil {
-			if err = d.disk.SyncDir(path.Join(box, "new")); err != nil {
+		if err = d.Rename(temporary, path.Join(box, "new", name)); err == nil {
+			if err = d.SyncDir(path.Join(box, "new")); err != nil {
 				// It may or may not be there after a power cut: take it back, since it
 				// will be delivered again.
-				return errors.Join(err, d.disk.Remove(path.Join(box, "new", name)))
+				return errors.Join(err, d.Remove(path.Join(box, "new", name)))
 			}
 			return nil
 		}
 	}
-	if gone := d.disk.Remove(temporary); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+	if gone := d.Remove(temporary); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
 		err = errors.Join(err, gone)
 	}
 	return err
@@ -151,24 +165,19 @@ func (d *Maildir) forget(box string) {
 	delete(d.known, box)
 }
 
-// unique is a name that no other delivery has: time, process, a count and chance.
-func (d *Maildir) unique() string {
-	d.mu.Lock()
-	d.count++
-	n := d.count
-	d.mu.Unlock()
+func (w *writer) unique() string {
 	now := time.Now()
-	return fmt.Sprintf("%d.M%06dP%dQ%dR%08x.%s", now.Unix(), now.Nanosecond()/1000, os.Getpid(), n, rand.Uint32(), d.host)
+	return fmt.Sprintf("%d.M%06dP%dQ%dR%08x.%s", now.Unix(), now.Nanosecond()/1000, os.Getpid(), w.count.Add(1), rand.Uint32(), w.host)
 }
 
 // write makes the file and syncs it.
-func (d *Maildir) write(ctx context.Context, name string, head []byte, body message.Body) (err error) {
-	f, err := d.disk.Create(name)
+func write(ctx context.Context, d disk, name string, head []byte, body letter) (err error) {
+	f, err := d.Create(name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := copyLF(ctx, f, head, body); err != nil {
+	if err := body.copyTo(ctx, f, head); err != nil {
 		return err
 	}
 	return f.Sync()

@@ -27,10 +27,10 @@ func (r Result) String() string {
 
 // NextHop is where a route leads.
 type NextHop struct {
-	Scheme string // smtp, smtps, lmtp, qmqp, mx, local or discard; later pipe
+	Scheme string // smtp, smtps, lmtp, qmqp, mx, local, pipe or discard
 	Host   string // of smtp, smtps and lmtp: a name or an address
 	Port   string // of the same; "" means 25, 465 and 24
-	Path   string // of lmtp: an absolute path of a unix socket, instead of Host and Port; of qmqp: its servers, each HOST[:PORT], with commas between them
+	Path   string // of lmtp: an absolute path of a unix socket, instead of Host and Port; of qmqp: its servers, each HOST[:PORT], with commas between them; of pipe: a program and its arguments
 }
 
 // Server tells whether the next hop is a given server, as opposed to one that
@@ -41,8 +41,11 @@ func (n NextHop) Server() bool {
 
 // String is the next hop as a configuration writes it.
 func (n NextHop) String() string {
-	if n.Scheme == SchemeQMQP {
+	switch n.Scheme {
+	case SchemeQMQP:
 		return n.Scheme + "://" + n.Path
+	case SchemePipe:
+		return n.Scheme + ":" + n.Path
 	}
 	if !n.Server() {
 		return n.Scheme

@@ -21,7 +21,7 @@ type channel struct {
 
 // channelOf is where attempts of the scheme count.
 func channelOf(scheme string) int {
-	if scheme == SchemeLocal || scheme == SchemeDiscard {
+	if scheme == SchemeLocal || scheme == SchemePipe || scheme == SchemeDiscard {
 		return local
 	}
 	return remote

@@ -192,6 +192,7 @@ func (s *Sender) admit(e *entry, c *Config, groups []group, now time.Time) (verd
 		return nil // they stay as they are and are found again
 	}
 	more := e.extra()
+	verp := more.apart
 	for _, g := range groups {
 		d := s.destination(g.key, g.hop)
 		if e.effort == urgent {
@@ -213,6 +214,7 @@ func (s *Sender) admit(e *entry, c *Config, groups []group, now time.Time) (verd
 			verdicts = append(verdicts, e.parked(c, g.hop, g.rcpts, *p, now)...)
 			continue
 		}
+		more.apart = verp || g.hop.Scheme == SchemePipe || g.hop.Scheme == SchemeLocal && c.LocalApart
 		for rcpts, edits := range more.transactions(g.rcpts) {
 			j := &job{e: e, d: d, hop: g.hop, rcpts: rcpts, edits: edits, priority: more.Priority}
 			d.push(j)

@@ -21,6 +21,7 @@ const (
 	SchemeQMQP    = "qmqp"    // given servers that speak QMQP: the first that takes the connection
 	SchemeMX      = "mx"      // the mail exchangers of the recipient's domain
 	SchemeLocal   = "local"   // a mailbox on this host
+	SchemePipe    = "pipe"    // a program of this host
 	SchemeDiscard = "discard" // nowhere, and that is success
 )
 
@@ -129,7 +130,7 @@ func (w Way) planned(was, t *hooks.Try) (Way, error) {
 // Each tells whether the next hop answers a message for each of its recipients.
 func (w Way) Each() bool { return w.Scheme == SchemeLMTP }
 
-var errNextHop = errors.New("a next hop is smtp://host:port, smtps://host:port, lmtp://host:port, lmtp:///path, qmqp://host:port,…, mx, local or discard")
+var errNextHop = errors.New("a next hop is smtp://host:port, smtps://host:port, lmtp://host:port, lmtp:///path, qmqp://host:port,…, mx, local, pipe:/path or discard")
 
 // ParseNextHop reads a next hop as a configuration or a policy writes it.
 func ParseNextHop(s string) (NextHop, error) {
@@ -141,6 +142,12 @@ func ParseNextHop(s string) (NextHop, error) {
 	n := NextHop{Scheme: scheme}
 	if ok && scheme == SchemeQMQP {
 		return parseServers(s, rest)
+	}
+	if command, is := strings.CutPrefix(s, SchemePipe+":"); is {
+		if !strings.HasPrefix(command, "/") || strings.ContainsFunc(command, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return NextHop{}, fmt.Errorf("%q: %w", s, errNextHop)
+		}
+		return NextHop{Scheme: SchemePipe, Path: command}, nil
 	}
 	if !ok || rest == "" || !n.Server() {
 		return NextHop{}, fmt.Errorf("%q: %w", s, errNextHop)
@@ -202,6 +209,9 @@ type routeAsk = func() (client netip.Addr, tags []string)
 
 var errNoRoute = errors.New("no route matches")
 
+// errPipe keeps policies from running programs of their choice.
+var errPipe = errors.New("a program must be the next hop of a route of the configuration for a policy to choose it")
+
 // Way is where a recipient goes: to set, the next hop that a policy chose, else
 // by the first route that matches. A policy's choice keeps the TLS level, the
 // source address, the mode and the rewriting of senders of that route, or uses TLS where the other side
@@ -215,6 +225,9 @@ func (rs Routes) Way(sender, rcpt message.Address, set string, facts routeAsk) (
 	}
 	if set != "" {
 		n, err := ParseNextHop(set)
+		if n.Scheme == SchemePipe && !slices.ContainsFunc(rs, func(r Route) bool { return r.NextHop == n }) {
+			return w, false, errPipe
+		}
 		if n != w.NextHop {
 			w.NextHop, w.Auth = n, Login{}
 		}

@@ -79,7 +79,10 @@ type Config struct {
 	ConcurrencyLocal  int // attempts at once on this host; 0: none, deliveries wait
 	ConcurrencyRemote int // attempts at once to other hosts; 0: none
 	PerDestination    int // of those, to one destination; 0: 20
-	Rules             []DestinationRule
+	// LocalApart: each recipient on this host is an attempt of its own, since what it
+	// leads to may take its time, or leave us.
+	LocalApart bool
+	Rules      []DestinationRule
 
 	// DoubleBounceTo hears of bounces that fail; the null address: nobody does.
 	DoubleBounceTo message.Address

@@ -101,7 +101,7 @@ func (h *harness) path() (*world, error) {
 	}
 	w.intake = intake.New(intake.Options{Queue: w.queue, Now: h.time, Accepted: w.accepted, Log: h.discard}, w.config.Intake)
 	deliver := map[string]send.Deliverer{}
-	for _, scheme := range []string{send.SchemeSMTP, send.SchemeSMTPS, send.SchemeLMTP, send.SchemeMX, send.SchemeQMQP, send.SchemeLocal, send.SchemeDiscard} {
+	for _, scheme := range []string{send.SchemeSMTP, send.SchemeSMTPS, send.SchemeLMTP, send.SchemeMX, send.SchemeQMQP, send.SchemeLocal, send.SchemePipe, send.SchemeDiscard} {
 		deliver[scheme] = (*nextHop)(h)
 	}
 	w.sender = send.New(send.Options{Queue: w.queue, Chain: w.acquire, Deliver: deliver, Bounce: w.bounce, Now: h.time, Log: h.discard}, w.config.Send)
