@@ -39,6 +39,10 @@ func (d *daemon) openLocal(c *config.Config) error {
 	if err := os.MkdirAll(spool, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
+	left, _ := filepath.Glob(filepath.Join(spool, "delivery-*.tmp")) // the pattern is good
+	for _, file := range left {                                      // of a process that was killed
+		_ = os.Remove(file)
+	}
 	users, pipes, problems := loadLocal(c)
 	if err := problems.Err(); err != nil {
 		return err

@@ -96,6 +96,14 @@ func TestRefusals(t *testing.T) {
 		{"age of a rewritten sender", "[srs]\nmax_age = \"600d\"\n", []string{`postern.toml:2: srs.max_age: an address tells no more than 511 days apart; write at most "511d"`}},
 		{"tags without keys", "[batv]\ndomain = [\"a.example\"]\n", []string{`postern.toml:1: batv.secret_file: missing; write secret_file = "batv.keys"`}},
 
+		// Deliveries on this host.
+		{"users that are not there", nextHopIs("local") + "[local]\nusers = [\"none\", \"system\"]\n", []string{`postern.toml:5: local.users[0]: DIR/none can't be read: no such file or directory; write the path of a file as users/assign is`}},
+		{"users that nothing leads to", "[local]\nusers = [\"system\"]\n", []string{`postern.toml:2: warning: local.users: no route leads there; write a [[route]] with next_hop = "local"`}},
+		{"aliases without users", "[local]\naliases = \".\"\n", []string{`postern.toml:2: warning: local.aliases: is looked into for addresses that no user has, but there are no users; write users = ["system"], or a file in the form of users/assign`}},
+		{"aliases that are a file", "[local]\naliases = \"postern.toml\"\nusers = []\n", []string{`postern.toml:2: local.aliases: DIR/postern.toml is not a folder; write the path of one, which belongs to an account such as alias`, `postern.toml:2: warning: local.aliases: is looked into for addresses that no user has, but there are no users; write users = ["system"], or a file in the form of users/assign`}},
+		{"delivery to nowhere", "[local]\ndefault_delivery = \" \"\nbreak = \"a\"\n", []string{`postern.toml:2: local.default_delivery: " " delivers nowhere; write instructions such as "./Maildir/" or "|preline procmail"`, `postern.toml:3: local.break: "a" can't part a name from an extension; write signs such as "-" or "+-"`}},
+		{"program without a path", nextHopIs("pipe:maildrop"), []string{`postern.toml:3: route.next_hop: "pipe:maildrop" names no program; write its whole path, such as "pipe:/usr/bin/maildrop -d joe"`}},
+
 		// Shared memory.
 		{"engine", "[store]\nengine = \"embeded\"\n", []string{`postern.toml:2: store.engine: "embeded" is unknown; did you mean "embedded"? It takes "embedded"`}},
 		{"engine that is none, with a password that nobody should read in a log", "[store]\nengine = \"mysql://me:pw@db/x\"\n", []string{`postern.toml:2: store.engine: "mysql://…" is no store; write "embedded", or a Redis server such as "redis://127.0.0.1:6379/0"`}},
