@@ -25,6 +25,7 @@ var allowed = map[string][]string{
 	"core/archive":       nil,
 	"core/cdb":           nil,
 	"core/lookup":        {"core/message", "core/cdb"},
+	"core/analyze":       nil,
 	"hooks":              {"core/message"},
 	"core/queue":         {"core/message"},
 	"core/queue/journal": nil,

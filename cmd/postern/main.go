@@ -56,6 +56,9 @@ func main() {
 // called is the command that a name of the program stands for, such as that of a
 // link called qmail-queue; nothing for its own.
 func called(as string) []string {
+	if slices.ContainsFunc(analyzers, func(a analyzer) bool { return a.name == filepath.Base(as) }) {
+		return []string{"analyze", filepath.Base(as), "--" + asFilter}
+	}
 	switch filepath.Base(as) {
 	case "qmail-queue":
 		return []string{"queue-in"}
@@ -121,6 +124,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})
+	root.AddCommand(analyzeCommand(g))
 	root.AddCommand(
 		serveCommand(g), initCommand(std), checkCommand(g), reloadCommand(g), statusCommand(g), topCommand(g),
 		queueCommand(g), quarantineCommand(g), whyCommand(g), shadowCommand(g), replayCommand(g), sendCommand(std), injectCommand(g),
@@ -132,7 +136,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 	root.AddCommand(tcprulesCommands(std)...)
 	root.AddCommand(toolCommands(g)...)
 	for _, c := range root.Commands() {
-		if c.HasSubCommands() {
+		if c.HasSubCommands() && c.RunE == nil {
 			group(c)
 		}
 		wrapArgs(c)

@@ -245,6 +245,25 @@ func (c *Client) Stories(ctx context.Context, since time.Time) iter.Seq2[record.
 	}
 }
 
+// Passages asks for the points on the ways of all mail, see record.Recorder.Passages.
+func (c *Client) Passages(ctx context.Context, since, until time.Time) iter.Seq2[record.Passage, error] {
+	return func(yield func(record.Passage, error) bool) {
+		query := url.Values{}
+		for name, at := range map[string]time.Time{"since": since, "until": until} {
+			if !at.IsZero() {
+				query.Set(name, at.Format(time.RFC3339Nano))
+			}
+		}
+		resp, err := c.do(ctx, http.MethodGet, "/passages", query, nil)
+		if err != nil {
+			yield(record.Passage{}, err)
+			return
+		}
+		defer resp.Body.Close()
+		walkLines(resp.Body, yield)
+	}
+}
+
 // Plugins asks for the plugin processes.
 func (c *Client) Plugins(ctx context.Context) ([]Plugin, error) {
 	return call[[]Plugin](ctx, c, http.MethodGet, "/plugins", nil, nil)

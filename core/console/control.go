@@ -86,6 +86,7 @@ func (s *Server) Control() http.Handler {
 	mux.HandleFunc("POST /why", s.why)
 	mux.HandleFunc("POST /shadow", s.shadow)
 	mux.HandleFunc("GET /stories", s.stories)
+	mux.HandleFunc("GET /passages", s.passages)
 	mux.HandleFunc("POST /inject", s.inject)
 	mux.HandleFunc("GET /plugins", s.plugins)
 	mux.Handle("GET /metrics", s.o.Record.Metrics())
@@ -336,29 +337,6 @@ func (s *Server) shadow(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.reply(w, report)
-}
-
-// stories sends what the recorder keeps since a time, a story a line.
-func (s *Server) stories(w http.ResponseWriter, r *http.Request) {
-	var since time.Time
-	if text := r.URL.Query().Get("since"); text != "" {
-		var err error
-		if since, err = time.Parse(time.RFC3339Nano, text); err != nil {
-			s.fail(w, http.StatusBadRequest, err)
-			return
-		}
-	}
-	out := newLines(w)
-	for one, err := range s.o.Record.Stories(r.Context(), since, time.Time{}) {
-		if err != nil {
-			out.put(failure{err.Error()})
-			break
-		}
-		if !out.put(record.Whole(one)) {
-			return
-		}
-	}
-	out.flush()
 }
 
 // inject takes a message: a line with the Envelope, then the message itself.

@@ -179,7 +179,7 @@ func (r *reader) story(version int) Story {
 }
 
 // try reads what stands behind the id of an attemptRecord.
-func (r *reader) try() (t Try, sender string) {
+func (r *reader) try() (t Try, sender string, size int64, age time.Duration) {
 	t.Time = r.time()
 	t.Recipient = r.text()
 	sender = r.text()
@@ -187,9 +187,8 @@ func (r *reader) try() (t Try, sender string) {
 	t.Reply = r.reply()
 	t.Duration = r.millis()
 	t.Attempt = int(r.int())
-	r.int() // the size and the age are for reports
-	r.int()
-	return t, sender
+	size, age = r.int(), time.Duration(r.int())*time.Microsecond
+	return t, sender, size, age
 }
 
 // told is one decoded record.
@@ -201,6 +200,8 @@ type told struct {
 	step    Step
 	try     Try
 	sender  string
+	size    int64         // of the message that was tried
+	age     time.Duration // of the same
 	time    time.Time
 }
 
@@ -226,7 +227,7 @@ func decode(record []byte) (told, error) {
 		t.step = r.step(version)
 	case attemptRecord:
 		t.id = r.text()
-		t.try, t.sender = r.try()
+		t.try, t.sender, t.size, t.age = r.try()
 	case leftRecord:
 		t.id, t.time = r.text(), r.time()
 	default:

@@ -20,7 +20,23 @@ func (r *Recorder) Stories(ctx context.Context, since, until time.Time) iter.Seq
 	}
 }
 
-func (r *Recorder) walk(ctx context.Context, since, until time.Time, yield func(Story) bool) (err error) {
+func (r *Recorder) walk(ctx context.Context, since, until time.Time, yield func(Story) bool) error {
+	return r.walkRecords(ctx, since, func(record []byte) bool {
+		if len(record) == 0 || record[0] != storyRecord && record[0] != storyRecord-1 {
+			return true
+		}
+		t, err := decode(record)
+		s := &t.story
+		if err != nil || s.Ended.Before(since) || !until.IsZero() && !s.Ended.Before(until) {
+			return true
+		}
+		return yield(*s)
+	})
+}
+
+// walkRecords gives f all that was written since a time, in the order of writing, until
+// it wants no more.
+func (r *Recorder) walkRecords(ctx context.Context, since time.Time, f func(record []byte) (more bool)) (err error) {
 	r.Flush()
 	r.using.RLock()
 	defer r.using.RUnlock()
@@ -43,14 +59,7 @@ func (r *Recorder) walk(ctx context.Context, since, until time.Time, yield func(
 		}
 		more := true
 		records(value, func(record []byte) bool {
-			if len(record) == 0 || record[0] != storyRecord && record[0] != storyRecord-1 {
-				return true
-			}
-			t, err := decode(record)
-			s := &t.story
-			if err == nil && (since.IsZero() || !s.Ended.Before(since)) && (until.IsZero() || s.Ended.Before(until)) {
-				more = yield(*s)
-			}
+			more = f(record)
 			return more
 		})
 		if !more {
