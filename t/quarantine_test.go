@@ -2,6 +2,7 @@ package t
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,7 @@ func TestQuarantine(t *testing.T) {
 	policy := "[[policy]]\nuse = \"" + r.checker + "\"\nwords = [\"casino\"]\naction = \"quarantine\"\n"
 	t.Run("commands", func(t *testing.T) { quarantineCommands(t, newHouse(t, r.postern), policy) })
 	t.Run("size", func(t *testing.T) { quarantineSize(t, newHouse(t, r.postern), policy) })
+	t.Run("learn", func(t *testing.T) { quarantineLearn(t, newHouse(t, r.postern), policy) })
 	t.Run("hold", func(t *testing.T) { holdAndRelease(t, newHouse(t, r.postern), policy) })
 }
 
@@ -115,6 +117,45 @@ func quarantineCommands(t *testing.T, h *house, policy string) {
 	if text := h.log.text(); !strings.Contains(text, "msg=expired id="+list[2].ID+" by=quarantine") {
 		t.Error("the log tells nothing of the expiry")
 	}
+}
+
+// Scanners are taught, and the message goes where the order says once they learned.
+func quarantineLearn(t *testing.T, h *house, policy string) {
+	exe, learned := built(t, filepath.Join(t.TempDir(), "scanner"), "../plugins/scanner"), filepath.Join(t.TempDir(), "learned")
+	h.configure(policy + fmt.Sprintf("[[policy]]\nuse = %q\nname = \"bogo\"\nrun = [\"/bin/true\"]\nlearn_spam = [\"/bin/sh\", \"-c\", \"cat >>%s\"]\nlearn_ham = [\"/bin/sh\", \"-c\", \"echo no database >&2; exit 9\"]\n", exe, learned))
+	h.open()
+	for i := range 2 {
+		if err := h.send("you@example.net", fmt.Sprintf("casino %d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := rows[queued](h, "quarantine", "list", "--json")
+	for _, args := range [][]string{{"--yes"}, {"--spam", "--ham", "--yes"}, {"--spam", "--release", "--delete", "--yes"}} {
+		if out, status := h.run(append([]string{"quarantine", "learn", list[0].ID}, args...)...); status != 2 {
+			t.Errorf("%v: %d %s", args, status, out)
+		}
+	}
+	if out := h.must("quarantine", "learn", list[0].ID, "--spam", "--yes"); out != "1 message learned\n" {
+		t.Error(out)
+	}
+	if text, err := os.ReadFile(learned); err != nil || !strings.Contains(string(text), "Subject: casino 0\r\n") {
+		t.Errorf("%q, %v", text, err)
+	}
+	h.eventually("its story tells", func() bool { return strings.Contains(h.must("why", list[0].ID), "learned: as spam by bogo") })
+	if out, status := h.run("quarantine", "learn", "--all", "--ham", "--release", "--yes"); status != 1 || !strings.Contains(out, "bogo: sh exits with 9: no database") {
+		t.Errorf("a scanner that fails: %d %s", status, out)
+	}
+	if out, status := h.run("quarantine", "learn", "--all", "--ham", "--policy", "other", "--yes"); status != 1 || !strings.Contains(out, "no policy learns") {
+		t.Errorf("nobody learns: %d %s", status, out)
+	}
+	if n := len(rows[queued](h, "quarantine", "list", "--json")); n != 2 || len(h.mailbox("you")) != 0 {
+		t.Fatalf("%d are left", n)
+	}
+	h.must("quarantine", "learn", list[1].ID, "--spam", "--delete", "--yes")
+	h.must("quarantine", "learn", list[0].ID, "--spam", "--release", "--yes")
+	h.eventually("one is delivered, the other is gone", func() bool {
+		return len(h.mailbox("you")) == 1 && len(rows[queued](h, "quarantine", "list", "--json")) == 0
+	})
 }
 
 // Where the quarantine holds too much, the oldest goes.

@@ -64,6 +64,7 @@ func (d *daemon) openControl(c *config.Config) (err error) {
 			"reroute":            d.reroute,
 			"quarantine-release": plain(d.releaseQuarantined),
 			"quarantine-delete":  plain(d.deleteQuarantined),
+			"quarantine-learn":   d.learn,
 		},
 		NextHop:   func(s string) error { _, err := send.ParseNextHop(s); return err },
 		Import:    d.importMessage,

@@ -49,6 +49,9 @@ type Order struct {
 	DryRun bool   `json:"dry_run,omitempty"` // only tell what would be done
 	To     string `json:"to,omitempty"`      // of reroute: the next hop; "" the configured routes
 	Text   string `json:"text,omitempty"`    // of bounce: what senders are told
+	Class  string `json:"class,omitempty"`   // of quarantine-learn: spam or ham
+	Policy string `json:"policy,omitempty"`  // of quarantine-learn: who alone is to learn
+	Then   string `json:"then,omitempty"`    // of quarantine-learn: release or delete, once it is learned
 }
 
 // Act does something to one queued message. An error that wraps queue.ErrNotFound

@@ -82,8 +82,8 @@ func (r *Recorder) Left(id string, age time.Duration) {
 }
 
 // Operated tells what was done to queued message id beside its delivery: event is
-// released, held, rerouted, imported, returned, deleted or expired, by "operator" or
-// "quarantine". The last two end the message. In its story it is a line of stage queued.
+// released, held, rerouted, imported, learned, returned, deleted or expired, by
+// "operator", "quarantine" or "recipient". Deleted and expired end the message. In its story it is a line of stage queued.
 func (r *Recorder) Operated(id, event, by, why string) {
 	if r == nil {
 		return
@@ -96,7 +96,7 @@ func (r *Recorder) Operated(id, event, by, why string) {
 	}
 	verb, now := hooks.Discard, time.Now()
 	switch event {
-	case "released", "rerouted", "imported":
+	case "released", "rerouted", "imported", "learned":
 		verb = hooks.Accept
 	case "held":
 		verb = hooks.Hold

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks/proto"
@@ -20,7 +22,8 @@ type Lesson struct {
 	Body       message.Body
 }
 
-// ErrNoLearner is what Learn says of a plugin whose Description does not say Learns.
+// ErrNoLearner is what Learn says of a plugin whose Description does not say Learns,
+// or whose settings name nothing that learns.
 var ErrNoLearner = errors.New("plugin: it does not learn")
 
 // Learn teaches the plugin. The text is what it did, "" for nothing special; an
@@ -47,6 +50,9 @@ func (p *Plugin) Learn(ctx context.Context, l Lesson) (string, error) {
 		return "", fmt.Errorf("plugin: %w", err)
 	}
 	answer, err := s.CloseAndRecv()
+	if status.Code(err) == codes.FailedPrecondition {
+		return "", ErrNoLearner
+	}
 	if err != nil {
 		return "", p.blame(ctx, err)
 	}

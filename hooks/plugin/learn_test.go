@@ -28,6 +28,10 @@ func TestLearn(t *testing.T) {
 	if _, err := p.Learn(t.Context(), l); err == nil || !strings.Contains(err.Error(), "the classifier is away") {
 		t.Errorf("a refusal: %v", err)
 	}
+	l.Sender = "nobody@example.org"
+	if _, err := p.Learn(t.Context(), l); !errors.Is(err, plugin.ErrNoLearner) {
+		t.Errorf("nothing is set up: %v", err)
+	}
 	l.Sender, l.Body = "", &pattern{size: 1 << 20, bad: 300000}
 	if _, err := p.Learn(t.Context(), l); err == nil || !strings.Contains(err.Error(), "the disk is gone") {
 		t.Errorf("a body that can't be read: %v", err)

@@ -68,7 +68,8 @@ type PolicyClient interface {
 	Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Part, Decision], error)
 	// Learn teaches a policy with Description.learns from a message that a person
 	// judged: the first part is the lesson, the others are the message. An error says
-	// that it was not learned. Since revision 3.
+	// that it was not learned; of code FAILED_PRECONDITION, that its settings name nothing
+	// that learns. Since revision 3.
 	Learn(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Part, LearnReply], error)
 	// Health is asked when calls ran out of time; a plugin that does not answer it
 	// within two seconds is started anew.
@@ -171,7 +172,8 @@ type PolicyServer interface {
 	Stream(grpc.ClientStreamingServer[Part, Decision]) error
 	// Learn teaches a policy with Description.learns from a message that a person
 	// judged: the first part is the lesson, the others are the message. An error says
-	// that it was not learned. Since revision 3.
+	// that it was not learned; of code FAILED_PRECONDITION, that its settings name nothing
+	// that learns. Since revision 3.
 	Learn(grpc.ClientStreamingServer[Part, LearnReply]) error
 	// Health is asked when calls ran out of time; a plugin that does not answer it
 	// within two seconds is started anew.

@@ -25,6 +25,9 @@ type Lesson struct {
 	Message    io.Reader // the message, of so many bytes
 }
 
+// ErrNoLearner is what Learn returns where the settings name nothing that learns.
+var ErrNoLearner = errors.New("the settings name nothing that learns")
+
 // learner is a handler that learns. The text tells the operator what it did, such
 // as "known already"; "" is "learned". An error says that it learned nothing.
 type learner interface {
@@ -57,6 +60,9 @@ func (s *served) Learn(stream grpc.ClientStreamingServer[proto.Part, proto.Learn
 	}
 	l.Message = &parts{receive: stream.Recv}
 	text, err := s.policy.learn(s.under(stream.Context()), l)
+	if errors.Is(err, ErrNoLearner) {
+		return status.Error(codes.FailedPrecondition, proto.Text(err.Error()))
+	}
 	if err != nil {
 		return status.Error(codes.Unknown, proto.Text(err.Error()))
 	}

@@ -221,7 +221,7 @@ func (s *rspamd) mark(ev *sdk.Event, v *verdict) {
 func (s *rspamd) Learn(ctx context.Context, l *sdk.Lesson) (string, error) {
 	switch {
 	case s.controllers == nil:
-		return "", errors.New("rspamd: there is no controller to learn; write its address as controller")
+		return "", sdk.ErrNoLearner
 	case l.Size > int64(s.MaxSize):
 		return "", fmt.Errorf("rspamd: the message has %d bytes, and max_size is %d", l.Size, int64(s.MaxSize))
 	}

@@ -57,6 +57,9 @@ func (p *probe) Learn(_ context.Context, l *sdk.Lesson) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if l.Sender.Local == "nobody" {
+		return "", sdk.ErrNoLearner
+	}
 	if l.Sender.Local == "no" {
 		return "", errors.New("the classifier is away")
 	}
