@@ -289,6 +289,7 @@ func (d *daemon) build(c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	remoteSet.Again = signing.again
 	d.remote = remote.New(remote.Options{Resolver: d.dns, Own: d.own, Log: d.log}, remoteSet)
 	d.closers = append(d.closers, d.remote.Close)
 	d.callouts = remote.NewCallouts(d.remote, calloutSettings(c))
@@ -308,7 +309,7 @@ func (d *daemon) build(c *config.Config) (err error) {
 			send.SchemeQMQP: d.qmqpClient(), send.SchemeLocal: d.users, send.SchemePipe: d.pipes, send.SchemeDiscard: local.Discard{},
 		},
 		Bounce: d.bounce,
-	}, sendConfig(c))
+	}, signing.sending(c))
 	d.smtpd = smtpd.New(smtpd.Options{
 		Hostname: c.Server.Hostname, Limits: smtpdLimits(c), Grace: grace, Intake: d.intake, Record: d.record, TLS: d.certs.Config, Auth: d.auth, Log: d.log,
 	})

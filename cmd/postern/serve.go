@@ -199,11 +199,12 @@ func (d *daemon) reload() error {
 		chain.Retire()
 		return err
 	}
+	remoteSet.Again = signing.again
 	d.intake.Reconfigure(signing.settings(c, d.dns, d.policies.maps))
 	d.gate.SetLimits(gateLimits(c))
 	d.smtpd.SetLimits(smtpdLimits(c))
 	d.qmqpd.SetLimits(qmqpLimits(c))
-	d.sender.Reconfigure(sendConfig(c))
+	d.sender.Reconfigure(signing.sending(c))
 	d.remote.Reconfigure(remoteSet)
 	d.users.Reconfigure(users)
 	d.pipes.Reconfigure(pipes)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/lookup"
 	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/send"
 )
 
 // signing is what signs and seals.
@@ -73,6 +76,24 @@ func (s signing) settings(c *config.Config, r dns.Resolver, maps lookup.Getter) 
 		return s.sealer.Seal(opened, report, found, now)
 	}
 	return set
+}
+
+// sending is the settings of a sender that signs copies of single recipients.
+func (s signing) sending(c *config.Config) send.Config {
+	conf := sendConfig(c)
+	conf.Again = s.again
+	return conf
+}
+
+// again signs or seals another form of a message as the one that old were of.
+func (s signing) again(old []byte, write func(io.Writer) error, now time.Time) ([]byte, error) {
+	switch sealed := bytes.HasPrefix(old, []byte("ARC-")); {
+	case sealed && s.sealer != nil:
+		return s.sealer.Again(old, write, now)
+	case !sealed && s.keys != nil:
+		return s.keys.Again(old, write, now)
+	}
+	return nil, nil
 }
 
 // signingKeys reads the keys of [[dkim]]; nil where there are none.

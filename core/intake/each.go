@@ -213,7 +213,7 @@ func (m *Mail) setAside() {
 }
 
 // storeAside makes the message of setAside durable.
-func (m *Mail) storeAside(now time.Time, body message.Body) error {
+func (m *Mail) storeAside(now time.Time, body message.Body, signed queue.Span) error {
 	tx := m.apart.aside
 	if tx == nil {
 		return nil
@@ -223,7 +223,7 @@ func (m *Mail) storeAside(now time.Time, body message.Body) error {
 		return err
 	}
 	q := m.envelope(now)
-	q.ID, q.Recipients = tx.ID, nil
+	q.ID, q.Recipients, q.Signed = tx.ID, nil, signed
 	envelopeOf(q, tx, tx.Recipients)
 	q.Place, q.Reason, q.Facts = queue.Quarantined, m.apart.because, facts
 	d := m.in.o.Queue.Begin(tx.ID)

@@ -343,9 +343,9 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 	}
 	q := m.envelope(now)
 	q.Place, q.Reason, q.Facts = place, why, facts
-	whole, err := m.signed(m.stamped(now), now)
-	if err == nil {
-		err = m.storeAside(now, whole)
+	whole, span, err := m.signed(m.stamped(now), now)
+	if q.Signed = span; err == nil {
+		err = m.storeAside(now, whole, span)
 	}
 	if err != nil {
 		m.failed("commit", err)

@@ -57,12 +57,12 @@ func (m *Mail) relayed(way Way) Answer {
 		q.Unicode = ""
 	}
 	q.Sender = sender
-	body, err := m.copied(now)
+	body, span, err := m.copied(now)
 	if err != nil {
 		m.failed("quarantine", err)
 		return m.answer()
 	}
-	q.Size = body.Size()
+	q.Size, q.Signed = body.Size(), span
 	sent := m.relay.send(m.ctx, way, q, body)
 	m.noteAside()
 	answer := m.nextHopSaid(way, sent)
@@ -74,22 +74,23 @@ func (m *Mail) relayed(way Way) Answer {
 	return answer
 }
 
-// copied is the message as its recipients, whose copies are the same, are to get it.
-// What is kept aside of it is stored.
-func (m *Mail) copied(now time.Time) (message.Body, error) {
+// copied is the message as its recipients, whose copies are the same, are to get it, and
+// where its signatures stand. What is kept aside of it is stored.
+func (m *Mail) copied(now time.Time) (message.Body, queue.Span, error) {
 	whole := m.stamped(now)
 	own, err := Copy(whole, m.tx.Recipients[0].Edits, m.tx.Said("SMTPUTF8"))
 	if err != nil {
-		return nil, err
+		return nil, queue.Span{}, err
 	}
-	body, err := m.signed(own.(message.Edited), now)
+	body, span, err := m.signed(own.(message.Edited), now)
 	if err != nil || m.apart.aside == nil {
-		return body, err
+		return body, span, err
 	}
-	if whole, err = m.signed(whole, now); err != nil {
-		return nil, err
+	whole, all, err := m.signed(whole, now)
+	if err != nil {
+		return nil, span, err
 	}
-	return body, m.storeAside(now, whole)
+	return body, span, m.storeAside(now, whole, all)
 }
 
 // nextHopSaid is the answer to the whole.

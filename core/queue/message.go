@@ -62,9 +62,20 @@ type Message struct {
 	EnvID    string // DSN ENVID, as it came
 	Notified bool   // the delay notice was sent
 
+	// Signed is where our own signatures, or our seal, stand in the body: whole fields
+	// behind the first one. A next hop that gets another form of the message gets them
+	// made anew.
+	Signed Span
+
 	Facts      []byte // JSON of hooks.Facts; the queue does not look inside
 	Recipients []Recipient
 }
+
+// Span is a part of a body, from From to To. The zero value is none.
+type Span struct{ From, To int64 }
+
+// Empty tells whether there is nothing in it.
+func (s Span) Empty() bool { return s.To <= s.From }
 
 // Recipient is one recipient of a queued message.
 type Recipient struct {

@@ -14,12 +14,14 @@ import (
 //
 //	version      1 byte
 //	place        1 byte
-//	flags        1 byte: double, eight-bit, notified, body in a file, binary, SMTPUTF8, unicode
+//	flags        1 byte: double, eight-bit, notified, body in a file, binary, SMTPUTF8, unicode,
+//	             signed
 //	due          8 bytes, nanoseconds since 1970, noDue for none
 //	open         recipients that are not final
 //	             …and so far the head, all that Open needs
 //	arrived, size, sender (local, domain), reason, ret, envid, facts
 //	unicode      of the sender's domain, where the flag is set
+//	signed       where our signatures begin and end, where the flag is set
 //	recipients   their number, and each: local, domain, original, notify, route,
 //	             flags and state (1 byte), attempts, next, tried, code, enhanced (3), text, peer,
 //	             unicode where its flag is set
@@ -33,6 +35,7 @@ const (
 	flagBinary
 	flagUTF8
 	flagUnicode
+	flagSigned
 )
 
 const (
@@ -86,6 +89,9 @@ func headOf(m *Message, file byte) head {
 	if m.Unicode != "" {
 		h.flags |= flagUnicode
 	}
+	if !m.Signed.Empty() {
+		h.flags |= flagSigned
+	}
 	return h
 }
 
@@ -126,6 +132,10 @@ func appendRecord(dst, key []byte, m *Message, h head) []byte {
 	dst = appendString(dst, m.Facts)
 	if m.Unicode != "" {
 		dst = appendString(dst, m.Unicode)
+	}
+	if !m.Signed.Empty() {
+		dst = binary.AppendVarint(dst, m.Signed.From)
+		dst = binary.AppendVarint(dst, m.Signed.To)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(m.Recipients)))
 	for i := range m.Recipients {
@@ -216,6 +226,10 @@ func (m *Message) parse(id string, b []byte) (head, error) {
 	}
 	if h.flags&flagUnicode != 0 {
 		m.Unicode = r.string()
+	}
+	if h.flags&flagSigned != 0 {
+		m.Signed.From, m.Signed.To = r.varint(), r.varint()
+		r.bad = r.bad || m.Signed.From < 0 || m.Signed.To > m.Size
 	}
 	n := r.uvarint()
 	if n > uint64(len(r.b)/minRecipient) {

@@ -84,13 +84,14 @@ func TestExtensions(t *testing.T) {
 		func(m *Message) { m.Recipients[0].Unicode = "bücher.example" },
 		func(m *Message) {
 			m.Binary, m.SMTPUTF8, m.EightBit, m.Unicode, m.Recipients[1].Unicode = true, true, true, "ü.example", "ö.example"
+			m.Signed = Span{From: 100, To: m.Size}
 		},
 	} {
 		m := sample(2)
 		m.Recipients[1].Unicode = ""
 		change(m)
 		got, h, err := decodeRecord(key, appendRecord(nil, key, m, headOf(m, flagFile)))
-		if err != nil || !reflect.DeepEqual(got.Recipients, restored(m)) || got.Binary != m.Binary || got.SMTPUTF8 != m.SMTPUTF8 || got.EightBit != m.EightBit || got.Unicode != m.Unicode || h.flags&flagFile == 0 {
+		if err != nil || !reflect.DeepEqual(got.Recipients, restored(m)) || got.Binary != m.Binary || got.SMTPUTF8 != m.SMTPUTF8 || got.EightBit != m.EightBit || got.Unicode != m.Unicode || got.Signed != m.Signed || h.flags&flagFile == 0 {
 			t.Errorf("%d: %+v, %v", i, got, err)
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/net/idna"
 
@@ -183,6 +185,9 @@ func (t *transaction) fit(cn *conn, f *form) (param string, err error) {
 		return "", errForm{message.NewReply(554, "5.6.3", "The message has 8-bit lines, which the next hop does not take, and can't be rewritten: %v", err)}
 	}
 	if f.content.plan != nil {
+		if err := t.sign(f.content.plan); err != nil {
+			return "", err
+		}
 		var n counter
 		if err := f.content.plan.render(f.content.body, &n); err != nil {
 			return "", err
@@ -193,6 +198,38 @@ func (t *transaction) fit(cn *conn, f *form) (param string, err error) {
 		param = " BODY=8BITMIME"
 	}
 	return param, nil
+}
+
+// sign puts signatures of the rewritten message in the place of our own, which are of
+// what it was.
+func (t *transaction) sign(p *plan) error {
+	m := t.job.Message
+	if m.Signed.Empty() {
+		return nil
+	}
+	var old bytes.Buffer
+	if err := copyBody(&old, t.job.Body, m.Signed.From, m.Signed.To); err != nil {
+		return err
+	}
+	p.edits = append([]edit{{from: m.Signed.From, to: m.Signed.To}}, p.edits...) // they stand behind the first field
+	again := t.c.set.Load().Again
+	var fields []byte
+	if again != nil {
+		var err error
+		fields, err = again(old.Bytes(), func(w io.Writer) error { return p.render(t.job.Body, w) }, time.Now())
+		switch {
+		case errors.Is(err, errBody):
+			return err
+		case err != nil:
+			t.c.o.Log.Error("signing a rewritten message", "id", m.ID, "error", err)
+			return errForm{message.NewReply(451, "4.3.0", "The message has to be rewritten for the next hop, and can't be signed then")}
+		}
+	}
+	if len(fields) == 0 {
+		t.c.o.Log.Warn("a message that is rewritten for its next hop goes without our signature, which no key can make now", "id", m.ID)
+	}
+	p.edits[0].text = string(fields)
+	return nil
 }
 
 // endless tells whether the message lacks the last line's end, as one that came

@@ -40,6 +40,7 @@ import (
 	"time"
 
 	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/send"
 )
@@ -104,6 +105,9 @@ type Settings struct {
 	// Roots are the authorities that certificates are verified against; nil: the
 	// system's.
 	Roots *x509.CertPool
+	// Again signs what a host gets that can't take a message as we had signed it; nil: it
+	// goes without our signature.
+	Again intake.Again
 }
 
 // maxHosts is how many addresses one attempt tries.

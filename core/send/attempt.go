@@ -121,9 +121,13 @@ func (s *Sender) deliver(j *job, m *queue.Message) []Outcome {
 			}
 		}()
 	}
+	signed := !m.Signed.Empty()
 	if m, body, err = j.copyFor(s.conf.Load(), m, body, started); err != nil {
 		s.o.Log.Error("making a recipient's copy", "id", j.e.id, "error", err)
 		return all(message.NewReply(451, "4.3.0", "The recipient's copy of the message can't be made"))
+	}
+	if signed && m.Signed.Empty() {
+		s.o.Log.Warn("a recipient's copy goes without our signature, which no key can make now", "id", j.e.id)
 	}
 	got := s.call(by, &Job{Message: m, Recipients: j.rcpts, Body: body, NextHop: j.hop.NextHop, Domain: j.domain(m), TLS: j.hop.TLS, Auth: j.hop.Auth, Source: j.hop.Source})
 	for _, i := range j.rcpts {

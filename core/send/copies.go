@@ -80,14 +80,5 @@ func (j *job) copyFor(conf *Config, m *queue.Message, body message.Body, now tim
 		}
 		m = &c
 	}
-	if len(j.edits) == 0 {
-		return m, body, nil
-	}
-	own, err := intake.Copy(body, j.edits, m.SMTPUTF8)
-	if err != nil {
-		return m, body, err
-	}
-	c := *m
-	c.Size = own.Size()
-	return &c, own, nil
+	return intake.CopySigned(m, body, j.edits, conf.Again, now)
 }

@@ -31,6 +31,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/record"
@@ -93,6 +94,9 @@ type Config struct {
 	// ReturnPath is what MAIL says on the way w at the time now in the place of a
 	// sender; nil: the sender itself.
 	ReturnPath func(w Way, sender message.Address, now time.Time) message.Address
+	// Again signs copies of single recipients of a message that we had signed; nil: they
+	// go without our signature.
+	Again intake.Again
 }
 
 // DestinationRule limits the destinations that one of its patterns names.

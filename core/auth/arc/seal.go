@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
+	"io"
 	"strconv"
 	"time"
 
@@ -48,9 +49,44 @@ func (s *Sealer) Seal(m *dkim.Message, came *Report, found results.Field, now ti
 	case len(list) > 0 && state == None:
 		state = Fail
 	}
-	instance := strconv.Itoa(n)
+	raw := found.Named("ARC-Authentication-Results: i=" + strconv.Itoa(n) + "; ")
+	return s.add(m, list, state, message.Field{Name: "ARC-Authentication-Results", Raw: raw}, now)
+}
+
+// Again is Seal for another form of a message whose last set, of ours, was old: what was
+// found out stands as it was. write writes the message, without that set. nil: old is not
+// a set that goes on from the others.
+func (s *Sealer) Again(old []byte, write func(io.Writer) error, now time.Time) ([]byte, error) {
+	was, err := dkim.Open(message.Bytes(old))
+	if err != nil {
+		return nil, err
+	}
+	var seal, found field
+	for f := range was.Named(sealName) {
+		seal, _, err = read(f, sealName)
+	}
+	for f := range was.Named(resultsName) {
+		found.Field = f
+	}
+	if err != nil || found.Name == "" || seal.Name == "" {
+		return nil, nil
+	}
+	m, err := dkim.Through(write)
+	if err != nil {
+		return nil, err
+	}
+	list, err := sets(m)
+	if err != nil || seal.tags.Get("i") != strconv.Itoa(len(list)+1) {
+		return nil, nil
+	}
+	return s.add(m, list, Word(seal.tags.Get("cv")), found.Field, now)
+}
+
+// add makes the fields of a set behind those of list: of a chain in that state.
+func (s *Sealer) add(m *dkim.Message, list []*set, state Word, found message.Field, now time.Time) (fields []byte, err error) {
+	instance := strconv.Itoa(len(list) + 1)
 	own := &set{}
-	own.results.Field = message.Field{Name: "ARC-Authentication-Results", Raw: found.Named("ARC-Authentication-Results: i=" + instance + "; ")}
+	own.results.Field = found
 	if own.message.Field, err = s.message(m, instance, now); err != nil {
 		return nil, err
 	}

@@ -80,18 +80,26 @@ func (m *Message) hashContent(list []wanted) error {
 		m.hashes, m.totals = map[wanted][]byte{}, map[Canon]int64{}
 	}
 	for _, b := range forms {
-		b.form.end()
-		c := b.form.canon
-		m.totals[c] = b.all
-		m.hashes[wanted{c, -1}] = b.sum.Sum(nil)
-		for limit, sum := range b.found {
-			m.hashes[wanted{c, limit}] = sum
-		}
+		m.hashed(b)
 	}
 	return nil
 }
 
+// hashed takes over what a hash of the whole content found.
+func (m *Message) hashed(b *bodyHash) {
+	b.form.end()
+	c := b.form.canon
+	m.totals[c] = b.all
+	m.hashes[wanted{c, -1}] = b.sum.Sum(nil)
+	for limit, sum := range b.found {
+		m.hashes[wanted{c, limit}] = sum
+	}
+}
+
 func (m *Message) readContent(forms []*bodyHash) error {
+	if m.body == nil {
+		return errors.New("the content was read for its relaxed form alone")
+	}
 	if m.start >= m.body.Size() {
 		return nil
 	}

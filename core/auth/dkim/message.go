@@ -38,17 +38,80 @@ func Open(m message.Body) (*Message, error) {
 		return nil, err
 	}
 	out := &Message{body: m, start: start}
+	out.take(section)
+	return out, nil
+}
+
+// take fills in the header fields.
+func (m *Message) take(section []byte) {
 	h := message.ParseHeader(section)
-	out.fields = make([]message.Field, 0, bytes.Count(section, []byte{'\n'})+1)
-	out.named = make(map[string][]int, 32)
+	m.fields = make([]message.Field, 0, bytes.Count(section, []byte{'\n'})+1)
+	m.named = make(map[string][]int, 32)
 	for f := range h.Fields() {
 		if f.Name != "" {
 			name := strings.ToLower(f.Name)
-			out.named[name] = append(out.named[name], len(out.fields))
+			m.named[name] = append(m.named[name], len(m.fields))
 		}
-		out.fields = append(out.fields, f)
+		m.fields = append(m.fields, f)
 	}
+}
+
+// Through is Open for a message that can't be read here and there but only be written
+// from its start to its end, which write does, once. It serves those who sign in the
+// relaxed form: the hash of that form alone is made.
+func Through(write func(io.Writer) error) (*Message, error) {
+	out := &Message{hashes: map[wanted][]byte{}, totals: map[Canon]int64{}}
+	t := through{look: 16 << 10, sum: newBodyHash(Relaxed)}
+	if err := write(&t); err != nil {
+		return nil, err
+	}
+	if err := t.section(true); err != nil {
+		return nil, err
+	}
+	out.take(t.head)
+	out.hashed(t.sum)
 	return out, nil
+}
+
+// through parts a message that is written to it.
+type through struct {
+	head    []byte
+	content bool // the header section is whole
+	look    int  // how long it is when its end is looked for
+	sum     *bodyHash
+}
+
+func (t *through) Write(p []byte) (int, error) {
+	if t.content {
+		t.sum.form.write(p)
+		return len(p), nil
+	}
+	t.head = append(t.head, p...)
+	if len(t.head) < t.look {
+		return len(p), nil
+	}
+	return len(p), t.section(false)
+}
+
+// section looks for the end of the header section in what there is; last: that is all.
+func (t *through) section(last bool) error {
+	if t.content {
+		return nil
+	}
+	n, whole := message.HeaderLen(t.head)
+	if len(t.head) == 0 || !message.StartsHeader(t.head) && t.head[0] != '\r' {
+		n, whole = -2, true
+	}
+	switch {
+	case whole:
+		rest := t.head[n+2:]
+		t.head, t.content = t.head[:max(n, 0):max(n, 0)], true
+		t.sum.form.write(rest)
+	case !last && len(t.head) >= maxSection:
+		return ErrSection
+	}
+	t.look = min(4*t.look, maxSection)
+	return nil
 }
 
 func readSection(m message.Body) (section []byte, start int64, err error) {

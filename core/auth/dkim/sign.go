@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/mail"
 	"slices"
 	"strconv"
@@ -122,6 +123,32 @@ func (k *Keyring) SignMessage(m *Message, sender message.Address, now time.Time)
 	if keys == nil {
 		keys = k.For(sender.Domain, now)
 	}
+	return signAll(keys, m, now)
+}
+
+// Again is Sign for another form of a message whose signatures of ours were old: with the
+// keys of the same domain that are active now. nil: there is none. write writes the
+// message, without those signatures.
+func (k *Keyring) Again(old []byte, write func(io.Writer) error, now time.Time) ([]byte, error) {
+	for f := range message.FieldsOf(old) {
+		s, _ := parseSignature(f)
+		keys := k.For(s.Domain, now)
+		if keys == nil {
+			continue
+		}
+		m, err := Through(write)
+		if err != nil {
+			return nil, err
+		}
+		if m.Count("from") != 1 {
+			return nil, nil
+		}
+		return signAll(keys, m, now)
+	}
+	return nil, nil
+}
+
+func signAll(keys []*SigningKey, m *Message, now time.Time) ([]byte, error) {
 	var all []byte
 	for _, key := range keys {
 		field, err := key.sign(m, now)
