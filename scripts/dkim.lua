@@ -68,11 +68,26 @@ local function signs(it, domain)
   end
 end
 
-local function author(tx)
-  local from = tx.headers:get("From") or ""
-  local address = from:match("<([^<>]*)>%s*$") or from:match("^%s*(%S+)%s*$")
-  local parsed = address and addr.parse(address)
-  return parsed and parsed.domain or ""
+-- The domains that From names. Of what can't be read, or stands in a second From, every
+-- one that is in it: a reader may show any of them.
+local function authors(tx)
+  local list = {}
+  for i, text in ipairs(tx.headers:all("From")) do
+    local boxes = i == 1 and addr.list(tx.headers:raw("From"))
+    if boxes and not text:find("@.*[,;].*<") then
+      for _, box in ipairs(boxes) do list[#list + 1] = box.address.domain:lower() end
+    else
+      for domain in text:lower():gmatch("@([%w%.%-]+)") do list[#list + 1] = domain end
+    end
+  end
+  return list
+end
+
+-- The first domain in From that has to sign and has not.
+local function unsigned(tx, it)
+  for _, domain in ipairs(authors(tx)) do
+    if signed.must_sign:match(domain) and not signs(it, domain) then return domain end
+  end
 end
 
 function signed.message(tx)
@@ -91,8 +106,8 @@ function signed.message(tx)
     verdict = found.verdict, pass = found.verdict == "pass", fail = found.verdict == "fail",
     domain = found.domain, reason = found.reason, domains = it.domains, signatures = list, left = it.left,
   })
-  local domain = author(tx)
-  if domain ~= "" and signed.must_sign:match(domain) and not signs(it, domain) then
+  local domain = #signed.must_sign > 0 and unsigned(tx, it)
+  if domain then
     if found.verdict == "pass" then
       found = { verdict = "none", domain = domain, reason = domain .. " did not sign the message" }
     end

@@ -52,6 +52,19 @@ test("must_sign wants a signature of the domain in From", function(t)
   expect(send(t, "From: x@example.com\r\n\r\nhello\r\n")):accepts()
 end)
 
+test("must_sign is not passed by however From is written", function(t)
+  t:policy("dkim", { must_sign = { "example.org" } })
+  for _, from in ipairs({
+    "<x@example.org> (me)", "x@example.org, y@example.com", "X <x@example.org>, y <y@example.com>", "y@example.com, X <x@EXAMPLE.org>", "us: x@example.org;",
+    "x@example.org, [y <y@example.com>", "y@example.com\r\nFrom: x@example.org", "y@example.com (x)\r\n ,\r\n x@example.org", "[X] <x@example.org>",
+  }) do
+    expect(send(t, "From: " .. from .. "\r\n\r\nhello\r\n")):rejects("5.7.20", "the message is not signed")
+  end
+  for _, from in ipairs({ '"x@example.org" <y@example.com>', "y@example.com (x@example.org)", "Doe, Joe <y@example.com>" }) do
+    expect(send(t, "From: " .. from .. "\r\n\r\nhello\r\n")):accepts()
+  end
+end)
+
 test("points, and what stands behind reads the result", function(t)
   t:policy("dkim", { points = { pass = -1, fail = 2 } })
   expect(send(t, ours .. body)):accepts()

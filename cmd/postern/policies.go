@@ -306,7 +306,7 @@ func scoreRules(c *config.Config) (rules []intake.ScoreRule, problems config.Pro
 }
 
 func (p *policyLoader) script(f found, pol *config.Policy, e *hooks.Entry) config.Problems {
-	script, found := p.compile(f, pol.Name)
+	script, found := p.compile(f, pol.Mode)
 	problems := f.problems(found)
 	if lua.Failed(found) {
 		return problems
@@ -337,9 +337,9 @@ func (p *policyLoader) script(f found, pol *config.Policy, e *hooks.Entry) confi
 	return problems
 }
 
-func (p *policyLoader) compile(f found, name string) (*lua.Script, []lua.Problem) {
+func (p *policyLoader) compile(f found, mode string) (*lua.Script, []lua.Problem) {
 	return lua.Compile(f.path, f.script, lua.Options{
-		Library: p.library, Modules: []fs.FS{os.DirFS(f.dir), modules()}, Dir: f.dir, Pool: p.pool, Cache: &p.cache, Coverage: p.coverage,
+		Library: p.library, Shadow: mode == "shadow", Modules: []fs.FS{os.DirFS(f.dir), modules()}, Dir: f.dir, Pool: p.pool, Cache: &p.cache, Coverage: p.coverage,
 	})
 }
 

@@ -108,7 +108,7 @@ func (p *policyLoader) describe(f found, row *policyRow) {
 		row.About = "a plugin (postern plugin list)"
 		return
 	}
-	script, found := p.compile(f, row.Name)
+	script, found := p.compile(f, "")
 	if lua.Failed(found) {
 		row.About = "does not compile: " + found[0].String()
 		return
@@ -193,7 +193,7 @@ func policyShow(g *global, name string, source, asJSON bool) error {
 	if f.script == nil {
 		return pluginCheck(g, f.path, asJSON)
 	}
-	script, found := loader.compile(f, name)
+	script, found := loader.compile(f, "")
 	if lua.Failed(found) {
 		return f.problems(found)
 	}

@@ -39,7 +39,7 @@ func tagger(c *config.Config) *batv.Tagger {
 type paths struct {
 	returns *intake.Returns
 	tagged  func(sender, rcpt message.Address) bool
-	path    func(w send.Way, sender message.Address, now time.Time) message.Address
+	path    func(w send.Way, sender message.Address, now time.Time) (message.Address, error)
 }
 
 func returnPaths(c *config.Config, ours *intake.Domains) (p paths) {
@@ -62,7 +62,7 @@ func returnPaths(c *config.Config, ours *intake.Domains) (p paths) {
 			return !sender.IsNull() && p.returns.Signed(sender.Domain) && !ours.Ours(rcpt.Domain)
 		}
 	}
-	p.path = func(w send.Way, sender message.Address, now time.Time) message.Address {
+	p.path = func(w send.Way, sender message.Address, now time.Time) (message.Address, error) {
 		made, err := sender, error(nil)
 		switch {
 		case w.Tagged && tag != nil:
@@ -71,9 +71,9 @@ func returnPaths(c *config.Config, ours *intake.Domains) (p paths) {
 			made, err = rewrite.Forward(sender, now)
 		}
 		if err != nil {
-			return sender // it is too long to be rewritten; the next hop gets what there is
+			return sender, err // it is too long to be rewritten; the next hop gets what there is
 		}
-		return made
+		return made, nil
 	}
 	return p
 }

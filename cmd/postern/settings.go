@@ -62,11 +62,11 @@ func intakeSettings(c *config.Config, maps lookup.Getter) intake.Settings {
 	own := returnPaths(c, domains)
 	s.Returns = own.returns
 	if own.path != nil {
-		s.ReturnPath = func(w intake.Way, sender message.Address, now time.Time) message.Address {
+		s.ReturnPath = func(w intake.Way, sender message.Address, now time.Time) (message.Address, error) {
 			if way, ok := w.(send.Way); ok {
 				return own.path(way, sender, now)
 			}
-			return sender
+			return sender, nil
 		}
 	}
 	if slices.ContainsFunc(routes, func(r send.Route) bool { return r.Proxy }) {

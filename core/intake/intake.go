@@ -81,8 +81,9 @@ type Settings struct {
 	// Returns are the senders that were made here for mail that went out; nil: none.
 	Returns *Returns
 	// ReturnPath is what a next hop hears in the place of a sender, where mail is
-	// passed on while its client waits; nil: the sender itself.
-	ReturnPath func(w Way, sender message.Address, now time.Time) message.Address
+	// passed on while its client waits; nil: the sender itself. An error is why that
+	// can't be made, and the address what is said instead.
+	ReturnPath func(w Way, sender message.Address, now time.Time) (message.Address, error)
 	// Asked is the configured server that mail to a recipient goes to, whatever
 	// policies chose; not ok where it goes elsewhere. Only domains with Callout need
 	// it.

@@ -3,6 +3,7 @@ package intake
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postern-mta/postern/core/auth/results"
@@ -116,12 +117,14 @@ func dkimMethods(f finding) (list []results.Method) {
 			{Type: "header", Name: "a", Value: s.text("algorithm")},
 			{Type: "header", Name: "b", Value: s.text("b")},
 		}}
+		var notes []string
 		if bits, ok := s["bits"].(float64); ok && bits > 0 {
-			m.Comment = fmt.Sprintf("%.0f-bit key", bits)
+			notes = append(notes, fmt.Sprintf("%.0f-bit key", bits))
 		}
 		if testing, _ := s["testing"].(bool); testing {
-			m.Comment += ", testing"
+			notes = append(notes, "testing")
 		}
+		m.Comment = strings.Join(notes, ", ")
 		list = append(list, m)
 	}
 	if list == nil {

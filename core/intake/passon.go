@@ -53,7 +53,11 @@ func (m *Mail) relayed(way Way) Answer {
 	now := time.Now()
 	q := m.envelope(now)
 	sender := q.Sender.For(q.Recipients[0].Address) // the only one where it makes a difference
-	if sender = m.set.returnPath(way, sender, now); sender.Domain != q.Sender.Domain {
+	sender, err := m.set.returnPath(way, sender, now)
+	if err != nil {
+		m.in.o.Log.Warn("a sender can't be rewritten", "id", m.tx.ID, "sender", sender.String(), "error", err)
+	}
+	if sender.Domain != q.Sender.Domain {
 		q.Unicode = ""
 	}
 	q.Sender = sender

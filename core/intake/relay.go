@@ -123,7 +123,7 @@ func (r *Relay) Offer(ctx context.Context, to *hooks.Recipient) (reply message.R
 		envelopeOf(&r.m, r.tx, nil)
 	}
 	envelopeOf(&r.m, r.tx, []*hooks.Recipient{to})
-	r.m.Sender = r.set.returnPath(way, r.tx.Sender.For(to.Address), r.in.o.Now())
+	r.m.Sender, _ = r.set.returnPath(way, r.tx.Sender.For(to.Address), r.in.o.Now())
 	reply = plainReply(r.passage.Offer(ctx, &r.m))
 	if !reply.Positive() {
 		r.m.Recipients = r.m.Recipients[:len(r.m.Recipients)-1]

@@ -44,10 +44,10 @@ func (in *Intake) Untag(r *hooks.Recipient) {
 	}
 }
 
-// returnPath is the sender as a next hop hears it.
-func (s *Settings) returnPath(w Way, sender message.Address, now time.Time) message.Address {
+// returnPath is the sender as a next hop hears it; with an error, too.
+func (s *Settings) returnPath(w Way, sender message.Address, now time.Time) (message.Address, error) {
 	if s.ReturnPath == nil {
-		return sender
+		return sender, nil
 	}
 	return s.ReturnPath(w, sender, now)
 }

@@ -122,7 +122,7 @@ func (s *Sender) deliver(j *job, m *queue.Message) []Outcome {
 		}()
 	}
 	signed := !m.Signed.Empty()
-	if m, body, err = j.copyFor(s.conf.Load(), m, body, started); err != nil {
+	if m, body, err = s.copyFor(j, s.conf.Load(), m, body, started); err != nil {
 		s.o.Log.Error("making a recipient's copy", "id", j.e.id, "error", err)
 		return all(message.NewReply(451, "4.3.0", "The recipient's copy of the message can't be made"))
 	}

@@ -68,10 +68,13 @@ func (e *entry) extra() (x extra) {
 }
 
 // copyFor is the message and the body that a job's recipients get at a time.
-func (j *job) copyFor(conf *Config, m *queue.Message, body message.Body, now time.Time) (*queue.Message, message.Body, error) {
+func (s *Sender) copyFor(j *job, conf *Config, m *queue.Message, body message.Body, now time.Time) (*queue.Message, message.Body, error) {
 	sender := m.Sender.For(m.Recipients[j.rcpts[0]].Address)
 	if conf.ReturnPath != nil {
-		sender = conf.ReturnPath(j.hop, sender, now)
+		var err error
+		if sender, err = conf.ReturnPath(j.hop, sender, now); err != nil {
+			s.o.Log.Warn("a sender can't be rewritten", "id", m.ID, "sender", sender.String(), "error", err)
+		}
 	}
 	if sender != m.Sender {
 		c := *m

@@ -1,13 +1,17 @@
 package send
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
@@ -89,4 +93,19 @@ func TestVERP(t *testing.T) {
 			t.Errorf("notices %+v", told)
 		}
 	})
+}
+
+// TestSenderThatCantBeRewritten: mail goes with the sender that it has, and the log says so.
+func TestSenderThatCantBeRewritten(t *testing.T) {
+	var log bytes.Buffer
+	s := &Sender{o: Options{Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	a := message.Address{Local: strings.Repeat("x", 250), Domain: "example.org"}
+	m := &queue.Message{ID: "0000000000000AB", Sender: a, Recipients: make([]queue.Recipient, 1)}
+	conf := &Config{ReturnPath: func(_ Way, sender message.Address, _ time.Time) (message.Address, error) {
+		return sender, errors.New("too long")
+	}}
+	got, _, err := s.copyFor(&job{rcpts: []int{0}}, conf, m, message.Bytes("x"), time.Now())
+	if err != nil || got.Sender != a || !strings.Contains(log.String(), "id=0000000000000AB") || !strings.Contains(log.String(), `error="too long"`) {
+		t.Errorf("%v %v\n%s", got.Sender, err, log.String())
+	}
 }

@@ -92,8 +92,9 @@ type Config struct {
 	// tag (BATV); nil: nothing does.
 	Tagged func(sender, rcpt message.Address) bool
 	// ReturnPath is what MAIL says on the way w at the time now in the place of a
-	// sender; nil: the sender itself.
-	ReturnPath func(w Way, sender message.Address, now time.Time) message.Address
+	// sender; nil: the sender itself. An error is why that can't be made, and the
+	// address what is said instead.
+	ReturnPath func(w Way, sender message.Address, now time.Time) (message.Address, error)
 	// Again signs copies of single recipients of a message that we had signed; nil: they
 	// go without our signature.
 	Again intake.Again

@@ -32,6 +32,9 @@ func (st *state) dmarcCount(L *lua.LState) lookup {
 	if p := dmarc.Policy(done); p != dmarc.Monitor && p != dmarc.Quarantine && p != dmarc.Reject {
 		L.ArgError(2, `write "none", "quarantine" or "reject"`)
 	}
+	if st.script.options.Shadow && done != string(dmarc.Monitor) {
+		done, why = string(dmarc.Monitor), "the policy is being tried out"
+	}
 	way := dmarc.Organization(L.OptString(4, string(dmarc.TreeWalk)))
 	by, counter := st.spfSession(L), st.script.options.Library.Judged
 	if counter == nil {

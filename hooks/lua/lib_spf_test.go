@@ -73,6 +73,17 @@ return p`, nil)
 	if len(seen) != 1 || seen[0] != (countedMessage{"pass", "192.0.2.1", "example.org", "none", "a list"}) {
 		t.Errorf("%+v", seen)
 	}
+	// In shadow mode nothing was done, whatever the policy says.
+	seen, o.Shadow = nil, true
+	p = load(t, o, `local p = policy {}
+function p.message(tx) dmarc.count(tx, "reject") dmarc.count(tx, "none", "a list") end
+return p`, nil)
+	if _, err := p.Handle(t.Context(), hooks.Message, testTransaction()); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != 2 || seen[0].done != "none" || seen[0].why != "the policy is being tried out" || seen[1].why != "a list" {
+		t.Errorf("%+v", seen)
+	}
 }
 
 func TestSPFArguments(t *testing.T) {

@@ -80,6 +80,8 @@ type Options struct {
 	Modules []fs.FS
 	// Dir is the folder that relative paths of file settings belong to.
 	Dir string
+	// Shadow: nothing of what the policy says is done, which dmarc.count tells.
+	Shadow bool
 	// Pool bounds the Lua states; policies of one process share one. nil: one of
 	// its own with the default size.
 	Pool *Pool

@@ -6,7 +6,7 @@ func dmarcLibrary() section {
 	return section{name: "dmarc", class: "dmarclib", at: hooks.Message, doc: "Does the domain in From stand behind the message (RFC 9989)? It is judged as it was received, once, however many policies ask, from stage message on; SPF and DKIM are asked for it.", items: []member{
 		def("check", "(tx: tx, organization?: \"tree-walk\"|\"suffix-list\"): dmarcresult?, error?", "Judges the message. With \"suffix-list\" organizations are found as RFC 7489 did.",
 			"dmarc.check(tx).verdict --> \"pass\"\ndmarc.check(tx, \"suffix-list\").organization --> \"example.org\""),
-		def("count", "(tx: tx, done: \"none\"|\"quarantine\"|\"reject\", why?: string, organization?: \"tree-walk\"|\"suffix-list\"): boolean?, error?", "Counts the message for the aggregate report to the domain's owner, with what was done and, where that is not what the owner asks, why. False where [dmarc] reports are off.",
+		def("count", "(tx: tx, done: \"none\"|\"quarantine\"|\"reject\", why?: string, organization?: \"tree-walk\"|\"suffix-list\"): boolean?, error?", "Counts the message for the aggregate report to the domain's owner, with what was done and, where that is not what the owner asks, why. Of a policy in shadow mode, nothing is what was done. False where [dmarc] reports are off.",
 			"dmarc.count(tx, \"none\", \"our list\") --> false"),
 	}}
 }

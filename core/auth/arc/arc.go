@@ -191,8 +191,11 @@ func (s *set) whole() error {
 	if s.seal.tags.Find("h") != nil { // section 4.1.3
 		return fmt.Errorf("the seal has h=")
 	}
-	for name, f := range map[string]field{"seal": s.seal, "message signature": s.message} {
-		missing := ""
+	for _, one := range [...]struct {
+		name string
+		field
+	}{{"seal", s.seal}, {"message signature", s.message}} {
+		name, f, missing := one.name, one.field, ""
 		for _, tag := range [...]string{"a", "b", "d", "s"} {
 			if f.tags.Get(tag) == "" {
 				missing = cmp.Or(missing, tag)

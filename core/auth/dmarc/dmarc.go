@@ -17,6 +17,7 @@
 package dmarc
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -117,7 +118,8 @@ type Result struct {
 	Problem      string    `json:"problem,omitempty"` // why permerror or temperror
 	Steps        []Step    `json:"steps"`
 
-	Published Record `json:"-"` // the record, read
+	Published Record       `json:"-"` // the record, read
+	Method    Organization `json:"-"` // how organizational domains were found
 }
 
 // Evaluate judges a message. It always answers; ctx and the Timeout end it with
@@ -145,7 +147,7 @@ func (e *Evaluator) Evaluate(ctx context.Context, m Message) Result {
 	if len(domains) > 1 {
 		v.note(Step{What: "From", Outcome: "of its domains " + worst.From + " counts, whose outcome is the strictest"})
 	}
-	worst.Steps = v.steps
+	worst.Steps, worst.Method = v.steps, cmp.Or(e.Organization, TreeWalk)
 	return worst
 }
 

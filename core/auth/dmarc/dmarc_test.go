@@ -101,6 +101,7 @@ func TestFromDomains(t *testing.T) {
 		"b@example.net <a@example.org>": "example.org", "\r\n A\r\n <a@example.org>\r\n": "example.org", `"quoted \" <x@y.example>" <a@example.org>`: "example.org",
 		"": "!empty", "  \r\n ": "!empty", "nobody": "!read", "Undisclosed:;": "!address", "a@b@c.example": "!read", "<>": "!read", "a@localhost": "!domain name", "a@[192.0.2.1]": "!", "a@-": "!", "@example.org": "!", "a@example..org": "!",
 		"A <a@example.org> <b@example.net>": "!read", "A <a@example.org>, <b@example": "!read", `"A <a@example.org>`: "!read", "a@1.example, a@2.example, a@3.example, a@4.example": "!more than 3", strings.Repeat("a", 17<<10) + "@example.org": "!too long",
+		"b@example.net, x[ <a@example.org>": "!read", "x[, b@example.net <a@example.org>": "!read", "b@example.net; [x] <a@example.org>": "!read", `Doe, [J] "b@example.net" <a@example.org>`: "example.org", "Doe, [J] <a@example.org>": "example.org",
 		"x[ <a@example.org> b@example.net": "!read", "x[ <a@example.org> (b@example.net)": "example.org",
 	} {
 		got, wrong := FromDomains([]string{field})

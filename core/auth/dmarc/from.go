@@ -88,9 +88,11 @@ func addresses(field string) (list []string, wrong string) {
 }
 
 // bracketed is the address in the only pair of angle brackets outside of quotes and
-// comments. Anything that could be another address behind it makes it none.
+// comments. Anything that could be another address behind it makes it none, and so does
+// an address in a list before it, which readers may show for the author.
 func bracketed(field string) (address string, ok bool) {
 	start, depth, quoted := -1, 0, false
+	listed, author := false, false // a separator, an address, before the brackets
 	for i := 0; i < len(field); i++ {
 		switch c := field[i]; {
 		case c == '\\':
@@ -107,12 +109,18 @@ func bracketed(field string) (address string, ok bool) {
 			if start >= 0 || ok {
 				return "", false
 			}
+			if listed && author {
+				return "", false
+			}
 			start = i + 1
 		case c == '>':
 			if start < 0 {
 				return "", false
 			}
 			address, ok, start = field[start:i], true, -1
+		case start < 0 && !ok:
+			listed = listed || c == ',' || c == ';'
+			author = author || c == '@'
 		case ok && (c == '@' || c == ',' || c == ';'):
 			return "", false
 		}

@@ -18,16 +18,21 @@ import (
 
 // Bounds of what is counted in a day.
 const (
-	maxBooks = 2000 // domains
-	maxRows  = 1000 // of one domain
-	keepTime = 7 * 24 * time.Hour
+	maxBooks  = 10_000    // domains
+	maxNames  = 768 << 10 // bytes of their names
+	maxRows   = 1000      // of one domain
+	maxBytes  = 768 << 10 // of a domain's rows, as the store has them
+	maxMemory = 20_000    // rows that wait for Flush
+	keepTime  = 7 * 24 * time.Hour
 )
 
 // book is what is known of a day's mail in a domain's name.
 type book struct {
-	Record string           `json:"record"` // as published, for where reports go
-	Report Report           `json:"report"` // without records
-	Rows   map[string]int64 `json:"rows"`   // records as JSON, with count 0, and how many
+	Record string           `json:"record"`         // as published, for where reports go
+	Report Report           `json:"report"`         // without records
+	Rows   map[string]int64 `json:"rows"`           // records as JSON, with count 0, and how many
+	Left   int64            `json:"left,omitempty"` // messages of further rows, whose details are lost
+	Bytes  int              `json:"bytes"`          // of Rows
 }
 
 // Ledger counts judged messages by day and domain, for the reports that their owners
@@ -40,6 +45,8 @@ type Ledger struct {
 	mu    sync.Mutex
 	day   string
 	books map[string]*book // of the day, not yet in the store
+	rows  int              // of books
+	lost  int64            // messages in the names of more domains than are counted
 }
 
 // NewLedger makes a ledger. A nil now is time.Now.
@@ -52,15 +59,23 @@ func NewLedger(s store.Store, now func() time.Time) *Ledger {
 
 // Add counts a message that was judged. It counts nothing where no record applies, or
 // where that asks for no reports. disposition is what was done; why says what it was
-// instead of what the domain asks, "" where it was that.
+// instead of what the domain asks, "" where it was that. What is beyond the bounds is
+// told by the report, or by Lost.
 func (l *Ledger) Add(ctx context.Context, r *dmarc.Result, source netip.Addr, sender, disposition, why string) error {
 	p := &r.Published
 	if r.Domain == "" || len(p.Aggregate) == 0 {
 		return nil
 	}
 	row := Record{Source: source.Unmap(), Disposition: disposition, DKIM: passed(r.DKIM), SPF: passed(r.SPF), From: r.From, EnvelopeFrom: text(sender)}
+	if r.Verdict == dmarc.Fail && r.Reason != "" { // RFC 9990 section 3.1.1.6
+		kind := "policy_test_mode"
+		if !p.Testing || r.Method == dmarc.SuffixList {
+			kind = "sampled_out"
+		}
+		row.Reasons = append(row.Reasons, Reason{kind, ""})
+	}
 	if why != "" {
-		row.Reasons = []Reason{{"local_policy", text(why)}}
+		row.Reasons = append(row.Reasons, Reason{"local_policy", text(why)})
 	}
 	for _, i := range r.Identifiers {
 		one := Found{Domain: text(i.Domain), Selector: text(i.Selector), Result: i.Verdict}
@@ -77,9 +92,9 @@ func (l *Ledger) Add(ctx context.Context, r *dmarc.Result, source netip.Addr, se
 	}
 	day := l.now().UTC().Format(time.DateOnly)
 	l.mu.Lock()
-	late := l.day != day && l.day != ""
+	full := l.day != day && l.day != "" || l.rows >= maxMemory
 	l.mu.Unlock()
-	if late { // what is there belongs to the day before
+	if full { // or what is there belongs to the day before
 		if err := l.Flush(ctx); err != nil {
 			return err
 		}
@@ -90,20 +105,39 @@ func (l *Ledger) Add(ctx context.Context, r *dmarc.Result, source netip.Addr, se
 	b := l.books[r.Domain]
 	if b == nil {
 		if len(l.books) >= maxBooks {
-			return fmt.Errorf("reports on more than %d domains in a day", maxBooks)
+			l.lost++
+			return nil
 		}
 		b = &book{Rows: map[string]int64{}}
 		l.books[r.Domain] = b
 	}
 	b.Record, b.Report = r.Record, published(r)
+	had := len(b.Rows)
 	b.add(string(key), 1)
+	l.rows += len(b.Rows) - had
 	return nil
 }
 
-// add counts a row; beyond the bound rows are those of others, whose details are lost.
+// Lost is how many messages were not counted since it was last asked, since they were in
+// the names of more domains than a day has reports on.
+func (l *Ledger) Lost() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.lost
+	l.lost = 0
+	return n
+}
+
+// add counts a row.
 func (b *book) add(row string, n int64) {
-	if _, ok := b.Rows[row]; !ok && len(b.Rows) >= maxRows {
-		return
+	if _, ok := b.Rows[row]; !ok {
+		quoted, err := json.Marshal(row)
+		size := len(quoted) + 24 // the number and what stands around it
+		if err != nil || len(b.Rows) >= maxRows || b.Bytes+size > maxBytes {
+			b.Left += n
+			return
+		}
+		b.Bytes += size
 	}
 	b.Rows[row] += n
 }
@@ -118,6 +152,9 @@ func passed(ok bool) string {
 func published(r *dmarc.Result) Report {
 	p := &r.Published
 	out := Report{Domain: r.Domain, DKIM: string(p.DKIM), SPF: string(p.SPF), P: string(p.Policy), FO: p.Options, Method: "treewalk", Testing: "n"}
+	if r.Method == dmarc.SuffixList {
+		out.Method = "psl"
+	}
 	if p.HasSP {
 		out.SP = string(p.Subdomains)
 	}
@@ -139,13 +176,19 @@ func (l *Ledger) Flush(ctx context.Context) error {
 	if len(l.books) == 0 {
 		return nil
 	}
-	if err := l.enter(ctx, daysKey, l.day); err != nil {
+	var days []string
+	if err := l.load(ctx, store.Key(daysKey...), &days); err != nil {
+		return err
+	}
+	if !slices.Contains(days, l.day) {
+		if err := l.save(ctx, store.Key(daysKey...), append(days, l.day)); err != nil {
+			return err
+		}
+	}
+	if err := l.enter(ctx); err != nil {
 		return err
 	}
 	for domain, b := range l.books {
-		if err := l.enter(ctx, []string{"dmarc", "day", l.day}, domain); err != nil {
-			return err
-		}
 		var old book
 		key := store.Key("dmarc", "book", l.day, domain)
 		if err := l.load(ctx, key, &old); err != nil {
@@ -155,30 +198,53 @@ func (l *Ledger) Flush(ctx context.Context) error {
 			old.Rows = map[string]int64{}
 		}
 		old.Record, old.Report = b.Record, b.Report
+		old.Left += b.Left
 		for row, n := range b.Rows {
 			old.add(row, n)
 		}
 		if err := l.save(ctx, key, &old); err != nil {
 			return err
 		}
+		l.rows -= len(b.Rows)
 		delete(l.books, domain)
 	}
 	return nil
 }
 
-// enter adds a name to a list.
-func (l *Ledger) enter(ctx context.Context, key []string, name string) error {
-	var list []string
-	if err := l.load(ctx, store.Key(key...), &list); err != nil {
+// enter adds the domains of the books to the list of their day. Those that it has no
+// room for are lost.
+func (l *Ledger) enter(ctx context.Context) error {
+	var names []string
+	key := store.Key("dmarc", "day", l.day)
+	if err := l.load(ctx, key, &names); err != nil {
 		return err
 	}
-	if slices.Contains(list, name) {
+	known, size := make(map[string]struct{}, len(names)), 0
+	for _, name := range names {
+		known[name] = struct{}{}
+		size += len(name) + 3 // quotes and a comma
+	}
+	had := len(names)
+	for domain, b := range l.books {
+		if _, ok := known[domain]; ok {
+			continue
+		}
+		if len(names) < maxBooks && size+len(domain)+3 <= maxNames {
+			names = append(names, domain)
+			size += len(domain) + 3
+			continue
+		}
+		for _, n := range b.Rows {
+			l.lost += n
+		}
+		l.lost += b.Left
+		l.rows -= len(b.Rows)
+		delete(l.books, domain)
+	}
+	if len(names) == had {
 		return nil
 	}
-	if len(list) >= maxBooks {
-		return fmt.Errorf("more than %d of %s", maxBooks, key[1])
-	}
-	return l.save(ctx, store.Key(key...), append(list, name))
+	return l.save(ctx, key, names)
 }
 
 func (l *Ledger) load(ctx context.Context, key []byte, into any) error {
@@ -243,6 +309,9 @@ func (l *Ledger) Take(ctx context.Context, day, domain string) (*Report, string,
 	r.Begin, r.End = begin, begin.Add(24*time.Hour-time.Second)
 	sum := sha256.Sum256([]byte(day + " " + domain))
 	r.ID = hex.EncodeToString(sum[:8])
+	if b.Left > 0 {
+		r.Errors = []string{fmt.Sprintf("%d messages are left out, which would be rows beyond the bounds of a report", b.Left)}
+	}
 	for _, key := range sorted(b.Rows) {
 		var row Record
 		if err := json.Unmarshal([]byte(key), &row); err != nil {

@@ -140,4 +140,92 @@ func TestLedgerIsBounded(t *testing.T) {
 	if err := d.Ledger.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// The report says what it lacks.
+	d.SendDue(t.Context())
+	list, err := Read(d.sent["dmarc@example.org"])
+	if err != nil || len(list) != 1 || len(list[0].Records) != maxRows || len(list[0].Errors) != 1 || !strings.HasPrefix(list[0].Errors[0], "2000 messages are left out") {
+		t.Errorf("%v: %d records, %q", err, len(list[0].Records), list[0].Errors)
+	}
+}
+
+// Rows of any length are no more than the store takes, and more domains than a day has
+// reports on keep nobody else from theirs.
+func TestLedgerFitsTheStore(t *testing.T) {
+	d := newDesk(t)
+	count := func(domain, from string, signatures int) {
+		t.Helper()
+		r := &dmarc.Result{Verdict: dmarc.Fail, Domain: domain, From: from, Record: "v=DMARC1; p=none; rua=mailto:a@" + domain, Published: dmarc.Record{Aggregate: []dmarc.URI{{Address: "a@" + domain}}}}
+		for range signatures {
+			r.Identifiers = append(r.Identifiers, dmarc.Aligned{Method: "dkim", Domain: strings.Repeat("<&>", 80), Verdict: "fail"})
+		}
+		if err := d.Ledger.Add(t.Context(), r, netip.MustParseAddr("192.0.2.7"), "bounce.example", "none", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 200 {
+		count("long.example", fmt.Sprintf("%d.long.example", i), 20)
+		if i%60 == 0 {
+			if err := d.Ledger.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i := range maxBooks + 10 {
+		count(fmt.Sprintf("%d.example", i), "x.example", 0)
+	}
+	for i := range 5 { // in another flush
+		if err := d.Ledger.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		count(fmt.Sprintf("late%d.example", i), "x.example", 0)
+	}
+	if err := d.Ledger.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.Ledger.Lost(); n != 11+5 || d.Ledger.Lost() != 0 || d.Ledger.rows != 0 || len(d.Ledger.books) != 0 {
+		t.Errorf("%d lost, %d rows, %d books", n, d.Ledger.rows, len(d.Ledger.books))
+	}
+	d.clock = d.clock.Add(2 * time.Hour)
+	due, err := d.Ledger.Due(t.Context())
+	if err != nil || len(due) != maxBooks {
+		t.Fatal(len(due), err)
+	}
+	r, _, err := d.Ledger.Take(t.Context(), due[0][0], "long.example")
+	if err != nil || len(r.Records) < 10 || len(r.Errors) != 1 {
+		t.Errorf("%d records, %q, %v", len(r.Records), r.Errors, err)
+	}
+	n := int64(0)
+	for _, row := range r.Records {
+		n += row.Count
+	}
+	if left := int64(0); r.Errors != nil {
+		if _, err := fmt.Sscan(r.Errors[0], &left); err != nil || n+left != 200 {
+			t.Errorf("%d counted, %d left out: %v", n, left, err)
+		}
+	}
+}
+
+// What is softer than the domain asks has a reason of its own.
+func TestReasons(t *testing.T) {
+	d := newDesk(t)
+	d.zone.TXT["_dmarc.example.org"] = []string{"v=DMARC1; p=reject; t=y; pct=0; rua=mailto:dmarc@example.org"}
+	for _, way := range []dmarc.Organization{dmarc.TreeWalk, dmarc.SuffixList} {
+		r := (&dmarc.Evaluator{Resolver: d.zone, Organization: way, Sample: func() int { return 50 }}).Evaluate(t.Context(), dmarc.Message{From: []string{"a@example.org"}})
+		if err := d.Ledger.Add(t.Context(), &r, netip.MustParseAddr("192.0.2.7"), "", "none", "enforced is monitor"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.clock = d.clock.Add(2 * time.Hour)
+	d.SendDue(t.Context())
+	list, err := Read(d.sent["dmarc@example.org"])
+	if err != nil || len(list) != 1 || list[0].Method != "psl" || len(list[0].Records) != 2 {
+		t.Fatalf("%v %+v", err, list)
+	}
+	got := map[string]bool{}
+	for _, r := range list[0].Records {
+		got[fmt.Sprint(r.Reasons)] = true
+	}
+	if !got["[{policy_test_mode } {local_policy enforced is monitor}]"] || !got["[{sampled_out } {local_policy enforced is monitor}]"] {
+		t.Error(got)
+	}
 }

@@ -72,6 +72,9 @@ func (r *Reporter) SendDue(ctx context.Context) {
 		r.Log.Warn("DMARC reports: the ledger can't be read", "error", err)
 		return
 	}
+	if n := r.Ledger.Lost(); n > 0 {
+		r.Log.Warn("DMARC reports: messages in the names of more domains than a day has reports on are not counted", "messages", n, "domains", maxBooks)
+	}
 	for _, one := range due {
 		if ctx.Err() != nil {
 			return
@@ -96,6 +99,9 @@ func (r *Reporter) send(ctx context.Context, day, domain string) error {
 	}
 	who := r.Who()
 	report.Reporter, report.Email = who.Name, who.From
+	for _, what := range report.Errors {
+		r.Log.Warn("DMARC report: "+what, "domain", domain, "day", day)
+	}
 	packed, err := Write(report)
 	if err != nil {
 		return err

@@ -21,12 +21,13 @@ type outFeedback struct {
 }
 
 type outMetadata struct {
-	Org       string `xml:"org_name"`
-	Email     string `xml:"email"`
-	ID        string `xml:"report_id"`
-	Begin     int64  `xml:"date_range>begin"`
-	End       int64  `xml:"date_range>end"`
-	Generator string `xml:"generator"`
+	Org       string   `xml:"org_name"`
+	Email     string   `xml:"email"`
+	ID        string   `xml:"report_id"`
+	Begin     int64    `xml:"date_range>begin"`
+	End       int64    `xml:"date_range>end"`
+	Errors    []string `xml:"error,omitempty"`
+	Generator string   `xml:"generator"`
 }
 
 type outPolicy struct {
@@ -69,7 +70,7 @@ type outRecord struct {
 // Write returns a report as gzipped XML (RFC 9990 2).
 func Write(r *Report) ([]byte, error) {
 	out := outFeedback{
-		Version: "1.0", Meta: outMetadata{r.Reporter, r.Email, r.ID, r.Begin.Unix(), r.End.Unix(), "Postern"},
+		Version: "1.0", Meta: outMetadata{r.Reporter, r.Email, r.ID, r.Begin.Unix(), r.End.Unix(), r.Errors, "Postern"},
 		Policy: outPolicy{r.Domain, r.Method, r.P, r.SP, r.NP, r.DKIM, r.SPF, r.Testing, r.FO},
 	}
 	for i := range r.Records {
