@@ -25,7 +25,7 @@ func arcCommand(g *global) *cobra.Command {
 signature over the message, and all seals. LF may end its lines.
 ` + verifyStatus,
 		Example: "  postern arc check message.eml\n  postern arc check --json - < message.eml",
-		Args:    cobra.ExactArgs(1),
+		Args:    expects(1, "a FILE, or - for standard input"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.checkChain(cmd.Context(), args[0]) },
 	}
 	f.add(check)

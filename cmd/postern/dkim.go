@@ -47,15 +47,11 @@ can be used) or temperror.
 		Example: `  postern dkim check message.eml
   postern dkim check --now 2024-05-01 --json - < message.eml
   postern dkim check --key example.net 2026a`,
-		Args: func(_ *cobra.Command, args []string) error {
-			want, what := 1, "a FILE, or - for standard input"
+		Args: func(c *cobra.Command, args []string) error {
 			if f.key {
-				want, what = 2, "DOMAIN and SELECTOR"
+				return expects(2, "DOMAIN and SELECTOR")(c, args)
 			}
-			if len(args) != want {
-				return fmt.Errorf("%s expected", what)
-			}
-			return nil
+			return expects(1, "a FILE, or - for standard input")(c, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.key {

@@ -46,7 +46,7 @@ Exit status: 0 every file was read, 1 some could not be, or there was no report,
 		Example: `  postern dmarc report google.com!example.net!1764547200!1764633599.zip
   postern dmarc report ~/Maildir/.dmarc --by reporter --svg dmarc.svg
   postern dmarc report reports --json`,
-		Args: cobra.MinimumNArgs(1),
+		Args: expects(-1, "a FILE or folder of reports, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), args) },
 	}
 	fl := c.Flags()

@@ -92,7 +92,7 @@ func addressOf(s string) (message.Address, error) {
 func returnCommand(g *global, use, short, long, example string, run func(c *config.Config, a message.Address, now time.Time, o *returnOptions) error) *cobra.Command {
 	o := &returnOptions{}
 	c := &cobra.Command{
-		Use: use, Short: short, Long: long, Example: example, Args: cobra.ExactArgs(1),
+		Use: use, Short: short, Long: long, Example: example, Args: expects(1, "an ADDRESS"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			a, err := addressOf(args[0])
 			if err != nil {

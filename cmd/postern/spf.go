@@ -40,7 +40,7 @@ HELO name.
 		Example: `  postern spf check --ip 192.0.2.7 --from you@example.net
   postern spf check --ip 2001:db8::7 --helo mx.example.net
   postern spf check --ip 192.0.2.7 --helo mx.example.net --from you@example.net --dns 127.0.0.1:5353 --json`,
-		Args: cobra.NoArgs,
+		Args: expects(0, "flags alone, --ip and --from or --helo,"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), cmd.Flags().Changed("from")) },
 	}
 	fl := c.Flags()

@@ -164,3 +164,14 @@ func readMessage(in io.Reader, file string) (message.Bytes, error) {
 	}
 	return crlf(text), nil
 }
+
+// expects is how many arguments a command takes, and what they are: with more of them,
+// or fewer, it is used wrongly. A negative n takes -n or more.
+func expects(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if n >= 0 && len(args) != n || len(args) < -n {
+			return fmt.Errorf("%s expected", what)
+		}
+		return nil
+	}
+}

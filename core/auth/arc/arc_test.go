@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -204,5 +206,69 @@ func BenchmarkVerify(b *testing.B) {
 		if r := judge(b, v, m); r.Word != Pass {
 			b.Fatal(r)
 		}
+	}
+}
+
+// A message signature that has expired stands for nothing; what earlier ones say of their
+// times does not break the chain, nor does a clock that is fast.
+func TestTimes(t *testing.T) {
+	v, _ := verifier(t)
+	now := at
+	v.Now = func() time.Time { return now }
+	m := pass(t, v, 1, letter, nil)
+	now = at.Add(-time.Hour)
+	if r := judge(t, v, m); r.Word != Pass {
+		t.Errorf("%+v", r)
+	}
+	now = at
+	old := hop(2)
+	opened, err := dkim.Open(message.Bytes(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What Sealer never writes: x=.
+	sum, _, err := opened.BodyHash(dkim.Relaxed, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := message.Field{Name: "ARC-Authentication-Results", Raw: []byte("ARC-Authentication-Results: i=2; hop2.example; none\r\n")}
+	f := dkim.NewField("ARC-Message-Signature")
+	for _, tag := range [][2]string{{"i", "2"}, {"a", "ed25519-sha256"}, {"c", "relaxed/relaxed"}, {"d", old.Domain}, {"s", old.Selector}, {"t", fmt.Sprint(at.Unix())}, {"x", fmt.Sprint(at.Add(time.Hour).Unix())}, {"h", "from"}, {"bh", base64.StdEncoding.EncodeToString(sum)}} {
+		f.Add(tag[0], tag[1])
+	}
+	h := sha256.New()
+	opened.WriteFields(h, dkim.Relaxed, []string{"from"})
+	raw, err := f.Seal(old.Private, opened, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := message.Field{Name: "ARC-Message-Signature", Raw: raw}
+	list, err := sets(opened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seal := dkim.NewField("ARC-Seal")
+	for _, tag := range [][2]string{{"i", "2"}, {"a", "ed25519-sha256"}, {"cv", "pass"}, {"d", old.Domain}, {"s", old.Selector}} {
+		seal.Add(tag[0], tag[1])
+	}
+	h = sha256.New()
+	writeSets(h, opened, list)
+	opened.WriteField(h, dkim.Relaxed, found)
+	opened.WriteField(h, dkim.Relaxed, signed)
+	sealed, err := seal.Seal(old.Private, opened, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = string(sealed) + string(raw) + string(found.Raw) + m
+	if r := judge(t, v, m); r.Word != Pass {
+		t.Fatalf("%+v", r)
+	}
+	last := pass(t, v, 3, m, nil)
+	now = at.Add(2 * time.Hour)
+	if r := judge(t, v, m); r.Word != Fail || !strings.Contains(r.Reason, "expired") {
+		t.Errorf("%+v", r)
+	}
+	if r := judge(t, v, last); r.Word != Pass || r.OldestPass != 3 {
+		t.Errorf("%+v", r)
 	}
 }

@@ -145,6 +145,9 @@ func (s *set) verifyMessage(v *dkim.Verifier, m *dkim.Message, keys dkim.Keys) e
 		step.Word, step.Reason = dkim.Neutral, "c= is a canonical form that is not known"
 		return nil
 	}
+	if step.Word, step.Reason = v.Expired(tags); step.Word != "" {
+		return nil
+	}
 	limit := int64(-1)
 	if text := tags.Get("l"); tags.Find("l") != nil {
 		n, err := strconv.ParseInt(text, 10, 64)

@@ -133,6 +133,21 @@ func (v *Verifier) timely(s *signature) *fault {
 	return nil
 }
 
+// Expired judges x= and t= of a field of tags, which ARC has too (RFC 8617 section
+// 4.1.2): the result of one that counts no more, or can't be read, and why; "" of others.
+// One that is made in the future is no reason to say that a chain is broken for good.
+func (v *Verifier) Expired(tags Tags) (Word, string) {
+	s := &signature{}
+	f := s.readTimes(tags)
+	if f == nil {
+		f = v.timely(s)
+	}
+	if f == nil || f.word == Policy {
+		return "", ""
+	}
+	return f.word, f.reason
+}
+
 // Keys are the answers to questions for keys, by name.
 type Keys map[string]found
 
