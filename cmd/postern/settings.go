@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/postern-mta/postern/core/auth"
@@ -17,6 +18,7 @@ import (
 	"github.com/postern-mta/postern/core/dns"
 	"github.com/postern-mta/postern/core/gate"
 	"github.com/postern-mta/postern/core/intake"
+	"github.com/postern-mta/postern/core/local"
 	"github.com/postern-mta/postern/core/lookup"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/qmqp"
@@ -93,7 +95,7 @@ func ourDomains(c *config.Config, maps lookup.Getter) *intake.Domains {
 	var list []intake.Domain
 	for i := range c.Domains {
 		d := &c.Domains[i]
-		known := knownAt(d, maps)
+		known := knownAt(c, d, maps)
 		for _, name := range d.Names {
 			list = append(list, intake.Domain{Name: name, Known: known, Callout: d.Recipients.Callout})
 		}
@@ -102,11 +104,23 @@ func ourDomains(c *config.Config, maps lookup.Getter) *intake.Domains {
 }
 
 // knownAt tells who exists at a domain; nil: everybody, or its next hop tells.
-func knownAt(d *config.Domain, maps lookup.Getter) func(context.Context, message.Address) (bool, error) {
+func knownAt(c *config.Config, d *config.Domain, maps lookup.Getter) func(context.Context, message.Address) (bool, error) {
 	r := &d.Recipients
 	switch {
 	case r.Any || r.Callout:
 		return nil
+	case r.Local:
+		users := sync.OnceValues(func() (*local.Settings, error) {
+			s, _, problems := loadLocal(c)
+			return s, problems.Err()
+		})
+		return func(_ context.Context, a message.Address) (bool, error) {
+			s, err := users()
+			if err != nil {
+				return false, err
+			}
+			return s.Knows(a)
+		}
 	case r.Lookup == "":
 		return func(_ context.Context, a message.Address) (bool, error) {
 			if r.Valid(a.Local, a.Domain) {

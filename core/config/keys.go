@@ -165,7 +165,7 @@ func domainKeys() section[Domain] {
 		begin: func(d *Domain, v value) { d.Pos = v.pos("domain") },
 		rows: []row[Domain]{
 			{"name", to(optional(domainName()), func(d *Domain) **string { return &d.written }), required(`"example.net"`), "`example.net`; `*.example.net` for all below it; `@file.txt`, a file with one of these a line; empty: the host name"},
-			{"recipients", to(recipients(), func(d *Domain) *Recipients { return &d.Recipients }), "any", "`any`; `@file.txt`: a file with a local part or an address a line; `callout`: the server that the domain's [[route]] leads to is asked by a RCPT that no message follows; `lookup:NAME`: a map of that [[lookup]] has the address, or `@` and its domain"},
+			{"recipients", to(recipients(), func(d *Domain) *Recipients { return &d.Recipients }), "any", "`any`; `@file.txt`: a file with a local part or an address a line; `local`: the users of [local] and their `.qmail` files; `callout`: the server that the domain's [[route]] leads to is asked by a RCPT that no message follows; `lookup:NAME`: a map of that [[lookup]] has the address, or `@` and its domain"},
 			{"subaddress", to(scalar("string", `"+"`, parseSeparator), func(d *Domain) *string { return &d.Subaddress }), "", "of lists and maps of recipients: what stands behind this in a local part is left out where the whole is not found, so that `user+list` is `user`; empty: nothing is"},
 		},
 	}

@@ -17,7 +17,7 @@ const (
 
 // recipients is where the local parts of a domain come from.
 func recipients() kind[Recipients] {
-	const words = `"any", "callout", "@file.txt" or "lookup:NAME"`
+	const words = `"any", "local", "callout", "@file.txt" or "lookup:NAME"`
 	return reader(words, func(v value) (Recipients, bool) {
 		s, ok := v.raw.(string)
 		file, isFile := strings.CutPrefix(s, "@")
@@ -26,6 +26,8 @@ func recipients() kind[Recipients] {
 			v.fail("%s; write %s", v.found(), words)
 		case s == "any":
 			return Recipients{Any: true}, true
+		case s == "local":
+			return Recipients{Local: true}, true
 		case s == "callout":
 			return Recipients{Callout: true}, true
 		case isFile && file != "":
@@ -34,10 +36,10 @@ func recipients() kind[Recipients] {
 			return r, true
 		case strings.HasPrefix(s, "lookup:") && len(s) > len("lookup:"):
 			return Recipients{Lookup: strings.TrimPrefix(s, "lookup:")}, true
-		case Suggest(s, []string{"any", "callout"}) != "":
-			v.fail("%q is unknown; did you mean %q? It takes %s", s, Suggest(s, []string{"any", "callout"}), words)
+		case Suggest(s, []string{"any", "local", "callout"}) != "":
+			v.fail("%q is unknown; did you mean %q? It takes %s", s, Suggest(s, []string{"any", "local", "callout"}), words)
 		default:
-			v.fail(`%q is unknown; write "any", "callout", "lookup:NAME", or "@file.txt" with a local part or an address a line`, s)
+			v.fail(`%q is unknown; write "any", "local", "callout", "lookup:NAME", or "@file.txt" with a local part or an address a line`, s)
 		}
 		return Recipients{}, false
 	})

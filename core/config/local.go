@@ -115,6 +115,11 @@ func checkLocal(c *Config) (found Problems) {
 		p.Warning = true
 		found = append(found, p)
 	}
+	for i := range c.Domains {
+		if d := &c.Domains[i]; d.Recipients.Local && len(l.Users) == 0 {
+			found = append(found, d.Problem("recipients", `asks the users of this machine, and there are none; write users in [local], such as ["system"]`))
+		}
+	}
 	if len(l.Users) == 0 {
 		if l.Aliases != "" {
 			warn("local.aliases", `is looked into for addresses that no user has, but there are no users; write users = ["system"], or a file in the form of users/assign`)

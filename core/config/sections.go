@@ -167,6 +167,7 @@ type Callout struct {
 type Recipients struct {
 	Any     bool
 	Callout bool   // the domain's next hop tells
+	Local   bool   // the users of [local] and their dot-qmail files tell
 	File    string // absolute path of the list, else empty
 	Lookup  string // name of the map, else empty
 	known   map[string]struct{}

@@ -178,3 +178,20 @@ func TestVirtualUsers(t *testing.T) {
 		t.Errorf("%+v %v", e, err)
 	}
 }
+
+func TestKnows(t *testing.T) {
+	home := t.TempDir()
+	if err := os.WriteFile(filepath.Join(home, ".qmail-a-default"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	table, errs := dotqmail.ParseAssign(strings.NewReader("=joe:joe:7:7:" + home + ":::\n+joe-:joe:7:7:" + home + ":-::\n+gone-:gone:7:7:" + home + "/gone:-::\n.\n"))
+	if errs != nil {
+		t.Fatal(errs)
+	}
+	s := &Settings{Users: []*dotqmail.Assign{table}}
+	for address, want := range map[string]bool{"joe": true, "JOE-A-x": true, "joe-a": false, "joe-b": false, "other": false, "gone-x": true} {
+		if got, err := s.Knows(message.Address{Local: address, Domain: "d.example"}); got != want || err != nil {
+			t.Errorf("%s: %v %v", address, got, err)
+		}
+	}
+}

@@ -163,6 +163,27 @@ func (s *Settings) find(local string) (dotqmail.Account, bool, error) {
 	return aliasAccount(s.Aliases, local)
 }
 
+// Knows tells whether somebody has an address: an account that needs no dot-qmail file
+// for it, or has one. Where that can't be looked at, the address is let pass, and its
+// delivery tells.
+func (s *Settings) Knows(to message.Address) (bool, error) {
+	e, err := s.errand(&queue.Message{}, to)
+	if err != nil || e == nil {
+		return false, err
+	}
+	if e.Dash == "" {
+		return true, nil
+	}
+	for _, c := range dotqmail.Candidates(e.Dash, e.Ext) {
+		st, err := os.Stat(e.Home + "/" + c.File)
+		if err == nil && st.Mode().IsRegular() || err != nil && !absent(err) {
+			return true, nil
+		}
+	}
+	_, err = os.Stat(e.Home)
+	return absent(err), nil // a home that is missing comes back
+}
+
 // systemAccount is the account of the system that a local part names: one that has a
 // home of its own and is not root.
 func systemAccount(local, breaks string) (dotqmail.Account, bool, error) {
