@@ -28,7 +28,7 @@ func openStore(c *config.Config, log *slog.Logger) (store.Store, memory, error) 
 		}
 		return r, memory{r.Failures, r.Failing}, nil
 	}
-	e, err := store.Open(filepath.Join(c.Server.DataDir, "store"), store.Options{Log: log})
+	e, err := store.Open(filepath.Join(c.Server.DataDir, "store"), store.Options{Size: c.Store.MaxSize, Log: log})
 	if err != nil {
 		return nil, memory{}, err
 	}

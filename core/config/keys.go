@@ -333,7 +333,8 @@ func storeKeys() section[Store] {
 	return section[Store]{
 		name: "store", doc: "Memory that policies share.",
 		rows: []row[Store]{
-			{"engine", to(engine(), func(s *Store) *string { return &s.Engine }), "embedded", "where it is kept: `embedded`: below `data_dir`; a Redis server, which several nodes can share: `redis://HOST:PORT/NUMBER`, `rediss://…` (TLS) or `unix:///PATH`. The other keys are for that"},
+			{"engine", to(engine(), func(s *Store) *string { return &s.Engine }), "embedded", "where it is kept: `embedded`: below `data_dir`; a Redis server, which several nodes can share: `redis://HOST:PORT/NUMBER`, `rediss://…` (TLS) or `unix:///PATH`. The other keys but `max_size` are for that"},
+			{"max_size", to(size(), func(s *Store) *int64 { return &s.MaxSize }), "1GiB", "how much the embedded memory may have on disk, 16 MiB at least; beyond, what would expire first goes, first attempts of greylists before what is known for long."},
 			{"user", to(scalar("user", `"postern"`, parseUser), func(s *Store) *string { return &s.User }), nil, "name to log in with"},
 			{"password_file", to(path(), func(s *Store) *string { return &s.PasswordFile }), "", "file whose first line is the password, read for each connection"},
 			{"timeout", to(duration(time.Millisecond), func(s *Store) *time.Duration { return &s.Timeout }), "2s", "time for one operation; later is a failure, and policies do what they say for failures"},

@@ -316,6 +316,7 @@ type GeoIP struct {
 // Store is the [store] section.
 type Store struct {
 	Engine       string // "embedded", or the URL of a Redis server without a password
+	MaxSize      int64  // octets on disk
 	User         string
 	PasswordFile string // absolute
 	Timeout      time.Duration

@@ -45,6 +45,9 @@ const (
 type Options struct {
 	// ReadOnly opens a store that exists, and changes nothing: writes fail with ErrReadOnly.
 	ReadOnly bool
+	// Size is how many octets it may have on disk; beyond, what would expire first goes.
+	// Less than 16 MiB counts as that. 0: any number.
+	Size int64
 	// Now is the clock that times to live are measured by. Nil: time.Now.
 	Now func() time.Time
 	// Log gets what goes wrong in the background. Nil: nobody does.
@@ -58,7 +61,7 @@ type Options struct {
 // ErrDamaged says that dir holds something that can't be read.
 func Open(dir string, o Options) (*Embedded, error) {
 	e := newEmbedded(nil, o.Now)
-	t := &pebbleTable{dir: dir, files: o.files, now: e.now, log: o.Log, readOnly: o.ReadOnly}
+	t := &pebbleTable{dir: dir, files: o.files, now: e.now, log: o.Log, readOnly: o.ReadOnly, size: o.Size}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -71,6 +74,10 @@ func Open(dir string, o Options) (*Embedded, error) {
 	t.ctx, t.stop = context.WithCancel(context.Background())
 	if !o.ReadOnly {
 		t.running.Go(t.keepHouse)
+		if t.size > 0 {
+			t.size = max(t.size, leastSize)
+			t.running.Go(func() { t.keepSize(t.ctx) })
+		}
 	}
 	e.table = t
 	return e, nil
@@ -114,6 +121,7 @@ type pebbleTable struct {
 	now      func() time.Time
 	log      *slog.Logger
 	readOnly bool
+	size     int64 // octets on disk, 0: any number
 
 	ctx     context.Context // ends with close
 	stop    context.CancelFunc

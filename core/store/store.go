@@ -10,6 +10,7 @@
 //	bucket.go    Take: token buckets
 //	pebble.go    the table on disk: one Pebble database
 //	sweep.go     what expired leaves the disk
+//	bound.go     what goes where the memory is too large
 //	memory.go    the table of tests and dry runs: a map
 //	redis.go     Remote: a Store of a Redis server, shared by several nodes
 //

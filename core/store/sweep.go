@@ -72,7 +72,7 @@ func (t *pebbleTable) sweep(ctx context.Context) (int, error) {
 
 // sweepSome removes the records of the first index keys of the seconds from to now.
 func (t *pebbleTable) sweepSome(from, now uint64) (int, error) {
-	keys, err := t.expired(from, now)
+	keys, err := t.expired(from, now, sweepBatch)
 	if err != nil || len(keys) == 0 {
 		return 0, err
 	}
@@ -86,8 +86,8 @@ func (t *pebbleTable) sweepSome(from, now uint64) (int, error) {
 	})
 }
 
-// expired returns the first sweepBatch index keys of the seconds from to now.
-func (t *pebbleTable) expired(from, now uint64) ([][]byte, error) {
+// expired returns the first index keys of the seconds from to now, at most as many.
+func (t *pebbleTable) expired(from, now uint64, most int) ([][]byte, error) {
 	t.using.RLock()
 	defer t.using.RUnlock()
 	if t.db == nil {
@@ -98,7 +98,7 @@ func (t *pebbleTable) expired(from, now uint64) ([][]byte, error) {
 		return nil, fmt.Errorf("store: sweep: %w", err)
 	}
 	var keys [][]byte
-	for ok := from <= now && it.First(); ok && len(keys) < sweepBatch; ok = it.Next() {
+	for ok := from <= now && it.First(); ok && len(keys) < most; ok = it.Next() {
 		keys = append(keys, append([]byte(nil), it.Key()...))
 	}
 	if err := it.Close(); err != nil {
