@@ -106,11 +106,9 @@ end
 
 function karma.queue(tx) worse(tx.conn, tx.total) end
 
--- deny adds refusals up. Its first argument is the connection where no message is under
--- way.
+-- deny adds refusals up. Its first argument is the message, where one is under way.
 function karma.deny(tx, refusal)
-  local inside = refusal.stage ~= "connect" and refusal.stage ~= "helo" and refusal.stage ~= "tls" and refusal.stage ~= "auth" and refusal.stage ~= "command"
-  local conn = inside and tx.conn or tx
+  local conn = refusal.conn
   if refusal.policy ~= "" then
     conn.notes.karma_refused = (conn.notes.karma_refused or 0) + (karma.refusals[refusal.policy] or karma.refusal)
   end

@@ -20,7 +20,7 @@ func TestRefusals(t *testing.T) {
 		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, auth, dkim, arc, dns, domain, callout, route, srs, batv, queue, delivery, local, policy, dmarc, score, geoip, lookup, store, quarantine, recorder, log, console`}},
 		{"key without its section", "message_size = 1\n", []string{`postern.toml:1: message_size: unknown section; "message_size" belongs to [limits]`}},
 		{"key in the wrong section", "[queue]\nhops = 1\n", []string{`postern.toml:2: queue.hops: unknown key; "hops" belongs to [limits]`}},
-		{"far key", "[store]\nzebra = 1\n", []string{`postern.toml:2: store.zebra: unknown key; [store] has engine, user, password_file, timeout, concurrency`}},
+		{"far key", "[store]\nzebra = 1\n", []string{`postern.toml:2: store.zebra: unknown key; [store] has engine, max_size, user, password_file, timeout, concurrency`}},
 		{"far key of an entry", "[[delivery.rule]]\ndestination = [\"x\"]\nrate = \"1/s\"\nzebra = 1\n", []string{`postern.toml:4: delivery.rule.zebra: unknown key; [[delivery.rule]] has destination, concurrency, rate`}},
 		{"near key of an inline table", "[[policy]]\nuse = \"x\"\nwhen = { cleint = [\"::1\"] }\n", []string{`postern.toml:3: policy.when.cleint: unknown key; did you mean "client"?`}},
 		{"dotted key", "limits.hopps = 3\n", []string{`postern.toml:1: limits.hopps: unknown key; did you mean "hops"?`}},

@@ -89,6 +89,7 @@ end
 
 -- alive are the names of the lists that the last probe found well.
 function zones:alive()
+  if #self.names == 0 then return self.names end
   local dead = store.get(self.key)
   if type(dead) ~= "table" then return self.names end
   local list = {}
