@@ -13,6 +13,7 @@
 --   action   what follows a listing: "reject", "defer" or "score" (reject)
 --   points   of each listing, where action is "score" (4)
 --   weights  points of some lists, by their names, in the place of that
+--   bounces  ask only about mail from the null sender, for lists of those who misuse it (false)
 --   probe    leave out lists that are dead (true)
 --   text     of the reply; {ip}, {zone}, {answer}, {meaning} and {text} are filled in
 --
@@ -34,6 +35,7 @@ local dnsbl = policy {
     action  = enum { "reject", "defer", "score" } "reject" : about "what follows a listing",
     points  = number (4) : about "of each listing, where action is score",
     weights = map(number) {} : about "points of some lists, by their names",
+    bounces = boolean (false) : about "ask only about mail from the null sender",
     probe   = boolean (true) : about "leave out lists that are dead",
     text    = string "{ip} is listed by {zone}: {text}" : about "of the reply; {ip}, {zone}, {answer}, {meaning} and {text} are filled in",
   },
@@ -48,7 +50,7 @@ end
 
 function dnsbl.mail(tx)
   local client = tx.conn.ip
-  if client.loopback or client.private then return end
+  if client.loopback or client.private or dnsbl.bounces and not tx.sender.null then return end
   local listings, err = lists:ask(dns.dnsbl, client)
   if not listings then
     log.warn("no list could be asked about %s: %s", client, err.text)

@@ -83,6 +83,13 @@ test("answers and their meanings, and weights", function(t)
   expect(edits):contains "score dnsbl.other.example +4"
 end)
 
+test("a list about bounces alone", function(t)
+  t:policy("dnsbl", { zones = { "bl.example.org" }, bounces = true })
+  expect(mail(t, listed)):accepts()
+  local s = t:connect { ip = listed, helo = "client.example.org" }
+  expect(s:mail ""):rejects("5.7.1")
+end)
+
 test("a list that lists everybody is left out, until it is well", function(t)
   local all = { ["7.100.51.198.all.example"] = { a = "127.0.0.2" }, ["1.0.0.127.all.example"] = { a = "127.0.0.2" } }
   local function try()
