@@ -351,3 +351,54 @@ func cmdSay(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("the answer is %q, want %s", answer, args[2])
 	}
 }
+
+// TestQueueInParallel: a hundred submissions at once are all safe and none is lost, with
+// the daemon down and with it up.
+func TestQueueInParallel(t *testing.T) {
+	const submissions = 100
+	h := newHouse(t, filepath.Join(needBinaries(t), "postern"))
+	h.configure("")
+	if err := os.Symlink(h.exe, filepath.Join(h.dir, "qmail-queue")); err != nil {
+		t.Fatal(err)
+	}
+	hand := func(name string) {
+		t.Helper()
+		var all sync.WaitGroup
+		for i := range submissions {
+			all.Go(func() {
+				q := queueCall{
+					program: filepath.Join(h.dir, "qmail-queue"), dir: h.dir,
+					env:      []string{"POSTERN_CONFIG=" + filepath.Join(h.dir, "postern.toml"), "TMPDIR=" + h.dir, "PATH=" + os.Getenv("PATH")},
+					body:     strings.NewReader(fmt.Sprintf("Subject: %s-%d-end\n\nbody\n", name, i)),
+					envelope: strings.NewReader("Fa@b.example\x00Tjoe@example.net\x00\x00"),
+				}
+				if status, reason, _, err := q.run(t.Context()); err != nil || status != 0 {
+					t.Errorf("%s %d: status %d %q, %v", name, i, status, reason, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	each := func(name string) bool {
+		mails := h.mailbox("joe")
+		for i := range submissions {
+			want := fmt.Sprintf("Subject: %s-%d-end", name, i)
+			if n := len(slices.DeleteFunc(slices.Clone(mails), func(m string) bool { return !strings.Contains(m, want) })); n != 1 {
+				return false
+			}
+		}
+		return true
+	}
+	hand("down")
+	if whole, other := drops(t, h.dir); len(whole) != submissions || len(other) != 0 {
+		t.Fatalf("%d drop files and %q", len(whole), other)
+	}
+	shut := h.open()
+	defer shut()
+	h.eventually("every message of the drop directory is delivered once", func() bool { return each("down") })
+	hand("up")
+	h.eventually("every message is delivered once", func() bool { return each("up") })
+	if whole, other := drops(t, h.dir); len(whole) != 0 || len(other) != 0 {
+		t.Errorf("left: %q %q", whole, other)
+	}
+}
