@@ -58,18 +58,24 @@ end
 
 local function compact(text) return (text:gsub(" ", "")) end
 
--- shows tells whether a text has a brand's word: a short one as a word of its own.
-local function shows(text, word)
+-- look is what a reader sees: words apart, and without what is between them.
+local function look(text)
   local looks = plain(text)
-  if #compact(word) <= 5 then return (" " .. looks .. " "):find(" " .. word .. " ", 1, true) ~= nil end
-  return compact(looks):find(compact(word), 1, true) ~= nil
+  return { words = " " .. looks .. " ", letters = compact(looks) }
+end
+
+-- shows tells whether there is a brand's word in it: a short one as a word of its own.
+local function shows(seen, brand)
+  if #brand.letters <= 5 then return seen.words:find(" " .. brand.word .. " ", 1, true) ~= nil end
+  return seen.letters:find(brand.letters, 1, true) ~= nil
 end
 
 local brands = {}
 for name, list in pairs(from_phish.brands) do
   local domains = {}
   for _, domain in ipairs(list) do domains[addr.organization(domain) or domain:lower()] = true end
-  table.insert(brands, { name = name, word = plain(name):match("^%s*(.-)%s*$"), domains = domains })
+  local word = plain(name):match("^%s*(.-)%s*$")
+  table.insert(brands, { name = name, word = word, letters = compact(word), domains = domains })
 end
 table.sort(brands, function(a, b) return a.name < b.name end)
 
@@ -81,14 +87,12 @@ local function judge(one)
   local domain = one.address.domain
   local organization = addr.organization(domain) or domain
   if from_phish.exempt:match(domain) or from_phish.exempt:match(organization) then return nil end
+  local name, address = look(one.name), look(one.address.user .. " " .. organization)
   for _, brand in ipairs(brands) do
-    if not brand.domains[organization] and (shows(one.name, brand.word) or shows(one.address.user .. " " .. organization, brand.word)) then
-      return "brand", brand.name
-    end
+    if not brand.domains[organization] and (shows(name, brand) or shows(address, brand)) then return "brand", brand.name end
   end
-  local name = compact(plain(one.name))
   for _, person in ipairs(people) do
-    if name == person.word and not addr.ours(domain) then return "person", person.name end
+    if name.letters == person.word and not addr.ours(domain) then return "person", person.name end
   end
 end
 

@@ -65,10 +65,14 @@ local function client(tx)
   return tx.conn.ip:prefix(greylist.ipv4, greylist.ipv6)
 end
 
--- promote counts one more triplet of a client that came again, or only renews what is
--- known of it.
-local function promote(who, more)
-  if greylist.promote > 0 then store.put({ "greylist.client", who }, more, greylist.lifetime) end
+-- part numbers the twentieths of a lifetime: to renew what is known once in each is
+-- enough, and saves a write for every message.
+local function part() return math.floor(now() / greylist.lifetime * 20) end
+
+-- promote notes how many triplets of a client came again, or only renews what is known.
+local function promote(who, known, triplets)
+  if greylist.promote == 0 or known and known.triplets == triplets and known.part == part() then return end
+  store.put({ "greylist.client", who }, { triplets = triplets, part = part() }, greylist.lifetime)
 end
 
 -- wait defers, a bounce and a question only at DATA.
@@ -82,9 +86,10 @@ function greylist.rcpt(tx, rcpt)
   local who = client(tx)
   local key = { "greylist", who, tostring(tx.sender):lower(), rcpt.address:lower() }
   local found, errs = parallel { { store.get, key }, { store.get, { "greylist.client", who } } }
-  local seen, came = found[1], found[2] or 0
+  local seen, known = found[1], found[2]
+  local came = known and known.triplets or 0
   if greylist.promote > 0 and came >= greylist.promote then
-    promote(who, came)
+    promote(who, known, came)
     tx:result("greylist", { known = "client" })
     return
   end
@@ -102,8 +107,9 @@ function greylist.rcpt(tx, rcpt)
   if again and now() - seen < greylist.delay then
     return wait(tx, "Greylisted: too early, please try again in %D", math.ceil(greylist.delay - (now() - seen)))
   end
-  if again then promote(who, came + 1) end
-  store.put(key, "known", greylist.lifetime)
+  if again then promote(who, known, came + 1) end
+  local renewed = ("%d"):format(part())
+  if seen ~= renewed then store.put(key, renewed, greylist.lifetime) end
   tx:result("greylist", { known = "triplet" })
 end
 
