@@ -71,7 +71,7 @@ func (f *dmarcFlags) run(ctx context.Context, args []string, withSender bool) er
 	if e.Organization != dmarc.TreeWalk && e.Organization != dmarc.SuffixList {
 		return usageError{fmt.Errorf("--organization: write %s or %s", dmarc.TreeWalk, dmarc.SuffixList)}
 	}
-	if _, err := dns.Canonical(f.domain); f.domain != "" && err != nil {
+	if _, wrong := dmarc.FromDomains([]string{"x@" + f.domain}); f.domain != "" && wrong != "" {
 		return usageError{fmt.Errorf("--domain: %q is no domain name", f.domain)}
 	}
 	var m message.Bytes
