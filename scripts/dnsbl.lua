@@ -4,7 +4,8 @@
 -- refused, deferred, or only given points for the score. What was found is left as the
 -- result `dnsbl` with `listed` (how many listings), `zone`, `answer`, `meaning` and
 -- `text`. Lists that do not answer never hold up mail, and are left out for a while, as
--- are those that list everybody; private addresses are not asked about.
+-- are those that list everybody; private addresses are not asked about, nor clients for
+-- whom a connection rule sets RBLSMTPD, to a text or to nothing.
 --
 -- Settings:
 --   zones    the lists, each with the answers that count and what they mean, such as
@@ -51,6 +52,7 @@ end
 function dnsbl.mail(tx)
   local client = tx.conn.ip
   if client.loopback or client.private or dnsbl.bounces and not tx.sender.null then return end
+  if tx.conn.env.RBLSMTPD then return end -- a connection rule has decided
   local listings, err = lists:ask(dns.dnsbl, client)
   if not listings then
     log.warn("no list could be asked about %s: %s", client, err.text)

@@ -109,3 +109,15 @@ test("a list that lists everybody is left out, until it is well", function(t)
   t:advance "31m"
   expect(try()):rejects()
 end)
+
+test("a connection rule that sets RBLSMTPD has decided", function(t)
+  t:dns { ["7.100.51.198.bl.example.org"] = { a = "127.0.0.2" } }
+  t:policy("dnsbl", { zones = { "bl.example.org" } })
+  local function try(env)
+    local s = t:connect { ip = listed, helo = "client.example.org", env = env }
+    return s:mail "a@example.org"
+  end
+  expect(try(nil)):rejects()
+  expect(try { RBLSMTPD = "" }):accepts()
+  expect(try { RBLSMTPD = "Come back later" }):accepts()
+end)

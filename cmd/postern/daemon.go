@@ -355,7 +355,7 @@ func (d *daemon) setListeners(c *config.Config) error {
 			return err
 		}
 		facts[i] = &gate.Listener{
-			Name: entry.Name, Protocol: entry.Protocol, Auth: entry.Auth, Sender: sender,
+			Name: entry.Name, Protocol: entry.Protocol, Greeting: entry.Greeting, Auth: entry.Auth, Sender: sender,
 			StartTLS: entry.TLS == "starttls" || entry.TLS == "required", RequireTLS: entry.TLS == "required", ImplicitTLS: entry.TLS == "implicit",
 			RelayFrom: entry.RelayFrom, XclientFrom: entry.XclientFrom, ProxyFrom: entry.ProxyFrom, Rules: rules,
 		}

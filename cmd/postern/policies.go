@@ -193,6 +193,7 @@ func (p *policyLoader) chain(c *config.Config, o hooks.Options, last ...hooks.Ha
 	problems = append(problems, p.outside(c)...)
 	entries, found := p.entries(c)
 	problems = append(problems, found...)
+	entries = append(blocked(c), entries...)
 	for _, h := range last {
 		// The recipient rule may ask a next hop, which bounds its own time.
 		entries = append(entries, hooks.Entry{Handler: h, Timeout: max(hooks.DefaultTimeout, c.Callout.Timeout+5*time.Second)})

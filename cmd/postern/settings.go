@@ -50,7 +50,7 @@ func intakeSettings(c *config.Config, maps lookup.Getter) intake.Settings {
 	rules, _ := scoreRules(c) // checked with the policies
 	s := intake.Settings{
 		Hostname: c.Server.Hostname, Domains: domains,
-		Mixed: intake.ParseMixed(c.Server.MixedRecipients), MessageSize: c.Limits.MessageSize, HeaderSize: c.Limits.HeaderSize, Hops: c.Limits.Hops,
+		Mixed: intake.ParseMixed(c.Server.MixedRecipients), LiteralHost: c.Server.LiteralHost, MessageSize: c.Limits.MessageSize, HeaderSize: c.Limits.HeaderSize, Hops: c.Limits.Hops,
 		Score: intake.Score{Tag: c.Score.Tag, Quarantine: c.Score.Quarantine, Reject: c.Score.Reject, Rules: rules},
 		Routed: func(tx *hooks.Transaction, rcpt message.Address) bool {
 			_, ok := routes.Find(tx.Sender, rcpt, routeFacts(tx))
@@ -250,7 +250,38 @@ func loadRules(l *config.Listen) (*gate.Rules, config.Problems) {
 	for _, e := range errs {
 		problems = append(problems, config.Problem{File: l.Rules, Line: e.Line, Key: "rules", Text: e.Text})
 	}
+	if rules != nil {
+		problems = append(problems, checkVariables(l.Rules, rules)...)
+	}
 	return rules, problems
+}
+
+// checkVariables looks at the values of variables that mean something to the gateway.
+func checkVariables(file string, rules *gate.Rules) (problems config.Problems) {
+	for rule := range rules.All() {
+		if v, ok := rule.Env["DATABYTES"]; ok {
+			if _, err := intake.ParseDatabytes(v); err != nil {
+				problems = append(problems, config.Problem{File: file, Line: rule.Line, Key: "DATABYTES", Text: fmt.Sprintf("%q is no number of bytes", v)})
+			}
+		}
+		if v := rule.Env["RELAYCLIENT"]; v != "" {
+			if _, err := intake.WithSuffix(message.Address{Local: "user", Domain: "example.net"}, v); err != nil {
+				problems = append(problems, config.Problem{File: file, Line: rule.Line, Key: "RELAYCLIENT", Text: fmt.Sprintf("user@example.net%s is no address: %v; write \"\", \".suffix\" or \"@host\"", v, err)})
+			}
+		}
+	}
+	return problems
+}
+
+// blocked is the entry that stands before all policies where connection rules set
+// RBLSMTPD; none where they don't. What is wrong with rules is told elsewhere.
+func blocked(c *config.Config) []hooks.Entry {
+	for i := range c.Listen {
+		if rules, _ := loadRules(&c.Listen[i]); rules != nil && rules.Blocks() {
+			return []hooks.Entry{{Name: gate.Blocked{}.Name(), Handler: gate.Blocked{}, DenyAt: hooks.Rcpt}}
+		}
+	}
+	return nil
 }
 
 // passwordFiles are the paths of [[auth]].

@@ -143,5 +143,8 @@ func domainLine(line string) (string, error) {
 	if line[0] == '@' {
 		return "", fmt.Errorf(`%q: a file can't name another; write a domain such as "example.net"`, line)
 	}
+	if line[0] == '.' && len(line) > 1 { // as in rcpthosts
+		line = "*" + line
+	}
 	return parseDomainName(line)
 }

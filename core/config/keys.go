@@ -49,6 +49,7 @@ func serverKeys() section[Server] {
 		name: "server", doc: "Who the gateway is and where it keeps things.",
 		rows: []row[Server]{
 			{"hostname", to(domain(), func(s *Server) *string { return &s.Hostname }), computed("the machine's name"), "the name in the greeting, in trace fields and in bounces"},
+			{"literal_host", to(domain(), func(s *Server) *string { return &s.LiteralHost }), computed("the host name"), "the domain of recipients such as `joe@[192.0.2.1]`, where the client is connected to this address"},
 			{"data_dir", to(path(), func(s *Server) *string { return &s.DataDir }), "var", "queue, store, recorder, quarantine and local mail; made where it is missing"},
 			{"user", to(account(), func(s *Server) *string { return &s.User }), "", "account to drop to once the ports are bound; empty: stay"},
 			{"control", to(path(), func(s *Server) *string { return &s.Control }), computed("`postern.sock` in `data_dir`"), "socket that the postern commands talk to; its path is at most 107 bytes"},
@@ -68,13 +69,14 @@ func listenKeys() section[Listen] {
 			{"address", to(listenAddress(), func(l *Listen) *string { return &l.Address }), required(`"127.0.0.1:2525"`), "address and port (port 0: the system chooses), `unix:/path`, or `systemd:NAME`: a socket of that FileDescriptorName=. Who comes by a unix socket counts as 127.0.0.1"},
 			{"socket_mode", to(socketMode(), func(l *Listen) *fs.FileMode { return &l.SocketMode }), "0660", "of a unix socket: who may connect, as for chmod"},
 			{"protocol", to(enum(options{[]string{"smtp", "submission", "lmtp", "qmqp", "qmtp"}, []string{"milter", "policy-service", "mta-hooks"}}), func(l *Listen) *string { return &l.Protocol }), "smtp", "what is spoken there; `qmqp`: whole messages of clients that may send anywhere, no others; `qmtp`: whole messages, judged as SMTP's; `submission`: mail is taken from relaying and authenticated clients only, and gets the Date and Message-ID it lacks"},
+			{"greeting", to(greeting(), func(l *Listen) *string { return &l.Greeting }), "", "what the greeting says behind `220 HOSTNAME ESMTP`"},
 			{"tls", to(enum(options{now: []string{"off", "starttls", "required", "implicit"}}), func(l *Listen) *string { return &l.TLS }), "starttls", "whether STARTTLS is offered; `required`: and nothing is taken without; `implicit`: the connection begins with TLS"},
 			{"auth", to(listOf(enum(options{now: []string{"PLAIN", "LOGIN", "SCRAM-SHA-256"}}), `"PLAIN"`), func(l *Listen) *[]string { return &l.Auth }), computed("all, but none in `lmtp`"), "mechanisms of AUTH that are offered over TLS, where there is an [[auth]] or a policy for stage `auth`; SCRAM-SHA-256 only where a user has an entry for it"},
 			{"sender_check", to(senderCheck(), func(l *Listen) *SenderCheck { return &l.SenderCheck }), "off", "what an authenticated client may send as: anything; `user`: the address that its name is, or its name at a domain of ours; `@file.txt`: what stands behind its name in a file of lines like `user a@example.net @example.org`"},
 			{"proxy_from", to(prefixes(), func(l *Listen) *[]netip.Prefix { return &l.ProxyFrom }), []any{}, "proxies, which must send a PROXY header (version 1 or 2) before all else; everything is about the client that it names"},
 			{"xclient_from", to(prefixes(), func(l *Listen) *[]netip.Prefix { return &l.XclientFrom }), []any{}, "clients that may use XCLIENT and XFORWARD"},
 			{"relay_from", to(prefixes(), func(l *Listen) *[]netip.Prefix { return &l.RelayFrom }), []any{}, "clients that may send anywhere; they are exempt from `connections_per_client`"},
-			{"rules", to(path(), func(l *Listen) *string { return &l.Rules }), "", "file of connection rules in the tcprules language; empty: none"},
+			{"rules", to(path(), func(l *Listen) *string { return &l.Rules }), "", "file of connection rules in the tcprules language ([docs/qmail.md](qmail.md#tcpserver-tcprules-and-rblsmtpd)); empty: none"},
 		},
 	}
 }
@@ -89,7 +91,7 @@ func limitsKeys() section[Limits] {
 			{"connections", to(count(1), func(l *Limits) *int { return &l.Connections }), 2000, "connections at a time, all clients together"},
 			{"connections_per_client", to(count(1), func(l *Limits) *int { return &l.ConnectionsPerClient }), 200, "connections of one address at a time; clients in `relay_from` are exempt"},
 			{"errors", to(count(1), func(l *Limits) *int { return &l.Errors }), 10, "negative replies in a connection before the next command gets 421"},
-			{"hops", to(count(1), func(l *Limits) *int { return &l.Hops }), 100, "Received fields above which a message is in a loop"},
+			{"hops", to(count(1), func(l *Limits) *int { return &l.Hops }), 100, "Received and Delivered-To fields above which a message is in a loop"},
 			{"command_timeout", to(duration(time.Second), func(l *Limits) *time.Duration { return &l.CommandTimeout }), "5m", "time to the end of the next command line"},
 			{"data_timeout", to(duration(time.Second), func(l *Limits) *time.Duration { return &l.DataTimeout }), "10m", "time for a message's body, to which each `min_data_rate` received adds a second"},
 			{"min_data_rate", to(size(), func(l *Limits) *int64 { return &l.MinDataRate }), "4KiB", "bytes a second that a body must keep up in the long run"},
@@ -164,7 +166,7 @@ func domainKeys() section[Domain] {
 		name: "domain", list: true, doc: "A domain that is ours: mail for it is taken from everyone. Without any, nothing is ours.",
 		begin: func(d *Domain, v value) { d.Pos = v.pos("domain") },
 		rows: []row[Domain]{
-			{"name", to(optional(domainName()), func(d *Domain) **string { return &d.written }), required(`"example.net"`), "`example.net`; `*.example.net` for all below it; `@file.txt`, a file with one of these a line; empty: the host name"},
+			{"name", to(optional(domainName()), func(d *Domain) **string { return &d.written }), required(`"example.net"`), "`example.net`; `*.example.net` for all below it; `@file.txt`, a file with one of these a line, or `.example.net` as in rcpthosts; empty: the host name"},
 			{"recipients", to(recipients(), func(d *Domain) *Recipients { return &d.Recipients }), "any", "`any`; `@file.txt`: a file with a local part or an address a line; `local`: the users of [local] and their `.qmail` files; `callout`: the server that the domain's [[route]] leads to is asked by a RCPT that no message follows; `lookup:NAME`: a map of that [[lookup]] has the address, or `@` and its domain"},
 			{"subaddress", to(scalar("string", `"+"`, parseSeparator), func(d *Domain) *string { return &d.Subaddress }), "", "of lists and maps of recipients: what stands behind this in a local part is left out where the whole is not found, so that `user+list` is `user`; empty: nothing is"},
 		},

@@ -57,6 +57,7 @@ func (c *Config) Problem(key, text string) Problem {
 // Server is the [server] section.
 type Server struct {
 	Hostname        string // the name in the greeting and in trace fields; the machine's name where none is set
+	LiteralHost     string // domain that address literals of this host stand for; empty: Hostname
 	DataDir         string // absolute
 	User            string // account to drop to; empty: stay
 	Control         string // absolute path of the control socket, at most 107 bytes
@@ -72,6 +73,7 @@ type Listen struct {
 	Address     string // host:port, the host may be empty; "unix:" and an absolute path; "systemd:" and a name
 	SocketMode  fs.FileMode
 	Protocol    string   // "smtp", "submission" or "lmtp"
+	Greeting    string   // one line of printable ASCII, or empty
 	TLS         string   // "off", "starttls", "required" or "implicit"
 	Auth        []string // mechanisms, upper-case; empty: none
 	SenderCheck SenderCheck

@@ -111,6 +111,16 @@ func checkPassed(name string) error {
 	return nil
 }
 
+// greeting is what may stand in a reply of one line.
+func greeting() kind[string] {
+	return scalar("string", `"no spam, please"`, func(s string) (string, error) {
+		if len(s) > 200 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) || strings.TrimSpace(s) != s {
+			return "", fmt.Errorf("%q can't be sent in one line; write at most 200 printable ASCII characters, without blanks around them", s)
+		}
+		return s, nil
+	})
+}
+
 // socketMode is a file's mode as chmod takes it.
 func socketMode() kind[fs.FileMode] {
 	return scalar("mode", `"0660"`, func(s string) (fs.FileMode, error) {

@@ -42,6 +42,7 @@ import (
 type Listener struct {
 	Name        string
 	Protocol    string   // smtp, submission, lmtp
+	Greeting    string   // what stands in the greeting behind the name and ESMTP, "" nothing
 	StartTLS    bool     // STARTTLS is offered
 	RequireTLS  bool     // with StartTLS: nothing is done for a client before it
 	ImplicitTLS bool     // the handshake comes first (RFC 8314); instead of StartTLS

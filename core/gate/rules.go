@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -150,6 +151,17 @@ func (r *Rules) Variables() []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(set))
+}
+
+// All are the rules in the order of their lines, ranges expanded.
+func (r *Rules) All() iter.Seq[*Rule] {
+	return func(yield func(*Rule) bool) {
+		for i := range r.list {
+			if !yield(&r.list[i]) {
+				return
+			}
+		}
+	}
 }
 
 // Told is a rule in the words of tcprulescheck(1); found is what FindClient said.

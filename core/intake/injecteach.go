@@ -42,7 +42,7 @@ func (in *Intake) InjectEach(ctx context.Context, chain *hooks.Chain, tx *hooks.
 	var last hooks.Decision
 	for i, r := range given {
 		var d hooks.Decision
-		if err := canonicalRecipient(r); err != nil {
+		if err := in.recipientMeant(tx.Session, r); err != nil {
 			d = hooks.Decision{Verb: hooks.Reject, Reply: message.NewReply(501, "5.1.3", "%v", err), By: "postern"}
 		} else {
 			d = in.recipient(ctx, chain, tx, r)

@@ -59,7 +59,9 @@ type Settings struct {
 	MessageSize int64 // bytes; what is larger is refused with 552 5.3.4
 	HeaderSize  int64 // bytes of header section
 	Mixed       Mixed // what a message gets whose recipients are judged differently
-	Hops        int   // Received fields above which a message is in a loop
+	Hops        int   // Received and Delivered-To fields above which a message is in a loop
+	// LiteralHost is the domain of recipients at the address of this host; "": Hostname.
+	LiteralHost string
 	Score       Score
 	// Seal makes the ARC set (RFC 8617) of a message that goes on and is not ours: whole
 	// fields that are put behind our Received field. came is what Chain said of it as it
@@ -121,9 +123,6 @@ func New(o Options, s Settings) *Intake {
 
 // Reconfigure replaces the settings; transactions under way keep theirs.
 func (in *Intake) Reconfigure(s Settings) { in.set.Store(&s) }
-
-// Limits are the bounds that the protocol tells its clients.
-func (in *Intake) Limits() (messageSize int64) { return in.set.Load().MessageSize }
 
 // Hostname is our name.
 func (in *Intake) Hostname() string { return in.set.Load().Hostname }

@@ -57,15 +57,17 @@ type Mail struct {
 
 	apart   apart
 	refusal *hooks.Decision // remembered; the rest is dropped
+	limit   int64           // bytes; 0: none
 	kept    *hooks.Decision // quarantine or hold: taken, but not to be sent on
 }
 
 // Begin opens a mail for a transaction whose recipients are known. The caller
 // ends it with End or Abort.
 func (in *Intake) Begin(ctx context.Context, chain *hooks.Chain, tx *hooks.Transaction) *Mail {
+	set := in.set.Load()
 	return &Mail{
-		in: in, set: in.set.Load(), ctx: ctx, chain: chain, tx: tx, draft: in.o.Queue.Begin(tx.ID),
-		binary: param(tx.Params, "BODY") == "BINARYMIME",
+		in: in, set: set, ctx: ctx, chain: chain, tx: tx, draft: in.o.Queue.Begin(tx.ID),
+		binary: param(tx.Params, "BODY") == "BINARYMIME", limit: set.messageSize(tx.Session),
 	}
 }
 
@@ -75,7 +77,7 @@ var (
 	errHeader  = message.NewReply(552, "5.3.4", "The header section is larger than this server takes")
 	errBinary  = message.NewReply(554, "5.6.11", "The header section has NUL, CR alone or LF alone; only a body may be binary (RFC 3030)")
 	errControl = message.NewReply(554, "5.6.11", "The message has a NUL, or a CR without LF; encode it (RFC 2045)")
-	errHops    = message.NewReply(554, "5.4.6", "Too many Received fields: the message is in a loop")
+	errHops    = message.NewReply(554, "5.4.6", "Too many Received and Delivered-To fields: the message is in a loop")
 	errStored  = message.NewReply(451, "4.3.0", "The message can't be stored now, please try again later")
 	errFull    = message.NewReply(452, "4.3.1", "Not enough storage now, please try again later")
 )
@@ -87,7 +89,7 @@ func (m *Mail) Write(p []byte) {
 	if m.refusal != nil || len(p) == 0 {
 		return
 	}
-	if m.draft.Size()+int64(len(p)) > m.set.MessageSize {
+	if m.limit > 0 && m.draft.Size()+int64(len(p)) > m.limit {
 		m.refuse(hooks.Message, errSize)
 		return
 	}
@@ -138,7 +140,7 @@ func (m *Mail) headerDone(n int) {
 	if m.foreign() {
 		m.dropForged()
 	}
-	if m.tx.Header.Count("Received") > m.set.Hops {
+	if m.tx.Header.Count("Received")+m.tx.Header.Count("Delivered-To") > m.set.Hops {
 		m.refuse(hooks.Headers, errHops)
 		return
 	}

@@ -76,7 +76,17 @@ func (r *requests) message() error {
 
 // largest is how long a request may be: the message, and any envelope.
 func (r *requests) largest() int64 {
-	return r.server.o.Intake.Limits() + (qmail.MaxRecipients+2)*(maxAddress+8)
+	return r.messageSize() + (qmail.MaxRecipients+2)*(maxAddress+8)
+}
+
+// unbounded is the bound where a connection rule gives none.
+const unbounded = 1 << 40
+
+func (r *requests) messageSize() int64 {
+	if n := r.server.o.Intake.Limits(r.s); n > 0 {
+		return n
+	}
+	return unbounded
 }
 
 // packages serves the packages of a QMTP connection.
@@ -199,7 +209,7 @@ func (q *request) unix(n int64) error {
 
 // take reads a message of n bytes to its end.
 func (q *request) take(in io.Reader, n int64) (err error) {
-	if n > q.r.server.o.Intake.Limits() {
+	if n > q.r.messageSize() {
 		q.against(errSize)
 	}
 	if !q.wrong.IsZero() {

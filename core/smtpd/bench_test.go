@@ -87,17 +87,18 @@ type voidMail struct{ tx *hooks.Transaction }
 func (void) begin(_ context.Context, _ *hooks.Chain, tx *hooks.Transaction, _ relay) mail {
 	return &voidMail{tx}
 }
-func (void) relay(*hooks.Transaction, bool) relay     { return nil }
-func (void) Limits() int64                            { return 1 << 30 }
-func (void) Ours(string) bool                         { return true }
-func (void) Untag(*hooks.Recipient)                   {}
-func (void) Postmaster() message.Address              { return message.Address{} }
-func (voidMail) Write([]byte)                         {}
-func (voidMail) Refuse(message.Reply)                 {}
-func (void) Stage(*hooks.Transaction, hooks.StageRun) {}
-func (voidMail) Refused() bool                        { return false }
-func (voidMail) AnswerEach()                          {}
-func (voidMail) Abort()                               {}
+func (void) relay(*hooks.Transaction, bool) relay                               { return nil }
+func (void) Limits(*hooks.Session) int64                                        { return 1 << 30 }
+func (void) Meant(_ *hooks.Session, a message.Address) (message.Address, error) { return a, nil }
+func (void) Ours(string) bool                                                   { return true }
+func (void) Untag(*hooks.Recipient)                                             {}
+func (void) Postmaster() message.Address                                        { return message.Address{} }
+func (voidMail) Write([]byte)                                                   {}
+func (voidMail) Refuse(message.Reply)                                           {}
+func (void) Stage(*hooks.Transaction, hooks.StageRun)                           {}
+func (voidMail) Refused() bool                                                  { return false }
+func (voidMail) AnswerEach()                                                    {}
+func (voidMail) Abort()                                                         {}
 func (v voidMail) End(context.Context) intake.Answer {
 	return intake.Answer{Reply: message.NewReply(250, "2.0.0", "Ok: queued as "+v.tx.ID)}
 }

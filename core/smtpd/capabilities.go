@@ -15,7 +15,7 @@ var errNoChunking = message.NewReply(502, "5.5.1", "BDAT is not offered here; se
 // otherwise.
 func (c *conn) capabilities() []string {
 	size := "SIZE"
-	if limit := c.server.door.Limits(); limit > 0 {
+	if limit := c.server.door.Limits(c.s); limit > 0 {
 		size += " " + strconv.FormatInt(limit, 10)
 	}
 	limits := "LIMITS RCPTMAX=" + strconv.Itoa(c.limits.Recipients)

@@ -114,7 +114,7 @@ func (c *conn) skip(size int64) bool {
 
 // readChunk hands a chunk to the message; false: the connection was lost.
 func (c *conn) readChunk(size int64, last bool) bool {
-	if limit := c.server.door.Limits(); limit > 0 && c.text.got+size > limit {
+	if limit := c.server.door.Limits(c.s); limit > 0 && c.text.got+size > limit {
 		c.mail.Refuse(errTooLarge)
 	}
 	if err := c.octets(size, &c.text.pace, c.takeOctets); err != nil {

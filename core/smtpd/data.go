@@ -143,7 +143,7 @@ const overflow = 64 << 20
 
 // overflows ends the connection of a client whose text has no end in sight.
 func (c *conn) overflows(got int64) bool {
-	limit := c.server.door.Limits()
+	limit := c.server.door.Limits(c.s)
 	if limit <= 0 || got <= 2*limit+overflow {
 		return false
 	}

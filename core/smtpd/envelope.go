@@ -129,6 +129,10 @@ func rcptTo(c *conn, arg string) {
 	if a.Domain == "" {
 		r.Address = c.server.door.Postmaster() // section 4.5.1
 	}
+	if r.Address, err = c.server.door.Meant(c.s, r.Address); err != nil {
+		c.refuse(hooks.Rcpt, *pathFault(err, errRcptSyntax, 3))
+		return
+	}
 	c.server.door.Untag(r)
 	r.Ours = c.server.door.Ours(r.Address.Domain)
 	c.tx.Current = r

@@ -49,7 +49,7 @@ func sizeParam(c *conn, tx *hooks.Transaction, value *string) *message.Reply {
 		return &errSizeSyntax
 	}
 	n, err := strconv.ParseInt(*value, 10, 64)
-	if limit := c.server.door.Limits(); err != nil || limit > 0 && n > limit {
+	if limit := c.server.door.Limits(c.s); err != nil || limit > 0 && n > limit {
 		return &errTooLarge // digits alone fail only where 64 bits are not enough
 	}
 	tx.Size = n

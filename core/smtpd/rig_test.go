@@ -291,7 +291,10 @@ func (s *shelf) relay(tx *hooks.Transaction, each bool) relay {
 	return s.relays(tx, each)
 }
 
-func (s *shelf) Limits() int64           { return s.limit }
+func (s *shelf) Limits(*hooks.Session) int64 { return s.limit }
+
+func (s *shelf) Meant(_ *hooks.Session, a message.Address) (message.Address, error) { return a, nil }
+
 func (s *shelf) Ours(domain string) bool { return domain == "example.net" }
 func (s *shelf) Untag(*hooks.Recipient)  {}
 

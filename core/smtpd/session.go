@@ -39,6 +39,9 @@ func (c *conn) meet() {
 		if c.lmtp() {
 			word = " LMTP"
 		}
+		if own := c.peer.Listener.Greeting; own != "" {
+			word += " " + own
+		}
 		c.send(message.Reply{Code: 220, Text: c.server.hostname + word})
 	}
 	c.met = beginning{c.s.Marks, c.s.Notes}

@@ -106,7 +106,8 @@ type Server struct {
 type door interface {
 	begin(ctx context.Context, chain *hooks.Chain, tx *hooks.Transaction, r relay) mail
 	relay(tx *hooks.Transaction, each bool) relay
-	Limits() (messageSize int64)
+	Limits(s *hooks.Session) (messageSize int64)
+	Meant(s *hooks.Session, a message.Address) (message.Address, error)
 	Ours(domain string) bool
 	Postmaster() message.Address
 	Untag(r *hooks.Recipient)

@@ -36,6 +36,7 @@ type wanted struct {
 	client   netip.AddrPort
 	local    netip.AddrPort
 	relaying bool
+	env      map[string]string
 	user     string
 	host     *string
 	tls      *hooks.TLSFact // nil: in the clear
@@ -101,6 +102,7 @@ func (s *session) begin(want *wanted) error {
 // give makes the session have the facts of t:connect.
 func (h *harness) give(f *hooks.Session, want *wanted) {
 	f.Relaying = f.Relaying || want.relaying
+	f.Env = want.env
 	if want.user != "" {
 		f.User, f.Authenticated = want.user, true
 	}
@@ -117,7 +119,7 @@ func (h *harness) give(f *hooks.Session, want *wanted) {
 	}
 }
 
-const connectKeys = "ip, port, local_ip, host, helo, listener, protocol, lmtp, relaying, user, tls, xclient, early"
+const connectKeys = "ip, port, local_ip, host, helo, listener, protocol, lmtp, relaying, user, tls, xclient, early, env"
 
 // wantedOf reads the table of t:connect.
 func wantedOf(t map[string]any) (*wanted, error) {
@@ -156,6 +158,8 @@ func wantedOf(t map[string]any) (*wanted, error) {
 			want.tls, err = tlsOf(v)
 		case "early":
 			want.early, err = spanOf([]any{v})
+		case "env":
+			want.env, err = envOf(v)
 		default:
 			return nil, fmt.Errorf("connect: %q is none of %s%s", key, connectKeys, lua.DidYouMean(key, strings.Split(connectKeys, ", ")))
 		}
@@ -195,6 +199,23 @@ func (want *wanted) finish(ip, local string, port float64, xclient bool) error {
 		l.XclientFrom = []netip.Prefix{netip.PrefixFrom(client, client.BitLen())}
 	}
 	return nil
+}
+
+// envOf reads the variables of a connection rule, texts by name.
+func envOf(v any) (map[string]string, error) {
+	t, _ := v.(map[string]any)
+	env := make(map[string]string, len(t))
+	for name, value := range t {
+		s, ok := value.(string)
+		if !ok {
+			return nil, fmt.Errorf("%s is no text", name)
+		}
+		env[name] = s
+	}
+	if len(env) == 0 {
+		return nil, errors.New(`write texts by name, such as { RBLSMTPD = "" }`)
+	}
+	return env, nil
 }
 
 // tlsOf reads true, or a table of what the handshake is to have agreed on.
