@@ -46,6 +46,7 @@ var allowed = map[string][]string{
 	"core/auth/srs":      {"core/message"},
 	"core/auth/batv":     {"core/message"},
 	"core/tcpserver":     {"core/gate"},
+	"core/migrate":       {"core/gate"},
 	"core/smtpd":         {"core/gate", "core/intake", "core/auth"},
 	"core/send":          {"core/intake", "core/dns"},
 	"core/qmqp":          {"core/gate", "core/qmail", "core/send"},

@@ -330,6 +330,7 @@ func setUp(e *testscript.Env, bin string) error {
 		return err
 	}
 	e.Setenv("TMPDIR", tmp)
+	e.Setenv("TREES", filepath.Join(repository(), "core/migrate/testdata"))
 	e.Defer(func() { _ = os.RemoveAll(tmp) })
 	names := []string{"SMTP", "SMTPS", "CONSOLE", "SINK", "SINK2", "DNS", "POSTFIX", "PEER"}
 	vars := map[string]string{}

@@ -132,7 +132,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 		policyCommand(g), testCommand(g), pluginCommand(g), passwdCommand(std), profileCommand(g),
 		spfCommand(g), dmarcCommand(g), dkimCommand(g), arcCommand(g), srsCommand(g), batvCommand(g), lookupCommand(g),
 	)
-	root.AddCommand(rulesCommand(g), tcpserverCommand(g))
+	root.AddCommand(rulesCommand(g), tcpserverCommand(g), importCommand(g), showctlCommand(std))
 	root.AddCommand(tcprulesCommands(std)...)
 	root.AddCommand(toolCommands(g)...)
 	for _, c := range root.Commands() {
