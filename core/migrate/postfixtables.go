@@ -260,6 +260,11 @@ func (p *postfix) ways() {
 	}
 	for _, r := range p.doc.all("route") {
 		if v := r.value("next_hop"); strings.HasPrefix(v, `"smtp`) || v == `"mx"` {
+			if r.has("auth") && level == "none" {
+				r.set("tls", "may", "")
+				p.say(Differs, "smtp_sasl_auth_enable", "the password is only sent over TLS")
+				continue
+			}
 			r.set("tls", level, "smtp_tls_security_level")
 		}
 	}
