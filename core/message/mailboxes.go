@@ -23,8 +23,8 @@ var errMailboxes = errors.New("the field is no list of addresses")
 // ParseMailboxes reads the list of addresses in a field (RFC 5322 section 3.4), as it
 // stands in the message: names may hold encoded words. Groups are opened. Names of real
 // mail often have characters that should be quoted: where the grammar is not kept, the
-// one pair of angle brackets outside of quotes and comments is read, and what stands in
-// front is the name.
+// one pair of angle brackets outside of quotes and comments is read, and what stands
+// around it is the name: addresses in it are seen by those who look at names.
 func ParseMailboxes(field string) ([]Mailbox, error) {
 	if len(field) > maxMailboxField {
 		return nil, errMailboxes
@@ -85,7 +85,7 @@ func bracketed(field string) (name, address string, ok bool) {
 			if start < 0 {
 				return "", "", false
 			}
-			name, address, ok, start = field[:start-1], field[start:i], true, -1
+			name, address, ok, start = field[:start-1]+field[i+1:], field[start:i], true, -1
 		}
 	}
 	return name, strings.TrimSpace(address), ok && start < 0

@@ -15,6 +15,7 @@ func TestParseMailboxes(t *testing.T) {
 		"billing@bank.example <x@evil.example>":           "[billing@bank.example]x@evil.example",
 		"Bank: Support [1] <x@example.org>":               "[Bank: Support [1]]x@example.org",
 		`"a@bank.example" <x@evil.example> (a@b.example)`: "[a@bank.example]x@evil.example",
+		"Bank [1] <x@evil.example>, ceo@bank.example [":   "[Bank [1] , ceo@bank.example []x@evil.example",
 		"a@example.org (Jane)":                            "[Jane]a@example.org",
 		"undisclosed-recipients:;":                        "error",
 		"":                                                "error",
