@@ -53,6 +53,7 @@ var allowed = map[string][]string{
 	"core/remote":        {"core/send"},
 	"core/dotqmail":      nil,
 	"core/local":         {"core/send", "core/intake", "core/qmail", "core/dotqmail"},
+	"core/quarantine":    {"core/message"},
 	"core/console":       {"core/send", "core/store"},
 	"core/console/top":   {"core/console"},
 	"core/config":        {"core/message", "core/dns"},

@@ -2,6 +2,11 @@ package t
 
 import (
 	"fmt"
+	"io"
+	"mime/quotedprintable"
+	"net/http"
+	"net/smtp"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +30,7 @@ func TestQuarantine(t *testing.T) {
 	t.Run("commands", func(t *testing.T) { quarantineCommands(t, newHouse(t, r.postern), policy) })
 	t.Run("size", func(t *testing.T) { quarantineSize(t, newHouse(t, r.postern), policy) })
 	t.Run("learn", func(t *testing.T) { quarantineLearn(t, newHouse(t, r.postern), policy) })
+	t.Run("digest", func(t *testing.T) { quarantineDigest(t, newHouse(t, r.postern), policy) })
 	t.Run("hold", func(t *testing.T) { holdAndRelease(t, newHouse(t, r.postern), policy) })
 }
 
@@ -156,6 +162,87 @@ func quarantineLearn(t *testing.T, h *house, policy string) {
 	h.eventually("one is delivered, the other is gone", func() bool {
 		return len(h.mailbox("you")) == 1 && len(rows[queued](h, "quarantine", "list", "--json")) == 0
 	})
+}
+
+// Recipients are told of what is kept from them, and have it by a link: not by looking
+// at it, each for itself, and once.
+func quarantineDigest(t *testing.T, h *house, policy string) {
+	h.configure(policy)
+	shut := h.open()
+	text := "From: Bank <bank@example.org>\r\nSubject: casino https://evil.example/\r\n\r\nhello\r\n"
+	if err := smtp.SendMail(h.smtp, nil, "a@example.org", []string{"ann@example.net", "bob@example.net"}, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	kept := rows[queued](h, "quarantine", "list", "--json")
+	if len(kept) != 1 {
+		t.Fatalf("%+v", kept)
+	}
+	shut()
+	address := anyPort(t)
+	h.configure(policy + fmt.Sprintf("[digest]\nevery = \"1h\"\nlink = \"http://%s/q\"\naddress = %q\n", address, address))
+	if err := os.WriteFile(filepath.Join(h.dir, "var/digest.time"), []byte("2026-01-01T00:00:00Z\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.open()
+	links := map[string]string{}
+	for _, who := range []string{"ann", "bob"} {
+		h.eventually("the digest comes to "+who, func() bool { return len(h.mailbox(who)) == 1 })
+		_, body, _ := strings.Cut(strings.ReplaceAll(h.mailbox(who)[0], "\r\n", "\n"), "\n\n")
+		plain, err := io.ReadAll(quotedprintable.NewReader(strings.NewReader(body)))
+		if err != nil || !strings.Contains(string(plain), "casino https: //evil.example/") || !strings.Contains(string(plain), "Bank <bank@example.org>") {
+			t.Fatalf("%s, %v", plain, err)
+		}
+		_, rest, _ := strings.Cut(string(plain), "Release: ")
+		links[who], _, _ = strings.Cut(rest, "\n")
+		if !strings.Contains(links[who], "r="+who+"%40example.net") {
+			t.Fatalf("%s: %s", who, plain)
+		}
+	}
+	ask := func(r *http.Response, err error) (int, string) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.StatusCode, string(b)
+	}
+	for range 2 {
+		if status, page := ask(http.Get(links["ann"])); status != 200 || !strings.Contains(page, "<button>") || !strings.Contains(page, "ann@example.net") {
+			t.Errorf("%d %s", status, page)
+		}
+	}
+	if status, _ := ask(http.Get(links["ann"] + "x")); status != 403 {
+		t.Errorf("a link that was changed: %d", status)
+	}
+	if n := len(rows[queued](h, "quarantine", "list", "--json")); n != 1 || len(h.mailbox("ann")) != 1 {
+		t.Fatalf("looking released it: %d are left", n)
+	}
+	for i, who := range []string{"ann", "bob"} {
+		u, err := url.Parse(links[who])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, page := ask(http.PostForm(u.Scheme+"://"+u.Host+u.Path, u.Query())); status != 200 {
+			t.Errorf("%d %s", status, page)
+		}
+		h.eventually("it comes to "+who, func() bool { return len(h.mailbox(who)) == 2 })
+		if status, _ := ask(http.PostForm(u.Scheme+"://"+u.Host+u.Path, u.Query())); status != 410 {
+			t.Errorf("a second time: %d", status)
+		}
+		if left := rows[queued](h, "quarantine", "list", "--json"); len(left) != 1-i {
+			t.Errorf("after %s: %+v", who, left)
+		}
+	}
+	h.eventually("nothing is left", func() bool { return len(rows[queued](h, "queue", "list", "--json")) == 0 })
+	if len(h.mailbox("ann")) != 2 || len(h.mailbox("bob")) != 2 {
+		t.Errorf("ann has %d, bob %d", len(h.mailbox("ann")), len(h.mailbox("bob")))
+	}
+	if story := h.must("why", kept[0].ID); !strings.Contains(story, "released: for ann@example.net as ") {
+		t.Errorf("its story: %s", story)
+	}
 }
 
 // Where the quarantine holds too much, the oldest goes.

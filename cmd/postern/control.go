@@ -17,6 +17,7 @@ import (
 	"github.com/postern-mta/postern/core/console"
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
+	"github.com/postern-mta/postern/core/quarantine"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/send"
 	"github.com/postern-mta/postern/hooks"
@@ -35,10 +36,22 @@ func (d *daemon) openConsole(c *config.Config) (err error) {
 		}
 		d.closers = append(d.closers, func() error { return ignoreClosed(d.web.Close()) })
 	}
+	if c.Digest.Address != "" {
+		d.pages, err = net.Listen("tcp", c.Digest.Address)
+		if err != nil {
+			return errors.New(c.Problem("digest.address", bindError(err)).String())
+		}
+		d.closers = append(d.closers, func() error { return ignoreClosed(d.pages.Close()) })
+	}
 	return nil
 }
 
 func (d *daemon) openControl(c *config.Config) (err error) {
+	if d.pages != nil {
+		if d.links, err = quarantine.LoadKey(c.Digest.KeyFile); err != nil {
+			return errors.New(c.Problem("digest.key_file", err.Error()).String())
+		}
+	}
 	d.control, err = console.ListenControl(c.Server.Control)
 	if err != nil {
 		return err
@@ -92,6 +105,9 @@ func (d *daemon) serveConsole(ctx context.Context, part func(func() error)) {
 	}
 	if d.web != nil {
 		part(func() error { return d.console.ServeWeb(ctx, d.web) })
+	}
+	if d.pages != nil {
+		part(func() error { return d.console.ServePages(ctx, d.pages, d.releasePage()) })
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/postern-mta/postern/core/local"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/qmqp"
+	"github.com/postern-mta/postern/core/quarantine"
 	"github.com/postern-mta/postern/core/queue"
 	"github.com/postern-mta/postern/core/queue/pebble"
 	"github.com/postern-mta/postern/core/record"
@@ -73,7 +74,10 @@ type daemon struct {
 	certs    *gate.Certificates
 	auth     *auth.Authenticator
 	console  *console.Server
-	web      net.Listener // nil: no console
+	web      net.Listener    // nil: no console
+	pages    net.Listener    // nil: recipients release nothing
+	links    *quarantine.Key // of pages
+	letting  sync.Mutex      // held while a recipient's mail is released
 	control  net.Listener
 	// injection takes mail of programs that deliveries run; nil: there are no users.
 	injection net.Listener
@@ -439,6 +443,7 @@ func (d *daemon) run(ctx context.Context) error {
 	part(func() error { d.watchCertificates(ctx); return nil })
 	parts.Go(func() { d.takeDropsAgain(ctx) })
 	parts.Go(func() { d.sweepQuarantine(ctx) })
+	parts.Go(func() { d.sendDigests(ctx) })
 	parts.Go(func() { d.reporter().Run(ctx) })
 	parts.Wait()
 	close(fatal)

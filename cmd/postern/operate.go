@@ -149,7 +149,7 @@ func placeOf(m *queue.Message) string {
 
 // release has a message tried again that waits on hold, or recipients of it that do.
 func (d *daemon) release(ctx context.Context, id string) error {
-	return d.free(ctx, id, func(m *queue.Message) error {
+	return d.free(ctx, id, operator, func(m *queue.Message) error {
 		if m.Place != queue.Held && !(m.Place == queue.Active && slices.ContainsFunc(m.Recipients, isHeld)) {
 			return fmt.Errorf("the message is %s, not held", placeOf(m))
 		}
@@ -161,7 +161,7 @@ func isHeld(r queue.Recipient) bool { return r.Held }
 
 // releaseQuarantined sends a message on that is in quarantine.
 func (d *daemon) releaseQuarantined(ctx context.Context, id string) error {
-	return d.free(ctx, id, inQuarantine)
+	return d.free(ctx, id, operator, inQuarantine)
 }
 
 func inQuarantine(m *queue.Message) error {
@@ -173,7 +173,7 @@ func inQuarantine(m *queue.Message) error {
 
 // free makes a message active that may, and hands it to the scheduler. Its age
 // starts anew: it was not its destination that kept it waiting.
-func (d *daemon) free(ctx context.Context, id string, may func(*queue.Message) error) error {
+func (d *daemon) free(ctx context.Context, id, by string, may func(*queue.Message) error) error {
 	giveBack, err := d.sender.Withdraw(ctx, id)
 	if err != nil {
 		return err
@@ -199,7 +199,7 @@ func (d *daemon) free(ctx context.Context, id string, may func(*queue.Message) e
 	if err != nil {
 		return err
 	}
-	d.record.Operated(id, "released", operator, why)
+	d.record.Operated(id, "released", by, why)
 	d.sender.RetryNow(id)
 	return nil
 }

@@ -237,6 +237,8 @@ func needRestart(old, now *config.Config) []string {
 	add("server.control", old.Server.Control != now.Server.Control)
 	add("local.users (from none to some)", len(old.Local.Users) == 0 && len(now.Local.Users) > 0)
 	add("console.address", old.Console.Address != now.Console.Address)
+	add("digest.address", old.Digest.Address != now.Digest.Address)
+	add("digest.key_file", old.Digest.Address != "" && old.Digest.KeyFile != now.Digest.KeyFile)
 	add("log", old.Log != now.Log)
 	add("recorder", old.Recorder != now.Recorder)
 	add("store", old.Store != now.Store)

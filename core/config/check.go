@@ -22,6 +22,7 @@ func check(l *loader, c *Config) {
 	add := func(p ...Problem) { l.problems = append(l.problems, p...) }
 	add(checkServer(c)...)
 	add(checkListen(c)...)
+	add(checkDigest(c)...)
 	add(checkWays(c)...)
 	add(checkTLS(c)...)
 	add(checkAuth(c)...)
@@ -65,6 +66,13 @@ func checkListen(c *Config) (found Problems) {
 	names, addresses := map[string]Pos{}, map[string]string{}
 	if a, once := bound(c.Console.Address); once {
 		addresses[a] = "the console"
+	}
+	if a, once := bound(c.Digest.Address); once {
+		if by := addresses[a]; by != "" {
+			found = append(found, c.Problem("digest.address", fmt.Sprintf("%s is taken by %s already; write another address or port", c.Digest.Address, by)))
+		} else {
+			addresses[a] = "the pages of the quarantine"
+		}
 	}
 	for _, l := range c.Listen {
 		if l.Address == "" {

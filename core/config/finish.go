@@ -54,6 +54,7 @@ func finish(l *loader, c *Config) {
 		c.SRS.Domain = strings.ToLower(c.Server.Hostname)
 	}
 	c.DMARC.fill(c.Server.Hostname)
+	c.Digest.fill(c.Server.Hostname, c.Server.DataDir)
 	l.secrets(c)
 }
 

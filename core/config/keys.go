@@ -36,6 +36,7 @@ func schema() section[Config] {
 		{"lookup", tables(lookupKeys(), func(c *Config) *[]Lookup { return &c.Lookups }), nil, ""},
 		{"store", table(storeKeys(), func(c *Config) *Store { return &c.Store }), nil, ""},
 		{"quarantine", table(quarantineKeys(), func(c *Config) *Quarantine { return &c.Quarantine }), nil, ""},
+		{"digest", table(digestKeys(), func(c *Config) *Digest { return &c.Digest }), nil, ""},
 		{"recorder", table(recorderKeys(), func(c *Config) *Recorder { return &c.Recorder }), nil, ""},
 		{"log", table(logKeys(), func(c *Config) *Log { return &c.Log }), nil, ""},
 		{"console", table(consoleKeys(), func(c *Config) *Console { return &c.Console }), nil, ""},

@@ -17,7 +17,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		// Names.
 		{"unknown section", "[limitz]\n", []string{`postern.toml:1: limitz: unknown section; did you mean "limits"?`}},
-		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, auth, dkim, arc, dns, domain, callout, route, srs, batv, queue, delivery, local, policy, dmarc, score, geoip, lookup, store, quarantine, recorder, log, console`}},
+		{"far section", "[zebra]\n", []string{`postern.toml:1: zebra: unknown section; there are server, listen, limits, tls, auth, dkim, arc, dns, domain, callout, route, srs, batv, queue, delivery, local, policy, dmarc, score, geoip, lookup, store, quarantine, digest, recorder, log, console`}},
 		{"key without its section", "message_size = 1\n", []string{`postern.toml:1: message_size: unknown section; "message_size" belongs to [limits]`}},
 		{"key in the wrong section", "[queue]\nhops = 1\n", []string{`postern.toml:2: queue.hops: unknown key; "hops" belongs to [limits]`}},
 		{"far key", "[store]\nzebra = 1\n", []string{`postern.toml:2: store.zebra: unknown key; [store] has engine, max_size, user, password_file, timeout, concurrency`}},
@@ -205,6 +205,12 @@ func TestRefusals(t *testing.T) {
 		{"policy's account", "[[policy]]\nuse = \"x\"\nrun_as = \"no-such-account\"\n", []string{`postern.toml:3: policy.run_as: there is no account "no-such-account" on this machine; write one that is, or "" to stay`}},
 		{"policy's account behind a drop", "[server]\nuser = \"daemon\"\n[[policy]]\nuse = \"x\"\nrun_as = \"nobody\"\n", []string{`postern.toml:5: policy.run_as: only root can run it as nobody, and [server] user = "daemon" drops root; leave one of the two out`}},
 		{"policy's concurrency", "[[policy]]\nuse = \"x\"\nconcurrency = 0\n", []string{`postern.toml:3: policy.concurrency: 0 is too small; write at least 1`}},
+		{"digest", "[digest]\nevery = \"5s\"\nlink = \"https://x.example/?a\"\naddress = \"127.0.0.1:2580\"\n", []string{
+			`postern.toml:2: digest.every: 5s is too short; write at least "1m", or "0s" for never`,
+			`postern.toml:3: digest.link: "https://x.example/?a" does not begin a link; write something like "https://mx.example.net/quarantine/"`,
+			`postern.toml:4: digest.address: 127.0.0.1:2580 is taken by the console already; write another address or port`,
+			`postern.toml:4: digest.address: is of no use without digest.link; write both or neither`,
+		}},
 		{"quarantine", "[quarantine]\nkeep = \"10ms\"\nmax_size = 0\n", []string{
 			`postern.toml:2: quarantine.keep: 10ms is too short; write at least "1s"`,
 			`postern.toml:3: quarantine.max_size: must be at least one byte; write a size such as "50MiB"`,

@@ -40,6 +40,7 @@ type Config struct {
 	Lookups    []Lookup
 	Store      Store
 	Quarantine Quarantine
+	Digest     Digest
 	Recorder   Recorder
 	Log        Log
 	Console    Console

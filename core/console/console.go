@@ -115,6 +115,12 @@ func (s *Server) ServeWeb(ctx context.Context, ln net.Listener) error {
 	return s.serve(ctx, ln, &http.Server{Handler: s.Web(), ReadTimeout: webTimeout, WriteTimeout: webTimeout})
 }
 
+// ServePages serves pages for others than operators, such as those behind the links of
+// a digest, with the bounds of the console, until ctx is done, and closes ln.
+func (s *Server) ServePages(ctx context.Context, ln net.Listener, pages http.Handler) error {
+	return s.serve(ctx, ln, &http.Server{Handler: pages, ReadTimeout: webTimeout, WriteTimeout: webTimeout})
+}
+
 // ServeControl serves the control socket on ln, as made by ListenControl, until
 // ctx is done, and closes ln. Requests have no time limit: a message may be
 // injected, and a long list read, at its owner's pace.
