@@ -83,7 +83,14 @@ func (d *daemon) openControl(c *config.Config) (err error) {
 		Import:    d.importMessage,
 		Inject:    d.inject,
 		TakeDrops: d.takeDrops,
-		Plugins:   d.plugins,
+		Downs: func() (list []console.Unreached) {
+			for _, one := range d.remote.Downs() {
+				list = append(list, console.Unreached(one))
+			}
+			return list
+		},
+		Forget:  d.remote.Forget,
+		Plugins: d.plugins,
 	})
 	if len(c.Local.Users) > 0 {
 		return d.openInjection(c)

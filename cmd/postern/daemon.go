@@ -56,6 +56,7 @@ type daemon struct {
 	placing    sync.Mutex // of acts upon where a queued message stands
 	generation int
 
+	qmailLog *record.QmailLog // nil but for [log] format = "qmail"
 	queue    *queue.Queue
 	record   *record.Recorder
 	memory   memory
@@ -95,8 +96,8 @@ type listener struct {
 }
 
 // openDaemon builds the parts. On an error everything opened is closed again.
-func openDaemon(g *global, c *config.Config, log *slog.Logger) (*daemon, error) {
-	d := &daemon{g: g, log: log, started: time.Now()}
+func openDaemon(g *global, c *config.Config, log *slog.Logger, lines *record.QmailLog) (*daemon, error) {
+	d := &daemon{g: g, log: log, qmailLog: lines, started: time.Now()}
 	d.config.Store(c)
 	for _, step := range []func(*config.Config) error{d.bind, d.drop, d.bindUnix, d.openData, d.openPolicies, d.build, d.openControl} {
 		if err := step(c); err != nil {
@@ -178,7 +179,7 @@ func (d *daemon) openData(c *config.Config) (err error) {
 		return err
 	}
 	d.closers = append(d.closers, d.queue.Close)
-	d.record, err = record.Open(filepath.Join(dir, "record"), record.Options{Off: !c.Recorder.Enabled, Keep: c.Recorder.Keep, MaxSize: c.Recorder.MaxSize, Bodies: c.Recorder.Bodies, Log: d.log})
+	d.record, err = record.Open(filepath.Join(dir, "record"), record.Options{Qmail: d.qmailLog, Off: !c.Recorder.Enabled, Keep: c.Recorder.Keep, MaxSize: c.Recorder.MaxSize, Bodies: c.Recorder.Bodies, Log: d.log})
 	if err != nil {
 		return err
 	}
@@ -411,6 +412,7 @@ func (d *daemon) bounce(ctx context.Context, n *send.Notice) message.Reply {
 		protocol = intake.DoubleBounce
 	}
 	tx := intake.NewLocal(protocol, message.Address{}, []message.Address{n.To})
+	n.ID = tx.ID
 	return d.intake.Inject(ctx, hooks.NewChain(nil, hooks.Options{Observer: d.record}), tx, bytes.NewReader(n.Body))
 }
 

@@ -64,7 +64,7 @@ func called(as string) []string {
 		return []string{"queue-in"}
 	case "qmail-qmqpc":
 		return []string{"qmqpc"}
-	case "qmail-inject", "sendmail", "newaliases":
+	case "qmail-inject", "sendmail", "newaliases", "qmail-qread", "qmail-qstat", "qmail-tcpto", "qmail-tcpok":
 		return []string{filepath.Base(as)}
 	case "tcprules", "tcprulescheck", "tcpserver":
 		return []string{filepath.Base(as)}
@@ -124,7 +124,7 @@ The configuration is the file of -c, else $POSTERN_CONFIG, ./postern.toml,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w\nSee '%s --help'", err, c.CommandPath())}
 	})
-	root.AddCommand(analyzeCommand(g))
+	root.AddCommand(analyzeCommand(g), qreadCommand(g), qstatCommand(g), tcptoCommand(g), tcpokCommand(g))
 	root.AddCommand(
 		serveCommand(g), initCommand(std), checkCommand(g), reloadCommand(g), statusCommand(g), topCommand(g),
 		queueCommand(g), quarantineCommand(g), whyCommand(g), shadowCommand(g), replayCommand(g), sendCommand(std), injectCommand(g),

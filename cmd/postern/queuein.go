@@ -107,7 +107,7 @@ func takeIn(ctx context.Context, g *global, body, envelope io.Reader) error {
 	}
 	defer spool.Close()
 	drop := queue.Drop{Arrived: time.Now(), Via: intake.QueueIn, Client: remoteClient(os.Getenv), Trace: fmt.Sprintf("(qmail %d invoked by uid %d)", os.Getpid(), os.Getuid())}
-	if err := readEnvelope(&drop, c.Server.Hostname, envelope); err != nil {
+	if err := readEnvelope(&drop, c.Server, envelope); err != nil {
 		return err
 	}
 	if len(drop.Recipients) == 0 {
@@ -117,9 +117,12 @@ func takeIn(ctx context.Context, g *global, body, envelope io.Reader) error {
 }
 
 // readEnvelope fills in whom the message is from and to.
-func readEnvelope(drop *queue.Drop, host string, envelope io.Reader) error {
+func readEnvelope(drop *queue.Drop, server config.Server, envelope io.Reader) error {
 	return qmail.ReadEnvelope(bufio.NewReader(envelope), func(letter byte, raw []byte) error {
-		text := string(raw)
+		text, host := string(raw), server.EnvNoAtHost
+		if letter == 'F' {
+			host = server.Hostname
+		}
 		a, err := qmail.Address(text, host)
 		switch {
 		case err != nil:

@@ -263,7 +263,7 @@ func enqueue(ctx context.Context, c *config.Config, m *qmail.Composed, body io.R
 		return permanent{fmt.Errorf("sender %q: %w", m.Sender, err)}
 	}
 	for _, raw := range m.Recipients {
-		a, err := qmail.Address(raw, c.Server.Hostname)
+		a, err := qmail.Address(raw, c.Server.EnvNoAtHost)
 		if err != nil || a.IsNull() {
 			return permanent{fmt.Errorf("recipient %q: %w", raw, errors.Join(err, errRecipient(a)))}
 		}

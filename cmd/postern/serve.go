@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/record"
 )
 
 func serveCommand(g *global) *cobra.Command {
@@ -50,13 +51,13 @@ func serve(g *global, watch bool) error {
 		return fmt.Errorf("not started, the configuration has errors:\n%w", err)
 	}
 	tty := isTerminal(g.std.out)
-	log := newLog(c, g.std.err, tty)
+	log, lines := newLog(c, g.std.err, tty)
 	for _, p := range problems {
 		log.Warn("configuration", "finding", p.String())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	d, err := openDaemon(g, c, log)
+	d, err := openDaemon(g, c, log, lines)
 	if err != nil {
 		return fmt.Errorf("not started: %w", err)
 	}
@@ -136,7 +137,8 @@ func isTerminal(w io.Writer) bool {
 
 // newLog makes the logger of [log]. On a terminal the decisions have lines of
 // their own, so that only warnings are logged beside them.
-func newLog(c *config.Config, w io.Writer, tty bool) *slog.Logger {
+// Where it is qmail-send's, mail has lines of its own, too.
+func newLog(c *config.Config, w io.Writer, tty bool) (*slog.Logger, *record.QmailLog) {
 	level := c.Log.Level
 	format := c.Log.Format
 	if format == "auto" {
@@ -146,10 +148,14 @@ func newLog(c *config.Config, w io.Writer, tty bool) *slog.Logger {
 		}
 	}
 	o := &slog.HandlerOptions{Level: level}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
+	switch format {
+	case "qmail":
+		lines := record.NewQmailLog(w)
+		return slog.New(lines.Handler(level)), lines
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return slog.New(slog.NewTextHandler(w, o)), nil
 }
 
 // reload reads configuration, scripts, rules and certificates again. With an

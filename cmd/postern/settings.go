@@ -49,7 +49,7 @@ func intakeSettings(c *config.Config, maps lookup.Getter) intake.Settings {
 	routes := sendRoutes(c)
 	rules, _ := scoreRules(c) // checked with the policies
 	s := intake.Settings{
-		Hostname: c.Server.Hostname, Domains: domains,
+		Hostname: c.Server.Hostname, EnvNoAtHost: c.Server.EnvNoAtHost, PercentHack: c.Server.PercentHack, Domains: domains,
 		Mixed: intake.ParseMixed(c.Server.MixedRecipients), LiteralHost: c.Server.LiteralHost, MessageSize: c.Limits.MessageSize, HeaderSize: c.Limits.HeaderSize, Hops: c.Limits.Hops,
 		Score: intake.Score{Tag: c.Score.Tag, Quarantine: c.Score.Quarantine, Reject: c.Score.Reject, Rules: rules},
 		Routed: func(tx *hooks.Transaction, rcpt message.Address) bool {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -70,6 +71,9 @@ Exit status: 0 told, 1 nothing is known, 2 wrong use.`,
 
 func why(ctx context.Context, g *global, subjects []string, f *whyFlags) error {
 	q := f.q
+	for i, one := range subjects {
+		subjects[i] = qmailSubject(one)
+	}
 	q.Subjects, q.Since, q.Until = subjects, f.since.Time, f.until.Time
 	if err := q.Check(); err != nil {
 		return usageError{err}
@@ -109,6 +113,20 @@ func why(ctx context.Context, g *global, subjects []string, f *whyFlags) error {
 		s.Print(w, colour)
 	}
 	return w.Flush()
+}
+
+// qmailSubject is the id that NUMBER/QP of the log's format "qmail" mean; all else stays.
+func qmailSubject(text string) string {
+	number, qp, ok := strings.Cut(text, "/")
+	n, err := strconv.ParseUint(number, 10, 64)
+	q, err2 := strconv.ParseUint(qp, 10, 64)
+	if !ok || err != nil || err2 != nil {
+		return text
+	}
+	if id, ok := record.QmailID(n, q); ok {
+		return id
+	}
+	return text
 }
 
 // findStories asks the daemon, or reads the recorder's disk while none runs.

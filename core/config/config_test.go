@@ -91,8 +91,8 @@ func TestGatewayAsDocumented(t *testing.T) {
 	authenticated := (*bool)(nil)
 	if got, want := c.Server, (Server{
 		Hostname: "mx.example.net", DataDir: at("var"), Control: at("var/postern.sock"), PolicyDir: at("policies"),
-		PluginDir: at("plugins.d"), MixedRecipients: "strictest",
-	}); got != want {
+		PluginDir: at("plugins.d"), EnvNoAtHost: "mx.example.net", PercentHack: []string{}, MixedRecipients: "strictest",
+	}); !reflect.DeepEqual(got, want) {
 		t.Errorf("server = %+v, want %+v", got, want)
 	}
 	l := c.Listen[0]

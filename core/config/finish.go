@@ -18,6 +18,9 @@ func finish(l *loader, c *Config) {
 	if c.Delivery.Helo == "" {
 		c.Delivery.Helo = c.Server.Hostname
 	}
+	if c.Server.EnvNoAtHost == "" {
+		c.Server.EnvNoAtHost = c.Server.Hostname
+	}
 	if len(c.Listen) == 0 {
 		var d Listen
 		listenKeys().setDefaults(l, &d)

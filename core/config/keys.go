@@ -56,6 +56,8 @@ func serverKeys() section[Server] {
 			{"control", to(path(), func(s *Server) *string { return &s.Control }), computed("`postern.sock` in `data_dir`"), "socket that the postern commands talk to; its path is at most 107 bytes"},
 			{"policy_dir", to(path(), func(s *Server) *string { return &s.PolicyDir }), "policies", "folder of the site's scripts, which win over shipped ones of their names; may be missing"},
 			{"plugin_dir", to(path(), func(s *Server) *string { return &s.PluginDir }), "plugins.d", "folder of the site's plugins; may be missing"},
+			{"envnoathost", to(domain(), func(s *Server) *string { return &s.EnvNoAtHost }), computed("the host name"), "domain of recipients without one that programs hand over (qmail-queue, QMQP, QMTP, inject)"},
+			{"percenthack", to(listOf(domain(), `"example.net"`), func(s *Server) *[]string { return &s.PercentHack }), []any{}, "domains at which `user%other.example` stands for `user@other.example`, before anybody judges the recipient"},
 			{"mixed_recipients", to(enum(options{now: []string{"strictest", "split", "quarantine"}}), func(s *Server) *string { return &s.MixedRecipients }), "strictest", "what a message gets whose recipients are judged differently after DATA and whose client takes one reply for all: the `strictest` verdict for all; `split`: those refused for good are dropped, with a trace and no bounce; `quarantine`: those are kept in quarantine. A deferral of one defers all in the last two"},
 		},
 	}
@@ -234,8 +236,8 @@ func deliveryKeys() section[Delivery] {
 	return section[Delivery]{
 		name: "delivery", doc: "How mail is sent on.",
 		rows: []row[Delivery]{
-			{"concurrency_local", to(count(1), func(d *Delivery) *int { return &d.ConcurrencyLocal }), 10, "deliveries on this machine at a time"},
-			{"concurrency_remote", to(count(1), func(d *Delivery) *int { return &d.ConcurrencyRemote }), 200, "deliveries to other machines at a time"},
+			{"concurrency_local", to(count(0), func(d *Delivery) *int { return &d.ConcurrencyLocal }), 10, "deliveries on this machine at a time; 0: none, they wait"},
+			{"concurrency_remote", to(count(0), func(d *Delivery) *int { return &d.ConcurrencyRemote }), 200, "deliveries to other machines at a time; 0: none, they wait"},
 			{"per_destination", to(count(1), func(d *Delivery) *int { return &d.PerDestination }), 20, "of these, to one destination"},
 			{"helo", to(domain(), func(d *Delivery) *string { return &d.Helo }), computed("the host name"), "name given to next hops"},
 			{"rule", tables(ruleKeys(), func(d *Delivery) *[]DeliveryRule { return &d.Rules }), nil, ""},
@@ -372,7 +374,7 @@ func logKeys() section[Log] {
 	return section[Log]{
 		name: "log", doc: "The log.",
 		rows: []row[Log]{
-			{"format", to(enum(options{[]string{"auto", "text", "json"}, []string{"qmail"}}), func(l *Log) *string { return &l.Format }), "auto", "`auto`: coloured lines on a terminal, else text"},
+			{"format", to(enum(options{now: []string{"auto", "text", "json", "qmail"}}), func(l *Log) *string { return &l.Format }), "auto", "`auto`: coloured lines on a terminal, else text; `qmail`: qmail-send's lines, see docs/log.md"},
 			{"level", to(level(), func(l *Log) *slog.Level { return &l.Level }), "info", "the least that is logged"},
 		},
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -77,7 +78,7 @@ func TestReferenceWritesWhatLoadReads(t *testing.T) {
 		t.Fatalf("%v\nin\n%s", problems, file.String())
 	}
 	unwritten, _ := Load("empty.toml", Options{})
-	if written.Limits != unwritten.Limits || written.Server != unwritten.Server || written.Quarantine != unwritten.Quarantine || written.Recorder != unwritten.Recorder || written.Log != unwritten.Log {
+	if written.Limits != unwritten.Limits || !reflect.DeepEqual(written.Server, unwritten.Server) || written.Quarantine != unwritten.Quarantine || written.Recorder != unwritten.Recorder || written.Log != unwritten.Log {
 		t.Errorf("written: %+v\nnot written: %+v", written, unwritten)
 	}
 }

@@ -254,7 +254,6 @@ func TestLaterFeaturesAnswer(t *testing.T) {
 		{listen, `protocol = "mta-hooks"`, "listen.protocol", `"mta-hooks" `},
 		{"[console]\n", `address = "unix:/run/x"`, "console.address", `"unix:/run/x" `},
 		{route, `tls = "dane"`, "route.tls", `"dane" `},
-		{"[log]\n", `format = "qmail"`, "log.format", `"qmail" `},
 		{"[store]\n", `engine = "postgres://me:secret@db/x"`, "store.engine", `"postgres://" `},
 		{policy, `isolate = true`, "policy.isolate", ""},
 		{"[[policy]]\n", `use = "https://hooks.example/"`, "policy.use", `a service ("https://hooks.example/") `},

@@ -57,14 +57,16 @@ func (c *Config) Problem(key, text string) Problem {
 
 // Server is the [server] section.
 type Server struct {
-	Hostname        string // the name in the greeting and in trace fields; the machine's name where none is set
-	LiteralHost     string // domain that address literals of this host stand for; empty: Hostname
-	DataDir         string // absolute
-	User            string // account to drop to; empty: stay
-	Control         string // absolute path of the control socket, at most 107 bytes
-	PolicyDir       string // absolute; need not exist
-	PluginDir       string // absolute; need not exist
-	MixedRecipients string // strictest, split or quarantine
+	Hostname        string   // the name in the greeting and in trace fields; the machine's name where none is set
+	LiteralHost     string   // domain that address literals of this host stand for; empty: Hostname
+	DataDir         string   // absolute
+	User            string   // account to drop to; empty: stay
+	Control         string   // absolute path of the control socket, at most 107 bytes
+	PolicyDir       string   // absolute; need not exist
+	PluginDir       string   // absolute; need not exist
+	EnvNoAtHost     string   // domain of recipients without one; the host name where none is set
+	PercentHack     []string // domains, in lower case
+	MixedRecipients string   // strictest, split or quarantine
 }
 
 // Listen is one [[listen]] entry.
@@ -345,7 +347,7 @@ type Quarantine struct {
 
 // Log is the [log] section.
 type Log struct {
-	Format string // "auto", "text" or "json"
+	Format string // "auto", "text", "json" or "qmail"
 	Level  slog.Level
 }
 

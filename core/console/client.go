@@ -161,6 +161,17 @@ func (c *Client) TakeDrops(ctx context.Context) error {
 	return err
 }
 
+// Downs lists the hosts that did not answer of late.
+func (c *Client) Downs(ctx context.Context) ([]Unreached, error) {
+	return call[[]Unreached](ctx, c, http.MethodGet, "/downs", nil, nil)
+}
+
+// Forget has them tried again.
+func (c *Client) Forget(ctx context.Context) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/downs/forget", nil, nil)
+	return err
+}
+
 // QueueSummary asks for the queue by destination, the largest most of them; 0: all.
 func (c *Client) QueueSummary(ctx context.Context, most int) (Summary, error) {
 	return call[Summary](ctx, c, http.MethodGet, "/queue/summary", url.Values{"limit": {strconv.Itoa(most)}}, nil)

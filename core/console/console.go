@@ -80,9 +80,20 @@ type Options struct {
 	// TakeDrops looks into the drop directory for mail that was injected while no
 	// daemon ran, and takes it in.
 	TakeDrops func(ctx context.Context)
+	// Downs lists the hosts that did not answer of late, and Forget takes that back;
+	// nil: nobody knows.
+	Downs  func() []Unreached
+	Forget func()
 	// Plugins lists the plugin processes, each asked for its health; nil: there
 	// are none.
 	Plugins func(ctx context.Context) []Plugin
+}
+
+// Unreached is a host that did not answer of late.
+type Unreached struct {
+	Peer  string    `json:"peer"`
+	IP    string    `json:"ip,omitempty"` // "" of a unix socket
+	Since time.Time `json:"since"`
 }
 
 // Server serves the console and the control socket. Make it with New.

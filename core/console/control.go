@@ -79,6 +79,8 @@ func (s *Server) Control() http.Handler {
 	mux.HandleFunc("GET /top", s.top)
 	mux.HandleFunc("POST /reload", s.reload)
 	mux.HandleFunc("POST /drops", s.takeDrops)
+	mux.HandleFunc("GET /downs", s.downs)
+	mux.HandleFunc("POST /downs/forget", s.forget)
 	mux.HandleFunc("GET /queue/summary", s.queueSummary)
 	mux.HandleFunc("POST /queue/list", s.queueList)
 	mux.HandleFunc("GET /queue/show", s.queueShow)

@@ -56,3 +56,20 @@ func (s *Server) stories(w http.ResponseWriter, r *http.Request) {
 	}
 	out.flush()
 }
+
+// downs lists the hosts that did not answer of late.
+func (s *Server) downs(w http.ResponseWriter, _ *http.Request) {
+	list := []Unreached{}
+	if s.o.Downs != nil {
+		list = s.o.Downs()
+	}
+	s.reply(w, list)
+}
+
+// forget has them tried again.
+func (s *Server) forget(w http.ResponseWriter, _ *http.Request) {
+	if s.o.Forget != nil {
+		s.o.Forget()
+	}
+	s.reply(w, struct{}{})
+}

@@ -19,6 +19,7 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,8 @@ type Options struct {
 // Settings are what a reload may change.
 type Settings struct {
 	Hostname    string
+	EnvNoAtHost string   // domain of recipients without one that programs hand over; "": Hostname
+	PercentHack []string // domains, in lower case, at which user%other.example stands for user@other.example
 	Domains     *Domains
 	MessageSize int64 // bytes; what is larger is refused with 552 5.3.4
 	HeaderSize  int64 // bytes of header section
@@ -126,6 +129,12 @@ func (in *Intake) Reconfigure(s Settings) { in.set.Store(&s) }
 
 // Hostname is our name.
 func (in *Intake) Hostname() string { return in.set.Load().Hostname }
+
+// EnvNoAtHost is the domain of recipients that have none.
+func (in *Intake) EnvNoAtHost() string {
+	s := in.set.Load()
+	return cmp.Or(s.EnvNoAtHost, s.Hostname)
+}
 
 // Ours tells whether mail to the domain, in lower case, is ours to receive;
 // U-labels are taken for their A-labels.

@@ -1,6 +1,8 @@
 package intake
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/postern-mta/postern/core/message"
@@ -34,12 +36,37 @@ var (
 	errUntagged = message.NewReply(550, "5.7.1", "This is no bounce of a message from that address: its messages have senders with a tag (BATV)")
 )
 
+// percentHacked is the address that user%other.example at one of the domains stands for:
+// the last % becomes @, again and again (qmail's percenthack). Where that gives no
+// address it stays as it is.
+func (s *Settings) percentHacked(a message.Address) message.Address {
+	for slices.Contains(s.PercentHack, a.Domain) {
+		at := strings.LastIndexByte(a.Local, '%')
+		if at < 1 {
+			break
+		}
+		to, err := Canonical(message.Address{Local: a.Local[:at], Domain: strings.ToLower(a.Local[at+1:])})
+		if err != nil {
+			break
+		}
+		if _, err := message.ParseDomain(to.Domain); err != nil {
+			break
+		}
+		a = to
+	}
+	return a
+}
+
 // Untag has a recipient that is a sender of ours stand for whom it was made for,
 // so that policies judge that one. Given keeps what the client said, by which the
 // recipient rule tells whether it was right. What is wrong with its tag or hash
 // is for the rule to say.
 func (in *Intake) Untag(r *hooks.Recipient) {
-	if s := in.set.Load(); s.Returns != nil {
+	s := in.set.Load()
+	if len(s.PercentHack) > 0 {
+		r.Address = s.percentHacked(r.Address)
+	}
+	if s.Returns != nil {
 		r.Address = s.Returns.leadsTo(r.Address, in.o.Now())
 	}
 }

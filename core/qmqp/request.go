@@ -270,7 +270,7 @@ func (q *request) address(text []byte, ok bool) (a message.Address, bad message.
 	if !ok || bytes.IndexByte(text, 0) >= 0 {
 		return a, errAddress
 	}
-	a, err := qmail.Address(string(text), q.r.server.o.Intake.Hostname())
+	a, err := qmail.Address(string(text), q.r.server.o.Intake.EnvNoAtHost())
 	if err != nil {
 		return a, message.NewReply(errAddress.Code, errAddress.Status(), "%q: %v", text, err)
 	}

@@ -67,6 +67,7 @@ type Options struct {
 	Bodies   bool          // keep the first 64 KiB of each message too
 	Log      *slog.Logger  // nil: none
 	ReadOnly bool          // for questions only, while no daemon runs
+	Qmail    *QmailLog     // nil: none; else what happens to queued mail stands there, in qmail-send's lines
 	Off      bool          // log and count alone: nothing is kept, and what is on disk is left alone
 
 	files vfs.FS // for tests: nil is the disk

@@ -47,8 +47,10 @@ type Attempt struct {
 	Outcome   string        // delivered, deferred, bounced
 	Duration  time.Duration
 	Attempt   int           // 1 for the first
+	Delivery  uint64        // its number, of Begin; 0: it had none
 	Size      int64         // of the stored message, in bytes
 	Age       time.Duration // since arrival
+	Queued    bool          // the message is in the queue, not on its way in proxy mode
 }
 
 // Attempt tells the outcome of a delivery attempt for one recipient of message id.
@@ -62,6 +64,9 @@ func (r *Recorder) Attempt(id string, a Attempt) {
 		NextHop: a.NextHop, Peer: a.Peer, Reply: a.Reply,
 	}
 	r.logAttempt(id, &a)
+	if r.o.Qmail != nil && a.Queued {
+		r.o.Qmail.attempt(id, &a)
+	}
 	r.show(&e)
 	if !r.o.ReadOnly {
 		r.list.add(&attempted{id: id, a: a}, r)
@@ -76,6 +81,9 @@ func (r *Recorder) Left(id string, age time.Duration) {
 	}
 	r.metrics.left(age)
 	r.logLeft(id, age)
+	if r.o.Qmail != nil {
+		r.o.Qmail.gone(id)
+	}
 	if !r.o.ReadOnly {
 		r.list.add(&left{id: id, time: time.Now()}, r)
 	}
@@ -91,7 +99,7 @@ func (r *Recorder) Operated(id, event, by, why string) {
 	if r.logs(slog.LevelInfo) {
 		r.emit(slog.LevelInfo, event, optional([]slog.Attr{slog.String("id", id), slog.String("by", by)}, "reason", why)...)
 	}
-	if r.o.ReadOnly {
+	if r.o.ReadOnly && r.o.Qmail == nil {
 		return
 	}
 	verb, now := hooks.Discard, time.Now()
@@ -102,6 +110,12 @@ func (r *Recorder) Operated(id, event, by, why string) {
 		verb = hooks.Hold
 	case "returned":
 		verb = hooks.Reject
+	}
+	if verb == hooks.Discard && r.o.Qmail != nil {
+		r.o.Qmail.gone(id)
+	}
+	if r.o.ReadOnly {
+		return
 	}
 	if why != "" {
 		event += ": " + why

@@ -54,3 +54,15 @@ func (m *marks) reset() {
 	defer m.mu.Unlock()
 	clear(m.until)
 }
+
+// each calls f with each host that is marked, and when that began.
+func (m *marks) each(f func(h host, since time.Time)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	for h, until := range m.until {
+		if now.Before(until) {
+			f(h, until.Add(-m.life))
+		}
+	}
+}

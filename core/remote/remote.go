@@ -29,6 +29,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -36,6 +37,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -172,6 +175,28 @@ func (c *Client) roots(w way) *x509.CertPool {
 func (c *Client) Close() error {
 	c.pool.close()
 	return nil
+}
+
+// Down is a host that did not answer of late, and is passed over where there is
+// another one.
+type Down struct {
+	Peer  string    `json:"peer"`
+	IP    string    `json:"ip,omitempty"` // "" of a unix socket
+	Since time.Time `json:"since"`
+}
+
+// Downs lists them, those that failed first in front.
+func (c *Client) Downs() []Down {
+	list := []Down{}
+	c.down.each(func(h host, since time.Time) {
+		d := Down{Peer: h.String(), Since: since}
+		if h.addr.IsValid() {
+			d.IP = h.addr.Addr().String()
+		}
+		list = append(list, d)
+	})
+	slices.SortFunc(list, func(a, b Down) int { return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Peer, b.Peer)) })
+	return list
 }
 
 // Forget takes back what was remembered of hosts that did not answer, for an

@@ -40,6 +40,8 @@ func (s *Sender) attempt(j *job) {
 		s.ended(j, nil)
 		return
 	}
+	first, end := s.begin(j, m)
+	defer end()
 	outcomes := s.deliver(j, m)
 	s.ended(j, outcomes)
 	e.mu.Lock()
@@ -51,9 +53,27 @@ func (s *Sender) attempt(j *job) {
 		if cut && outcomes[i].Result == Deferred {
 			continue // put back: it is due at the next start
 		}
-		verdicts = append(verdicts, s.judge(j, chain, c, &outcomes[i], started, now))
+		v := s.judge(j, chain, c, &outcomes[i], started, now)
+		if first > 0 {
+			v.number = first + uint64(i)
+		}
+		verdicts = append(verdicts, v)
 	}
 	s.settle(e, verdicts)
+}
+
+// begin tells qmail's log, where there is one, that j is tried, and what is to be called
+// once it is settled; first is the number of its first delivery.
+func (s *Sender) begin(j *job, m *queue.Message) (first uint64, end func()) {
+	if !s.o.Record.Deliveries() {
+		return 0, func() {}
+	}
+	to := make([]string, len(j.rcpts))
+	for i, r := range j.rcpts {
+		to[i] = m.Recipients[r].Address.String()
+	}
+	here := channelOf(j.hop.Scheme) == local
+	return s.o.Record.Begin(m.ID, here, to), func() { s.o.Record.End(here) }
 }
 
 // before asks the policies of stage attempt about the job, with its first

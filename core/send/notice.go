@@ -32,6 +32,7 @@ type Notice struct {
 	Kind  Kind
 	About *queue.Message // must not be changed
 	To    message.Address
+	ID    string // its own, once it is queued; set by Options.Bounce
 	Body  []byte // the whole message, CRLF line ends; 7-bit but for a message that comes back whole
 }
 
@@ -124,6 +125,8 @@ func (s *Sender) send(e *entry, c *Config, kind Kind, to message.Address, list [
 		if !reply.Permanent() {
 			return message.NewReply(451, "4.3.0", "%s", reply.Text)
 		}
+	} else if n.ID != "" && (kind == Failure || kind == Double) {
+		s.o.Record.Bounced(e.id, n.ID)
 	}
 	return reply
 }

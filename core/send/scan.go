@@ -117,6 +117,8 @@ func (s *Sender) shut() {
 		}
 	}
 	s.mu.Unlock()
+	s.o.Record.Stopping()
+	defer s.o.Record.Stopped()
 	close(s.stop)
 	for _, e := range idle {
 		s.leave(e)

@@ -184,6 +184,7 @@ func (s *Sender) Reconfigure(c Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.channels[local].limit, s.channels[remote].limit = c.ConcurrencyLocal, c.ConcurrencyRemote
+	s.o.Record.Limits(c.ConcurrencyLocal, c.ConcurrencyRemote)
 	for _, d := range s.dests {
 		d.configure(&c)
 		s.enqueue(d)

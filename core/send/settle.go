@@ -29,6 +29,7 @@ type verdict struct {
 	took   time.Duration
 	result Result
 	reach  Reach  // of a delivery
+	number uint64 // of the delivery, in qmail's log
 	tell   func() // what is told once it is durable
 }
 
@@ -81,6 +82,9 @@ func (s *Sender) publish(e *entry, m *queue.Message, v *verdict, now time.Time) 
 // farewell tells, last of all, that a message left the queue.
 func (s *Sender) farewell(e *entry) {
 	if e.removed && s.o.Record != nil {
+		if e.m.Double && slices.ContainsFunc(e.m.Recipients, func(r queue.Recipient) bool { return r.State == queue.Failed }) {
+			s.o.Record.Dropped(e.id)
+		}
 		s.o.Record.Left(e.id, s.o.Now().Sub(e.m.Arrived))
 	}
 }
@@ -193,7 +197,7 @@ func (v *verdict) record(m *queue.Message, now time.Time) record.Attempt {
 	}
 	return record.Attempt{
 		Time: v.at, Recipient: r.Address.String(), Sender: m.Sender.String(), NextHop: v.hop.String(), Peer: v.peer, TLS: v.tls,
-		Reply: v.reply, Outcome: outcome.String(), Duration: v.took, Attempt: max(r.Attempts, 1), Size: m.Size, Age: now.Sub(m.Arrived),
+		Queued: true, Delivery: v.number, Reply: v.reply, Outcome: outcome.String(), Duration: v.took, Attempt: max(r.Attempts, 1), Size: m.Size, Age: now.Sub(m.Arrived),
 	}
 }
 
