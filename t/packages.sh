@@ -19,7 +19,7 @@ redis-server:redis-server:maps in Redis
 /usr/sbin/slapd:slapd:maps in OpenLDAP
 postsrsd:postsrsd:senders rewritten by another implementation
 tmux:tmux:postern top on a terminal
-multilog:daemontools:the log in qmail's format through multilog
+multilog:daemontools:the log of qmail-send through the real multilog
 cdb:tinycdb:constant databases of another make
 tcprules:ucspi-tcp:tcprules and tcpserver beside the real ones
 procmail:procmail:procmail in .qmail files
