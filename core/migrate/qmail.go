@@ -165,13 +165,7 @@ func (q *qmail) value(c *Control) (int64, bool) {
 }
 
 func (q *qmail) number(c *Control, section, key string) {
-	n, ok := q.value(c)
-	switch {
-	case !ok:
-	case n == 0:
-		q.note(Differs, q.at(c.Name), 1, c.Name, "0 holds all mail; here the least is 1, so hold mail with `postern queue hold`, or give its [[route]] a way that waits")
-		q.doc.one(section).set(key, 1, c.Name)
-	default:
+	if n, ok := q.value(c); ok { // 0 holds all mail, here too
 		q.doc.one(section).set(key, min(n, 100000), c.Name)
 	}
 }
@@ -264,7 +258,7 @@ func (q *qmail) doubleBounce(c *Control) {
 
 func (q *qmail) envnoathost(c *Control) {
 	if s, _ := q.first(c.Name); !strings.EqualFold(s, q.name) {
-		q.note(Differs, q.at(c.Name), 1, c.Name, "recipients without a host are at the host name, and not at %q", s)
+		q.doc.one("server").set("envnoathost", s, c.Name)
 	}
 }
 
@@ -362,8 +356,16 @@ func (q *qmail) defaultDelivery() {
 }
 
 func (q *qmail) percenthack(c *Control) {
+	var names []string
 	for _, l := range q.list(c.Name) {
-		q.note(Missing, q.at(c.Name), l.number, c.Name, "addresses such as user%%host@%s are not taken apart", l.text)
+		if d, err := message.ParseDomain(strings.ToLower(l.text)); err == nil && d[0] != '[' {
+			names = append(names, d)
+		} else {
+			q.note(Missing, q.at(c.Name), l.number, c.Name, "%q is no domain", l.text)
+		}
+	}
+	if len(names) > 0 {
+		q.doc.one("server").set("percenthack", names, c.Name)
 	}
 }
 
