@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // queued is what the tests read of `queue list --json` and `quarantine list --json`.
@@ -183,6 +184,7 @@ func quarantineDigest(t *testing.T, h *house, policy string) {
 	if err := os.WriteFile(filepath.Join(h.dir, "var/digest.time"), []byte("2026-01-01T00:00:00Z\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // a round tells of what came before its second
 	h.open()
 	links := map[string]string{}
 	for _, who := range []string{"ann", "bob"} {

@@ -84,7 +84,10 @@ func TestRspamd(t *testing.T) {
 		}
 	}
 	for _, spam := range []bool{true, false} {
-		text := strings.Replace(plainMail, "%s", fmt.Sprint("lesson ", spam), 1) + strings.Repeat("lorem ipsum dolor sit amet consectetur\r\n", 20)
+		text := strings.Replace(plainMail, "%s", fmt.Sprint("lesson ", spam), 1)
+		for i := range 40 { // of words that no run before has taught it
+			text += fmt.Sprintf("lorem%[1]x ipsum%[1]x dolor%[1]x sit amet\r\n", time.Now().UnixNano()+int64(i))
+		}
 		if said, err := p.Learn(t.Context(), plugin.Lesson{Spam: spam, ID: "X", Body: message.Bytes(text)}); err != nil || said != "" {
 			t.Errorf("spam %v: %q, %v", spam, said, err)
 		}
