@@ -443,7 +443,11 @@ func serveZone(e *testscript.Env, addr string) error {
 	if err != nil {
 		return err
 	}
-	server, err := zone.Listen(addr)
+	var server *dns.Server
+	poll(10*time.Second, func() bool { // a question under way somewhere may have that port for a moment
+		server, err = zone.Listen(addr)
+		return !errors.Is(err, syscall.EADDRINUSE)
+	})
 	if err != nil {
 		return err
 	}
