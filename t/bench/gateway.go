@@ -54,27 +54,19 @@ func runGateway(ctx context.Context, args []string) error {
 	go func() { _ = server.Serve(answering) }() // it ends with the run
 	g.names = server.Addr().String()
 	r := b.report("gateway", fmt.Sprintf("%d messages of %d octets in a round, %d clients with kept connections, %d rounds; name servers that answer after %s.", b.messages, b.size, strangers, b.rounds, g.zone.Delay))
-	s := section{Title: "The gateway profile"}
-	all := row{Name: "Postern, " + filepath.Base(*profile)}
-	var samples []relaySample
+	const title = "The gateway profile"
+	p := &peer{name: "gateway", about: "Postern, " + filepath.Base(*profile), prepare: g.prepare}
+	rows := map[string][]relaySample{}
 	for range b.rounds {
-		one, err := g.round(ctx, *hold)
+		one, err := g.round(ctx, p, *hold)
 		if err != nil {
 			return err
 		}
 		say("  gateway: accepts %.0f/s, drains %.0f/s, %.3f ms CPU, %.0f MB", one.accept, one.drain, one.cpu, one.memory)
-		samples = append(samples, one)
+		rows[p.name] = append(rows[p.name], one)
 	}
-	for _, f := range relayFigures {
-		var values []float64
-		for _, one := range samples {
-			values = append(values, f.of(one))
-		}
-		all.Figures = append(all.Figures, figure{f.name, f.unit, values})
-	}
-	s.Rows = []row{all}
-	r.Sections = append(r.Sections, s)
-	if got, ok := r.median(s.Title, all.Name, "accepted"); ok {
+	r.Sections = append(r.Sections, relaySection(title, []*peer{p}, rows))
+	if got, ok := r.median(title, p.about, "accepted"); ok {
 		r.least("the gateway profile, kept connections: accepted", "/s", gatewayTarget, got)
 	}
 	return b.tell(r)
@@ -168,14 +160,14 @@ address = ""
 	return []string{exe, "serve", "-c", file}, os.WriteFile(file, []byte(text+g.policy), 0o644)
 }
 
-func (g *gateway) round(ctx context.Context, hold bool) (one relaySample, err error) {
+func (g *gateway) round(ctx context.Context, p *peer, hold bool) (one relaySample, err error) {
 	b := g.bench
 	hop, err := startAwaySink(ctx)
 	if err != nil {
 		return one, err
 	}
 	defer hop.stop()
-	s, err := b.start(ctx, &peer{name: "gateway", prepare: g.prepare}, hop.addr, "")
+	s, err := b.start(ctx, p, hop.addr, "")
 	if err != nil {
 		return one, err
 	}
@@ -217,26 +209,5 @@ func (g *gateway) round(ctx context.Context, hold bool) (one relaySample, err er
 			return one, err
 		}
 	}
-	most := s.g.watchMemory(500 * time.Millisecond)
-	before, err := s.g.cpu()
-	start := time.Now()
-	var l *load
-	var took time.Duration
-	if err == nil {
-		l, took, err = send(b.messages, false)
-	}
-	if err == nil {
-		err = hop.wait(ctx, warm+b.messages, waitAtMost)
-	}
-	drained := time.Since(start)
-	memory := most()
-	if err != nil {
-		return one, err
-	}
-	after, err := s.g.cpu()
-	n := float64(b.messages)
-	return relaySample{
-		accept: n / took.Seconds(), drain: n / drained.Seconds(), cpu: (after - before).Seconds() * 1e3 / n,
-		memory: float64(memory) / (1 << 20), latency: quantile(l.took, 0.5),
-	}, err
+	return s.measure(ctx, hop, b.messages, warm, func(n int) (*load, time.Duration, error) { return send(n, false) })
 }

@@ -118,16 +118,22 @@ func (b *bench) relayOnce(ctx context.Context, p *peer, kept bool) (one relaySam
 		}
 	}
 	unix.Sync() // what the one before left to write is not for this one
+	return s.measure(ctx, hop, b.messages, warm, send)
+}
+
+// measure sends n messages through the server, behind those that were counted before,
+// and tells what that took.
+func (s *server) measure(ctx context.Context, hop *awaySink, n, before int, send func(n int) (*load, time.Duration, error)) (one relaySample, err error) {
 	most := s.g.watchMemory(500 * time.Millisecond)
-	before, err := s.g.cpu()
+	used, err := s.g.cpu()
 	start := time.Now()
 	var l *load
 	var took time.Duration
 	if err == nil {
-		l, took, err = send(b.messages)
+		l, took, err = send(n)
 	}
 	if err == nil {
-		err = hop.wait(ctx, warm+b.messages, waitAtMost)
+		err = hop.wait(ctx, before+n, waitAtMost)
 	}
 	drained := time.Since(start)
 	memory := most()
@@ -135,9 +141,9 @@ func (b *bench) relayOnce(ctx context.Context, p *peer, kept bool) (one relaySam
 		return one, err
 	}
 	after, err := s.g.cpu()
-	n := float64(b.messages)
+	all := float64(n)
 	return relaySample{
-		accept: n / took.Seconds(), drain: n / drained.Seconds(), cpu: (after - before).Seconds() * 1e3 / n,
+		accept: all / took.Seconds(), drain: all / drained.Seconds(), cpu: (after - used).Seconds() * 1e3 / all,
 		memory: float64(memory) / (1 << 20), latency: quantile(l.took, 0.5),
 	}, err
 }
