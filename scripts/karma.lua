@@ -106,11 +106,9 @@ end
 
 function karma.queue(tx) worse(tx.conn, tx.total) end
 
--- deny adds refusals up. Its first argument is the connection where no message is under
--- way.
+-- deny adds refusals up. Its first argument is the message, where one is under way.
 function karma.deny(tx, refusal)
-  local inside, conn = pcall(function() return tx.conn end)
-  if not inside then conn = tx end
+  local conn = refusal.conn
   if refusal.policy ~= "" then
     conn.notes.karma_refused = (conn.notes.karma_refused or 0) + (karma.refusals[refusal.policy] or karma.refusal)
   end

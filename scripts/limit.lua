@@ -135,9 +135,8 @@ function limit.rcpt(tx, rcpt)
     or nil
 end
 
-function limit.deny(tx, refusal)
-  local inside, conn = pcall(function() return tx.conn end)
-  if not inside then conn = tx end
+function limit.deny(_, refusal)
+  local conn = refusal.conn
   if limit.errors == 0 or not stranger(conn) then return end
   conn.notes.limit_errors = (conn.notes.limit_errors or 0) + 1
   if conn.notes.limit_errors >= math.max(1, math.floor(limit.errors * factor(conn))) then

@@ -317,9 +317,13 @@ func (st *state) refusal() lua.LValue {
 	if r == nil {
 		return lua.LNil
 	}
-	return fromPlain(map[string]any{
+	t := fromPlain(map[string]any{
 		"stage": r.Stage.String(), "policy": r.Policy, "code": float64(r.Reply.Code), "enhanced": r.Reply.Status(), "text": r.Reply.Text,
 	}, st.readonly)
+	if t, ok := t.(*lua.LTable); ok {
+		t.RawSetString("conn", st.conn)
+	}
+	return t
 }
 
 // answer judges what a handler returned.

@@ -207,6 +207,7 @@ func refusalSection() section {
 			def("code", "integer", "The reply's code.", "refusal.code --> 450"),
 			def("enhanced", "string", "Its status.", "refusal.enhanced --> \"4.2.0\""),
 			def("text", "string", "Its text.", "refusal.text --> \"later\""),
+			def("conn", "conn", "The connection, whether a message is under way or not.", "refusal.conn.ip --> 192.0.2.1"),
 		},
 	}
 }
