@@ -1,7 +1,6 @@
 package intake
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,7 @@ func Copy(body message.Body, edits []hooks.Edit, utf8 bool) (message.Body, error
 	if err != nil {
 		return nil, err
 	}
-	ours := firstField(b[:n])
+	ours := message.FieldLen(b[:n])
 	end := ""
 	if rest := b[ours:]; n > ours && !message.StartsHeader(rest) { // all body, and not to become a part of the section
 		n, end = ours, "\r\n"
@@ -62,20 +61,6 @@ func readSection(body message.Body) (b []byte, n int, err error) {
 		n, whole := message.HeaderLen(b)
 		if whole || size == body.Size() {
 			return b, n, nil
-		}
-	}
-}
-
-// firstField is the length of the first field of a section, its folded lines too.
-func firstField(section []byte) int {
-	for at := 0; ; {
-		i := bytes.Index(section[at:], []byte("\r\n"))
-		if i < 0 {
-			return len(section)
-		}
-		at += i + 2
-		if at == len(section) || section[at] != ' ' && section[at] != '\t' {
-			return at
 		}
 	}
 }

@@ -74,14 +74,14 @@ func TestJudged(t *testing.T) {
 				t.Fatal(a)
 			}
 			text := w.queued(t, tx)
-			rest := text[firstField([]byte(text)):]
+			rest := text[message.FieldLen([]byte(text)):]
 			if test.want == "" {
 				if !strings.HasPrefix(rest, "Subject: x\r\n") && test.user == "" {
 					t.Errorf("%q", rest)
 				}
 				return
 			}
-			value, ok := strings.CutPrefix(rest[:firstField([]byte(rest))], "Authentication-Results: ")
+			value, ok := strings.CutPrefix(rest[:message.FieldLen([]byte(rest))], "Authentication-Results: ")
 			if value = strings.NewReplacer("\r\n\t ", " ", "\r\n\t", " ", "\r\n", "").Replace(value); !ok || value != test.want {
 				t.Fatalf("%s\nwant %s", value, test.want)
 			}

@@ -36,7 +36,7 @@ func (m *Mail) signed(whole message.Edited, now time.Time) (message.Edited, queu
 	if len(fields) == 0 {
 		return whole, queue.Span{}, nil
 	}
-	whole, span := inserted(whole, firstField(whole.Head), fields)
+	whole, span := inserted(whole, message.FieldLen(whole.Head), fields)
 	return whole, span, nil
 }
 

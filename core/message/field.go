@@ -11,7 +11,7 @@ import (
 func FieldsOf(section []byte) iter.Seq[Field] {
 	return func(yield func(Field) bool) {
 		for len(section) > 0 {
-			raw := section[:fieldLen(section)]
+			raw := section[:FieldLen(section)]
 			section = section[len(raw):]
 			if !yield(Field{Name: fieldName(raw), Raw: raw[:len(raw):len(raw)]}) {
 				return
@@ -20,8 +20,8 @@ func FieldsOf(section []byte) iter.Seq[Field] {
 	}
 }
 
-// fieldLen is the length of the first field of a section, its folded lines too.
-func fieldLen(section []byte) int {
+// FieldLen is the length of the first field of a section, its folded lines too.
+func FieldLen(section []byte) int {
 	for end := 0; ; {
 		i := bytes.IndexByte(section[end:], '\n')
 		if i < 0 {

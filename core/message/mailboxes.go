@@ -63,30 +63,44 @@ func ParseMailboxes(field string) ([]Mailbox, error) {
 // bracketed takes apart a field with one pair of angle brackets outside of quotes and
 // comments.
 func bracketed(field string) (name, address string, ok bool) {
-	start, depth, quoted := -1, 0, false
+	start, one := -1, true
+	EachBare(field, func(i int, c byte) bool {
+		switch {
+		case c == '<' && (start >= 0 || ok), c == '>' && start < 0:
+			one = false
+		case c == '<':
+			start = i + 1
+		case c == '>':
+			name, address, ok, start = field[:start-1]+field[i+1:], field[start:i], true, -1
+		}
+		return one
+	})
+	if !one {
+		return "", "", false
+	}
+	return name, strings.TrimSpace(address), ok && start < 0
+}
+
+// EachBare calls each for the bytes of a field that stand outside of quoted strings,
+// comments and quoted pairs (RFC 5322 sections 3.2.1, 3.2.2 and 3.2.4), with their
+// places, until it returns false. open tells whether a quoted string has no end.
+func EachBare(field string, each func(i int, c byte) bool) (open bool) {
+	depth := 0
 	for i := 0; i < len(field); i++ {
 		switch c := field[i]; {
 		case c == '\\':
 			i++
 		case c == '"' && depth == 0:
-			quoted = !quoted
-		case quoted:
+			open = !open
+		case open:
 		case c == '(':
 			depth++
 		case c == ')' && depth > 0:
 			depth--
 		case depth > 0:
-		case c == '<':
-			if start >= 0 || ok {
-				return "", "", false
-			}
-			start = i + 1
-		case c == '>':
-			if start < 0 {
-				return "", "", false
-			}
-			name, address, ok, start = field[:start-1]+field[i+1:], field[start:i], true, -1
+		case !each(i, c):
+			return open
 		}
 	}
-	return name, strings.TrimSpace(address), ok && start < 0
+	return open
 }

@@ -118,7 +118,9 @@ func (s *service) ask(ctx context.Context, ev *sdk.Event, state string) (sdk.Dec
 // attributes is what the server is told (Postfix's SMTPD_POLICY_README).
 func (s *service) attributes(ctx context.Context, ev *sdk.Event, state string) []byte {
 	c, b := ev.Session, []byte("request=smtpd_access_policy\nprotocol_state="+state+"\n")
-	set := func(name, value string) { b = append(append(append(append(b, name...), '='), oneLine(value)...), '\n') }
+	set := func(name, value string) {
+		b = append(append(append(append(b, name...), '='), scanner.OneLine(value)...), '\n')
+	}
 	protocol := "SMTP"
 	switch {
 	case c.Protocol == "lmtp":
@@ -171,16 +173,6 @@ func (s *service) attributes(ctx context.Context, ev *sdk.Event, state string) [
 		set("policy_context", s.Context)
 	}
 	return append(b, '\n')
-}
-
-// oneLine is a text without control characters.
-func oneLine(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s))
 }
 
 func policy() sdk.Policy {

@@ -124,7 +124,7 @@ func readAction(r *bufio.Reader) (action string, err error) {
 			return "", fmt.Errorf("its answer makes no sense: %.100q", text)
 		}
 		if strings.TrimSpace(name) == "action" {
-			action, found = oneLine(value), true
+			action, found = scanner.OneLine(value), true
 		}
 	}
 	return "", errors.New("its answer has too many lines")

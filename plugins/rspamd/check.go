@@ -60,7 +60,7 @@ type symbol struct {
 func (s *rspamd) facts(ctx context.Context, ev *sdk.Event) http.Header {
 	h := http.Header{}
 	set := func(name, value string) {
-		if value = oneLine(value); value != "" {
+		if value = scanner.OneLine(value); value != "" {
 			h.Add(name, value)
 		}
 	}
@@ -88,16 +88,6 @@ func (s *rspamd) facts(ctx context.Context, ev *sdk.Event) http.Header {
 		set("TLS-Cipher", c.TLS.Cipher)
 	}
 	return h
-}
-
-// oneLine is a text without control characters.
-func oneLine(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s))
 }
 
 // post sends a message to a path of one server and hands its reply on.
@@ -175,9 +165,9 @@ func (c client) learn(ctx context.Context, l *sdk.Lesson) (text string, err erro
 	if l.Spam {
 		path = "/learnspam"
 	}
-	h := http.Header{"Queue-Id": {oneLine(l.ID)}}
+	h := http.Header{"Queue-Id": {scanner.OneLine(l.ID)}}
 	if len(l.Recipients) == 1 {
-		h.Set("Deliver-To", oneLine(l.Recipients[0].String()))
+		h.Set("Deliver-To", scanner.OneLine(l.Recipients[0].String()))
 	}
 	m := scanner.NewMessage(l.Message)
 	err = c.Ask(ctx, m, func(ctx context.Context, s scanner.Server, r io.Reader) error {
@@ -216,9 +206,9 @@ func complaint(reply []byte) string {
 		Error string `json:"error"`
 	}
 	if json.Unmarshal(reply, &x) == nil && x.Error != "" {
-		return oneLine(x.Error)
+		return scanner.OneLine(x.Error)
 	}
-	return oneLine(string(reply[:min(len(reply), 200)]))
+	return scanner.OneLine(string(reply[:min(len(reply), 200)]))
 }
 
 // readVerdict reads the JSON of a reply to /checkv2.
@@ -237,7 +227,7 @@ func readVerdict(reply []byte) (*verdict, error) {
 	if err := json.NewDecoder(bytes.NewReader(reply)).Decode(&x); err != nil {
 		return nil, fmt.Errorf("its reply makes no sense: %w", err)
 	}
-	v := &verdict{Action: oneLine(x.Action), Required: x.Required, Skipped: x.Skipped, Subject: x.Subject, Symbols: x.Symbols}
+	v := &verdict{Action: scanner.OneLine(x.Action), Required: x.Required, Skipped: x.Skipped, Subject: x.Subject, Symbols: x.Symbols}
 	switch {
 	case v.Action == "" || len(v.Action) > 100 || x.Score == nil && v.Action != "no action":
 		return nil, fmt.Errorf("its reply has no verdict: %.100q", reply)
@@ -295,7 +285,7 @@ func signatures(raw json.RawMessage) ([]string, error) {
 	} else if err := json.Unmarshal(raw, &list); err != nil {
 		return nil, errors.New("its dkim-signature is neither a text nor a list of texts")
 	}
-	list = slices.DeleteFunc(list, func(s string) bool { return oneLine(s) == "" })
+	list = slices.DeleteFunc(list, func(s string) bool { return scanner.OneLine(s) == "" })
 	if len(list) > maxFields || slices.ContainsFunc(list, func(s string) bool { return len(s) > maxValue }) {
 		return nil, errors.New("its dkim-signature is too long")
 	}
@@ -304,7 +294,7 @@ func signatures(raw json.RawMessage) ([]string, error) {
 
 // message is what rspamd wants the client to hear, "" for nothing.
 func (v *verdict) message() string {
-	text := oneLine(v.Messages["smtp_message"])
+	text := scanner.OneLine(v.Messages["smtp_message"])
 	if len(text) > maxText {
 		text = strings.ToValidUTF8(text[:maxText], "")
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks/sdk"
+	"github.com/postern-mta/postern/hooks/sdk/scanner"
 )
 
 // This file is the part milter of a reply: what else rspamd wants done. Its forms
@@ -157,7 +158,7 @@ func unfolded(s string) string {
 	for i, line := range lines {
 		lines[i] = strings.Trim(line, " \t")
 	}
-	return oneLine(strings.Join(lines, " "))
+	return scanner.OneLine(strings.Join(lines, " "))
 }
 
 // edit makes the changes on the event.

@@ -183,13 +183,13 @@ func (s *rspamd) mark(ev *sdk.Event, v *verdict) {
 	spam := !v.Milter.NoAction && (v.Action == "add header" || v.Action == "rewrite subject")
 	if v.Action == "rewrite subject" && !v.Milter.NoAction {
 		if subject := v.Subject; subject != "" {
-			ev.Replace("Subject", oneLine(subject))
+			ev.Replace("Subject", scanner.OneLine(subject))
 		} else if s.Subject != "" {
 			old := ""
 			if ev.Header != nil {
 				old, _ = ev.Header.Get("Subject")
 			}
-			ev.Replace("Subject", strings.TrimSpace(strings.ReplaceAll(s.Subject, "%s", oneLine(old))))
+			ev.Replace("Subject", strings.TrimSpace(strings.ReplaceAll(s.Subject, "%s", scanner.OneLine(old))))
 		}
 	}
 	if s.Mark == "never" {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/postern-mta/postern/hooks/sdk/scanner"
 )
 
 const (
@@ -124,7 +126,7 @@ func (c *cut) Write(p []byte) (int, error) {
 // first is the first line that is not empty, for a reply.
 func (c *cut) first() string {
 	for line := range strings.Lines(c.b.String()) {
-		if line = oneLine(strings.ToValidUTF8(line, "?")); line != "" {
+		if line = scanner.OneLine(strings.ToValidUTF8(line, "?")); line != "" {
 			if len(line) > maxText {
 				line = strings.ToValidUTF8(line[:maxText], "")
 			}

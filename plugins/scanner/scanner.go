@@ -22,6 +22,7 @@ import (
 
 	"github.com/postern-mta/postern/hooks"
 	"github.com/postern-mta/postern/hooks/sdk"
+	"github.com/postern-mta/postern/hooks/sdk/scanner"
 )
 
 const askTime = 60 * time.Second
@@ -171,7 +172,7 @@ func (c *command) Learn(ctx context.Context, l *sdk.Lesson) (string, error) {
 	if len(run) == 0 {
 		return "", sdk.ErrNoLearner
 	}
-	env := []string{"POSTERN_ID=" + oneLine(l.ID), "POSTERN_SENDER=" + oneLine(l.Sender.String())}
+	env := []string{"POSTERN_ID=" + scanner.OneLine(l.ID), "POSTERN_SENDER=" + scanner.OneLine(l.Sender.String())}
 	out, err := program{args: run, env: env, stdin: l.Message, limit: c.Scan}.run(ctx)
 	if err == nil && out.status != 0 {
 		err = fmt.Errorf("%s exits with %d: %s", filepath.Base(run[0]), out.status, out.complaint)
@@ -218,8 +219,8 @@ func facts(ctx context.Context, ev *sdk.Event) []string {
 		to[i] = r.Address.String()
 	}
 	list := []string{
-		"POSTERN_ID=" + ev.ID, "POSTERN_SENDER=" + oneLine(ev.Sender.String()), "POSTERN_RECIPIENTS=" + oneLine(strings.Join(to[:min(len(to), maxTold)], " ")),
-		"POSTERN_HELO=" + oneLine(c.Helo), "POSTERN_HOST=" + oneLine(c.Host(ctx)), "POSTERN_USER=" + oneLine(c.User),
+		"POSTERN_ID=" + ev.ID, "POSTERN_SENDER=" + scanner.OneLine(ev.Sender.String()), "POSTERN_RECIPIENTS=" + scanner.OneLine(strings.Join(to[:min(len(to), maxTold)], " ")),
+		"POSTERN_HELO=" + scanner.OneLine(c.Helo), "POSTERN_HOST=" + scanner.OneLine(c.Host(ctx)), "POSTERN_USER=" + scanner.OneLine(c.User),
 	}
 	if c.Client.IsValid() {
 		list = append(list, "POSTERN_CLIENT="+c.Client.Addr().Unmap().String())
@@ -229,16 +230,6 @@ func facts(ctx context.Context, ev *sdk.Event) []string {
 
 // maxTold bounds the recipients in the environment, which the kernel bounds, too.
 const maxTold = 1000
-
-// oneLine is a text without control characters.
-func oneLine(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s))
-}
 
 func policy() sdk.Policy {
 	return sdk.Policy{

@@ -44,10 +44,9 @@ func Open(m message.Body) (*Message, error) {
 
 // take fills in the header fields.
 func (m *Message) take(section []byte) {
-	h := message.ParseHeader(section)
 	m.fields = make([]message.Field, 0, bytes.Count(section, []byte{'\n'})+1)
 	m.named = make(map[string][]int, 32)
-	for f := range h.Fields() {
+	for f := range message.FieldsOf(section) {
 		if f.Name != "" {
 			name := strings.ToLower(f.Name)
 			m.named[name] = append(m.named[name], len(m.fields))

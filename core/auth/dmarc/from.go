@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/postern-mta/postern/core/dns"
+	"github.com/postern-mta/postern/core/message"
 )
 
 // Bounds of a From field.
@@ -91,41 +92,25 @@ func addresses(field string) (list []string, wrong string) {
 // comments. Anything that could be another address behind it makes it none, and so does
 // an address in a list before it, which readers may show for the author.
 func bracketed(field string) (address string, ok bool) {
-	start, depth, quoted := -1, 0, false
+	start, one := -1, true
 	listed, author := false, false // a separator, an address, before the brackets
-	for i := 0; i < len(field); i++ {
-		switch c := field[i]; {
-		case c == '\\':
-			i++
-		case c == '"' && depth == 0:
-			quoted = !quoted
-		case quoted:
-		case c == '(':
-			depth++
-		case c == ')' && depth > 0:
-			depth--
-		case depth > 0:
+	open := message.EachBare(field, func(i int, c byte) bool {
+		switch {
+		case c == '<' && (start >= 0 || ok || listed && author), c == '>' && start < 0:
+			one = false
 		case c == '<':
-			if start >= 0 || ok {
-				return "", false
-			}
-			if listed && author {
-				return "", false
-			}
 			start = i + 1
 		case c == '>':
-			if start < 0 {
-				return "", false
-			}
 			address, ok, start = field[start:i], true, -1
 		case start < 0 && !ok:
 			listed = listed || c == ',' || c == ';'
 			author = author || c == '@'
 		case ok && (c == '@' || c == ',' || c == ';'):
-			return "", false
+			one = false
 		}
-	}
-	if quoted || start >= 0 || !ok {
+		return one
+	})
+	if !one || open || start >= 0 || !ok {
 		return "", false
 	}
 	a, err := mail.ParseAddress(strings.TrimSpace(address))

@@ -2,7 +2,8 @@
 // where the servers are, which of several is asked, and how a message that flows
 // by once is shown to the next one where the first fails.
 //
-//   - Parse and ParseList (server.go) read addresses of servers.
+//   - Parse and ParseList (server.go) read addresses of servers; OneLine cleans what they
+//     say.
 //   - Group.Ask (this file) asks the first server that answers, with bounds of time
 //     for each.
 //   - Message (message.go) is a stream that can be begun again while little of it

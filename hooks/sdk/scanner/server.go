@@ -69,3 +69,14 @@ func ParseList(text string) ([]Server, error) {
 	}
 	return list, nil
 }
+
+// OneLine is what a server says, as it may stand in a reply or a header field: without
+// control characters.
+func OneLine(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s))
+}
