@@ -53,7 +53,7 @@ func runGateway(ctx context.Context, args []string) error {
 	}
 	go func() { _ = server.Serve(answering) }() // it ends with the run
 	g.names = server.Addr().String()
-	r := b.report("gateway", fmt.Sprintf("%d messages of %d octets in a round, %d clients with kept connections, %d rounds; name servers that answer after %s.", b.messages, b.size, strangers, b.rounds, g.zone.Delay))
+	r := b.report("gateway", fmt.Sprintf("%d messages of %d octets in a round, %d clients with kept connections, measured from when all have greeted, %d rounds; name servers that answer after %s.", b.messages, b.size, strangers, b.rounds, g.zone.Delay))
 	const title = "The gateway profile"
 	p := &peer{name: "gateway", about: "Postern, " + filepath.Base(*profile), prepare: g.prepare}
 	rows := map[string][]relaySample{}
@@ -172,9 +172,9 @@ func (g *gateway) round(ctx context.Context, p *peer, hold bool) (one relaySampl
 		return one, err
 	}
 	defer s.away()
-	send := func(n int, waits bool) (*load, time.Duration, error) {
+	send := func(n int, waits bool, ready func() error) (*load, time.Duration, error) {
 		l := &load{
-			to: s.addr, sessions: strangers, messages: n, kept: true, body: g.body, waits: waits,
+			to: s.addr, sessions: strangers, messages: n, kept: true, body: g.body, waits: waits, ready: ready,
 			stranger: func(i int) string {
 				return fmt.Sprintf("ADDR=203.%[1]d.113.7 NAME=mail%[1]d.src.example", i%strangers)
 			},
@@ -183,7 +183,7 @@ func (g *gateway) round(ctx context.Context, p *peer, hold bool) (one relaySampl
 		return l, took, err
 	}
 	// Each client comes once and waits, and once more, so that the greylist knows it.
-	if _, _, err := send(strangers, true); err != nil {
+	if _, _, err := send(strangers, true, nil); err != nil {
 		return one, err
 	}
 	select {
@@ -192,7 +192,7 @@ func (g *gateway) round(ctx context.Context, p *peer, hold bool) (one relaySampl
 		return one, ctx.Err()
 	}
 	warm := max(b.messages/10, 2*strangers)
-	if _, _, err := send(warm, false); err != nil {
+	if _, _, err := send(warm, false, nil); err != nil {
 		return one, err
 	}
 	if err := hop.wait(ctx, warm, waitAtMost); err != nil {
@@ -201,7 +201,7 @@ func (g *gateway) round(ctx context.Context, p *peer, hold bool) (one relaySampl
 	if hold {
 		say("  process %d for a minute", s.cmd.Process.Pid)
 		for end := time.Now().Add(time.Minute); time.Now().Before(end); warm += b.messages {
-			if _, _, err := send(b.messages, false); err != nil {
+			if _, _, err := send(b.messages, false, nil); err != nil {
 				return one, err
 			}
 		}
@@ -209,5 +209,5 @@ func (g *gateway) round(ctx context.Context, p *peer, hold bool) (one relaySampl
 			return one, err
 		}
 	}
-	return s.measure(ctx, hop, b.messages, warm, func(n int) (*load, time.Duration, error) { return send(n, false) })
+	return s.measure(ctx, hop, b.messages, warm, func(n int, start func() error) (*load, time.Duration, error) { return send(n, false, start) })
 }

@@ -29,6 +29,7 @@ type load struct {
 	every    time.Duration      // of one session: rest before each message
 	stranger func(i int) string // what XCLIENT says of connection i; nil: nothing
 	waits    bool               // a recipient that is deferred ends its message, and is no failure
+	ready    func() error       // called once, when all sessions have greeted and none has begun a message; nil: nobody waits for others
 
 	poll        int
 	clients     map[int]*client
@@ -38,6 +39,8 @@ type load struct {
 	took        []time.Duration // from MAIL to the last 250, by message
 	buf         []byte
 	failed      error
+	since       time.Time // when the first message could begin
+	greeted     []*client // that wait for the others
 }
 
 // client is a session of it.
@@ -88,7 +91,7 @@ func (l *load) run(ctx context.Context) (took time.Duration, err error) {
 		}
 		_ = unix.Close(l.poll)
 	}()
-	start := time.Now()
+	l.since = time.Now()
 	for range min(l.sessions, l.messages) {
 		if err := l.connect(); err != nil {
 			return 0, err
@@ -118,7 +121,7 @@ func (l *load) run(ctx context.Context) (took time.Duration, err error) {
 			return 0, l.failed
 		}
 	}
-	return time.Since(start), nil
+	return time.Since(l.since), nil
 }
 
 func (l *load) connect() error {
@@ -228,7 +231,7 @@ func (l *load) reply(c *client, line []byte) {
 			l.say(c, []byte("XCLIENT "+l.stranger(c.number)+"\r\n"))
 			return
 		}
-		l.mail(c)
+		l.meet(c)
 	case introduced: // the session begins anew
 		c.state = helo
 		l.say(c, []byte("EHLO src.example\r\n"))
@@ -245,6 +248,25 @@ func (l *load) reply(c *client, line []byte) {
 		l.next(c)
 	case parting:
 		l.gone(c, nil)
+	}
+}
+
+// meet begins the first message of a session, where wanted when all sessions can.
+func (l *load) meet(c *client) {
+	if l.ready == nil {
+		l.mail(c)
+		return
+	}
+	if l.greeted = append(l.greeted, c); len(l.greeted) < min(l.sessions, l.messages) {
+		return
+	}
+	if err := l.ready(); err != nil {
+		l.failed = err
+		return
+	}
+	l.since, l.ready = time.Now(), nil
+	for _, one := range l.greeted {
+		l.mail(one)
 	}
 }
 

@@ -118,24 +118,30 @@ func (b *bench) relayOnce(ctx context.Context, p *peer, kept bool) (one relaySam
 		}
 	}
 	unix.Sync() // what the one before left to write is not for this one
-	return s.measure(ctx, hop, b.messages, warm, send)
+	return s.measure(ctx, hop, b.messages, warm, func(n int, _ func() error) (*load, time.Duration, error) { return send(n) })
 }
 
 // measure sends n messages through the server, behind those that were counted before,
-// and tells what that took.
-func (s *server) measure(ctx context.Context, hop *awaySink, n, before int, send func(n int) (*load, time.Duration, error)) (one relaySample, err error) {
+// and tells what that took: from the beginning, or from what send calls for its start.
+func (s *server) measure(ctx context.Context, hop *awaySink, n, before int, send func(n int, start func() error) (*load, time.Duration, error)) (one relaySample, err error) {
 	most := s.g.watchMemory(500 * time.Millisecond)
-	used, err := s.g.cpu()
-	start := time.Now()
+	var used time.Duration
+	var began time.Time
+	start := func() (err error) {
+		used, err = s.g.cpu()
+		began = time.Now()
+		return err
+	}
+	err = start()
 	var l *load
 	var took time.Duration
 	if err == nil {
-		l, took, err = send(n)
+		l, took, err = send(n, start)
 	}
 	if err == nil {
 		err = hop.wait(ctx, before+n, waitAtMost)
 	}
-	drained := time.Since(start)
+	drained := time.Since(began)
 	memory := most()
 	if err != nil {
 		return one, err
