@@ -148,8 +148,11 @@ func inject(ctx context.Context, g *global, from string, to []string) error {
 	}
 	for _, a := range to {
 		r, err := message.ParseAddress(a)
-		if err != nil || r.IsNull() {
-			return usageError{fmt.Errorf("recipient %q: %w", a, errors.Join(err, errRecipient(r)))}
+		if err == nil {
+			err = errRecipient(r)
+		}
+		if err != nil {
+			return usageError{fmt.Errorf("recipient %q: %w", a, err)}
 		}
 		if r.Domain == "" {
 			r.Domain = c.Server.Hostname
@@ -159,7 +162,7 @@ func inject(ctx context.Context, g *global, from string, to []string) error {
 	if program := os.Getenv("QMAILQUEUE"); program != "" {
 		return handOn(ctx, g, c, program, drop)
 	}
-	client, err := dial(c)
+	client, err := dialToHand(c)
 	if isDown(err) {
 		return injectOffline(ctx, g, c, drop)
 	}

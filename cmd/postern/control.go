@@ -92,10 +92,7 @@ func (d *daemon) openControl(c *config.Config) (err error) {
 		Forget:  d.remote.Forget,
 		Plugins: d.plugins,
 	})
-	if len(c.Local.Users) > 0 {
-		return d.openInjection(c)
-	}
-	return nil
+	return d.openInjection(c)
 }
 
 // plain is an act that no order has more to say of.
