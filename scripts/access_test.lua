@@ -93,3 +93,10 @@ test("a file, and rules that are none", function(t)
   end
   expect((pcall(t.policy, t, "access", { file = "nowhere.txt" }))):equals(false)
 end)
+
+test("what is wrong with rules is told, all at once", function(t)
+  local ok, err = pcall(t.policy, t, "access", { rules = { "deny client 192.0.2.300", "deny cleint x", "deny helo /(/", "deny sender @", "deny any *.spam.example" } })
+  expect(ok):equals(false)
+  for n = 1, 4 do expect(err):contains(("rules: item %d: "):format(n)) end
+  expect(err:find("item 5", 1, true)):is_nil()
+end)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,7 +107,13 @@ daemon is down.`,
 				return offline(err)
 			}
 			s.Policies = slices.DeleteFunc(s.Policies, func(p console.Policy) bool { return p.Name == intake.RuleName })
+			for _, one := range s.Findings {
+				fmt.Fprintln(g.std.out, one)
+			}
 			fmt.Fprintf(g.std.out, "reloaded: configuration %d, %s\n", s.Generation, count(len(s.Policies), "policy"))
+			if len(s.Restart) > 0 {
+				fmt.Fprintf(g.std.out, "what changed since the start, and takes effect at the next one: %s\n", strings.Join(s.Restart, ", "))
+			}
 			return nil
 		},
 	}

@@ -128,6 +128,12 @@ func (d *daemon) status() console.Status {
 	if why, failing := d.memory.failing(); failing {
 		s.Warnings = append(s.Warnings, console.Warning{What: "the memory of policies", Failure: why})
 	}
+	s.Restart = needRestart(d.booted, d.config.Load())
+	if found := d.findings.Load(); found != nil {
+		for _, p := range found.Sorted() {
+			s.Findings = append(s.Findings, p.String())
+		}
+	}
 	for _, l := range d.listeners {
 		s.Listeners = append(s.Listeners, console.Listener{Name: l.name, Protocol: l.protocol, Address: l.Addr().String()})
 	}
