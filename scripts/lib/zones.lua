@@ -40,15 +40,8 @@ local function rule(word)
   return #octets == 4 and dots == 3 and { octets = octets, meaning = meaning } or nil
 end
 
--- new makes lists of entries; add tells what is wrong with one.
-function zones.new(entries)
-  local self = setmetatable({ names = {}, rules = {} }, zones)
-  for _, entry in ipairs(entries or {}) do
-    local ok, err = self:add(entry)
-    if not ok then error(err, 0) end
-  end
-  return self
-end
+-- new makes a table of no lists, to add some.
+function zones.new() return setmetatable({ names = {}, rules = {} }, zones) end
 
 -- read makes lists of a setting, and raises what is wrong with it.
 function zones.read(policy, setting)
