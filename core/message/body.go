@@ -2,6 +2,7 @@ package message
 
 import (
 	"io"
+	"sync"
 )
 
 // Body is the bytes of a message. Any number of goroutines may read it at once.
@@ -44,6 +45,21 @@ func (b Bytes) ReadAt(p []byte, off int64) (int, error) {
 
 // Size is the length in bytes.
 func (b Bytes) Size() int64 { return int64(len(b)) }
+
+// PieceSize is how much of a body is looked at at a time.
+const PieceSize = 64 << 10
+
+// Piece is a buffer for a piece of a body. Its bytes are not zero.
+type Piece [PieceSize]byte
+
+// pieces are those that nobody uses.
+var pieces = sync.Pool{New: func() any { return new(Piece) }}
+
+// NewPiece gives a buffer that Free takes back, after which it must not be touched.
+func NewPiece() *Piece { return pieces.Get().(*Piece) }
+
+// Free gives the buffer to others.
+func (p *Piece) Free() { pieces.Put(p) }
 
 // Edited is a message whose header section was rewritten: Head, then Rest from
 // From on. It is a Body as long as Rest is one.

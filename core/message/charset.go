@@ -1,6 +1,7 @@
 package message
 
 import (
+	"bytes"
 	"io"
 	"strings"
 	"unicode/utf16"
@@ -67,10 +68,8 @@ func (c charset) reader(r io.Reader) io.Reader {
 		return transform.NewReader(r, &utf7{})
 	case c.enc != nil:
 		return transform.NewReader(r, c.enc.NewDecoder())
-	case c.utf8():
-		return transform.NewReader(r, guess{strict: true})
 	}
-	return transform.NewReader(r, guess{})
+	return &guessReader{r: r, as: guess{strict: c.utf8()}}
 }
 
 // text is reader for a short text.
@@ -98,6 +97,45 @@ func (c charset) encode(s string) (b []byte, ok bool) {
 	}
 	b, err := enc.NewEncoder().Bytes([]byte(s))
 	return b, err == nil
+}
+
+// guessReader reads ASCII as it is, and from the first other byte on by guess.
+type guessReader struct {
+	r  io.Reader
+	as guess
+	on io.Reader // what comes next, once there was such a byte
+}
+
+func (g *guessReader) Read(p []byte) (int, error) {
+	if g.on != nil {
+		return g.on.Read(p)
+	}
+	n, err := g.r.Read(p)
+	for i, c := range p[:n] {
+		if c < utf8.RuneSelf {
+			continue
+		}
+		rest := io.MultiReader(bytes.NewReader(bytes.Clone(p[i:n])), &told{g.r, err})
+		g.on = transform.NewReader(rest, g.as)
+		if i == 0 {
+			return g.on.Read(p)
+		}
+		return i, nil
+	}
+	return n, err
+}
+
+// told is a reader whose next error is known already, where it is not nil.
+type told struct {
+	r   io.Reader
+	err error
+}
+
+func (t *told) Read(p []byte) (int, error) {
+	if t.err != nil {
+		return 0, t.err
+	}
+	return t.r.Read(p)
 }
 
 // guess is a transform.Transformer: valid UTF-8 passes; other bytes become

@@ -90,9 +90,9 @@ func (f Footer) complete() (Footer, error) {
 }
 
 // wireLines makes every line end CRLF.
-func wireLines(s string) string {
-	return strings.ReplaceAll(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(s), "\n", "\r\n")
-}
+func wireLines(s string) string { return crlfs.Replace(s) }
+
+var crlfs = strings.NewReplacer("\r\n", "\r\n", "\r", "\r\n", "\n", "\r\n")
 
 // signers lists the domains that signed the message (RFC 6376).
 func signers(h *Header) string {

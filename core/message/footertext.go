@@ -250,6 +250,9 @@ func (e *footerEdit) write(p *Part, text []byte, encoding string, upgrade bool) 
 	return true, nil
 }
 
+// inQuotes is what stands for characters that would end a quoted string.
+var inQuotes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
 // contentType is the part's Content-Type with another charset.
 func contentType(p *Part, label string) string {
 	var b strings.Builder
@@ -258,7 +261,7 @@ func contentType(p *Part, label string) string {
 		if one.Key == "charset" {
 			continue
 		}
-		value := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(one.Value)
+		value := inQuotes.Replace(one.Value)
 		b.WriteString("; " + one.Key + `="` + value + `"`)
 	}
 	return b.String()

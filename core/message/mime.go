@@ -17,7 +17,6 @@ const (
 	maxPartHeader  = 64 << 10 // octets of one header section that are looked at
 	maxMIMEHeaders = 1 << 20  // of all of them together
 	maxBoundary    = 900      // RFC 2046 section 5.1.1 says 70
-	mimeWindow     = 64 << 10
 )
 
 // MIME is the structure of a message, found in one pass. It holds no content.
@@ -86,6 +85,9 @@ func ParseMIME(b Body) (*MIME, error) {
 
 // run walks the message from its root on.
 func (w *mimeWalk) run() error {
+	piece := NewPiece()
+	defer piece.Free()
+	w.buf = piece[:]
 	w.enter(w.m.Root)
 	for !w.done && w.err == nil {
 		w.step()
@@ -320,9 +322,6 @@ func (w *mimeWalk) fill() bool {
 	end := w.base + int64(len(w.window))
 	if w.err != nil || end >= w.size {
 		return false
-	}
-	if w.buf == nil {
-		w.buf = make([]byte, min(w.size, mimeWindow))
 	}
 	keep := max(0, w.at-1-w.base)
 	n := copy(w.buf, w.window[min(keep, int64(len(w.window))):])

@@ -167,7 +167,9 @@ var beginLine = []byte("begin")
 
 // findsBegin tells whether a text has a line that may begin a uuencoded file.
 func findsBegin(r io.Reader) (bool, error) {
-	var buf [4 << 10]byte
+	piece := NewPiece()
+	defer piece.Free()
+	buf := piece[:]
 	n := 1
 	buf[0] = '\n'
 	for {
@@ -193,7 +195,7 @@ func findsBegin(r io.Reader) (bool, error) {
 			return false, err
 		}
 		keep := min(n, len(beginLine)+1)
-		copy(buf[:], buf[n-keep:n])
+		copy(buf, buf[n-keep:n])
 		n = keep
 	}
 }

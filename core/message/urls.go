@@ -1,11 +1,13 @@
 package message
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -48,9 +50,7 @@ func (m *MIME) URLs() (list []URL, more bool, err error) {
 		if p.Type == "text/html" {
 			err = f.html(r)
 		} else {
-			var b []byte
-			b, err = io.ReadAll(r)
-			f.text(string(b), 0)
+			err = f.plain(r)
 		}
 		f.more = f.more || r.more
 		if err != nil || f.full() {
@@ -96,13 +96,30 @@ func (f *urlFinder) full() bool {
 	return over
 }
 
+// plain finds what stands in a plain text.
+func (f *urlFinder) plain(r io.Reader) error {
+	text := texts.Get().(*bytes.Buffer)
+	defer func() {
+		if text.Cap() <= 256<<10 {
+			text.Reset()
+			texts.Put(text)
+		}
+	}()
+	_, err := text.ReadFrom(r)
+	f.text(text.Bytes(), 0)
+	return err
+}
+
+// texts are spare buffers for whole texts.
+var texts = sync.Pool{New: func() any { return &bytes.Buffer{} }}
+
 // html finds what attributes point to, and what stands in the text.
 func (f *urlFinder) html(r io.Reader) error {
 	base := ""
 	return readHTML(r, func(t html.TokenType, z *html.Tokenizer, tag atom.Atom, attrs bool) bool {
 		switch t {
 		case html.TextToken:
-			f.text(string(z.Text()), 0)
+			f.text(z.Text(), 0)
 		case html.StartTagToken, html.SelfClosingTagToken:
 			for attrs {
 				var key, value []byte
@@ -114,7 +131,7 @@ func (f *urlFinder) html(r io.Reader) error {
 					}
 					f.attribute(string(value), base)
 				case "srcset", "style", "content":
-					f.text(string(value), 0)
+					f.text(value, 0)
 				}
 			}
 		}
@@ -122,12 +139,14 @@ func (f *urlFinder) html(r io.Reader) error {
 	})
 }
 
+var dropped = strings.NewReplacer("\t", "", "\n", "", "\r", "")
+
 // attribute takes the value of an attribute, as browsers do: blanks around it,
 // line ends and tabs in it don't count, and backslashes are slashes.
 func (f *urlFinder) attribute(v, base string) {
 	v = strings.TrimFunc(v, func(r rune) bool { return r <= ' ' })
 	if strings.ContainsAny(v, "\t\r\n") {
-		v = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(v)
+		v = dropped.Replace(v)
 	}
 	switch scheme, _, ok := strings.Cut(v, ":"); {
 	case strings.HasPrefix(v, "//") || strings.HasPrefix(v, `\\`):
@@ -156,9 +175,9 @@ func isScheme(s string) bool {
 
 // text finds addresses in running text. Each place is looked at once, so the time
 // is linear.
-func (f *urlFinder) text(s string, depth int) {
-	for s != "" && !f.full() {
-		i := strings.IndexAny(s, ":wW[")
+func (f *urlFinder) text(s []byte, depth int) {
+	for len(s) > 0 && !f.full() {
+		i := bytes.IndexAny(s, ":wW[")
 		if i < 0 {
 			return
 		}
@@ -170,13 +189,13 @@ func (f *urlFinder) text(s string, depth int) {
 				end = endOfURL(s, i+1)
 			}
 		case '[': // hxxp[:]//host
-			if strings.HasPrefix(s[i:], "[:]") || strings.HasPrefix(s[i:], "[://]") {
+			if bytes.HasPrefix(s[i:], []byte("[:]")) || bytes.HasPrefix(s[i:], []byte("[://]")) {
 				if start, _ = schemeBefore(s, i); start < i {
 					end, defanged = endOfURL(s, i+3), true
 				}
 			}
 		default:
-			if (i == 0 || !wordByte(s[i-1])) && len(s) > i+4 && strings.EqualFold(s[i:i+4], "www.") {
+			if (i == 0 || !wordByte(s[i-1])) && len(s) > i+4 && strings.EqualFold(string(s[i:i+4]), "www.") {
 				start, end = i, endOfURL(s, i+4)
 			}
 		}
@@ -184,7 +203,7 @@ func (f *urlFinder) text(s string, depth int) {
 			s = s[i+1:]
 			continue
 		}
-		f.add(s[start:end], depth, defanged)
+		f.add(string(s[start:end]), depth, defanged)
 		s = s[end:]
 	}
 }
@@ -195,10 +214,10 @@ func wordByte(c byte) bool {
 
 // schemeBefore finds the scheme that ends before s[i]; start is i where there is
 // none that we know.
-func schemeBefore(s string, i int) (start int, defanged bool) {
+func schemeBefore(s []byte, i int) (start int, defanged bool) {
 	for _, scheme := range [...]string{"https", "http", "ftp", "mailto", "hxxps", "hxxp", "meow", "fxp"} {
-		if n := i - len(scheme); n >= 0 && strings.EqualFold(s[n:i], scheme) && (n == 0 || !letter(s[n-1])) {
-			if scheme != "mailto" && !strings.HasPrefix(s[i:], "://") && !strings.HasPrefix(s[i:], `:\\`) && s[i] != '[' {
+		if n := i - len(scheme); n >= 0 && strings.EqualFold(string(s[n:i]), scheme) && (n == 0 || !letter(s[n-1])) {
+			if scheme != "mailto" && !bytes.HasPrefix(s[i:], []byte("://")) && !bytes.HasPrefix(s[i:], []byte(`:\\`)) && s[i] != '[' {
 				return i, false
 			}
 			return n, scheme == "hxxps" || scheme == "hxxp" || scheme == "meow" || scheme == "fxp"
@@ -210,10 +229,10 @@ func schemeBefore(s string, i int) (start int, defanged bool) {
 func letter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 
 // endOfURL is where the address ends whose scheme ends before from.
-func endOfURL(s string, from int) int {
+func endOfURL(s []byte, from int) int {
 	end := from
 	for end < len(s) && end-from < maxURL {
-		r, n := utf8.DecodeRuneInString(s[end:])
+		r, n := utf8.DecodeRune(s[end:])
 		if r <= ' ' || r == '<' || r == '>' || r == '"' || r == '`' || r == 0x7f || unicode.IsSpace(r) || unicode.IsControl(r) || r == '»' || r == '“' || r == '”' {
 			break
 		}
@@ -328,7 +347,7 @@ func (f *urlFinder) add(s string, depth int, defanged bool) {
 		f.list = append(f.list, u)
 	}
 	if inside := cutAt(rest, "/?#", false); depth < maxURLDepth && inside != "" {
-		if decoded := string(percentDecode(inside)); strings.Contains(decoded, "://") {
+		if decoded := percentDecode(inside); bytes.Contains(decoded, []byte("://")) {
 			f.text(decoded, depth+1)
 		}
 	}

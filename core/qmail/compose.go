@@ -343,10 +343,16 @@ func (h *composing) from() string {
 	case h.Name == "":
 		return a.written()
 	case h.CommentName:
-		return a.written() + " (" + strings.NewReplacer(`\`, `\\`, "(", `\(`, ")", `\)`, "\n", " ").Replace(h.Name) + ")"
+		return a.written() + " (" + inComment.Replace(h.Name) + ")"
 	}
 	return quoted(h.Name, " !#$%&'*+-/=?^_`{|}~") + " <" + a.written() + ">"
 }
+
+// What stands for characters that would end a comment, a quoted string, or the line.
+var (
+	inComment = strings.NewReplacer(`\`, `\\`, "(", `\(`, ")", `\)`, "\n", " ")
+	inQuotes  = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", " ", "\r", " ")
+)
 
 // quoted is a text in quotes where it has other than letters, digits and more.
 func quoted(s, more string) string {
@@ -356,5 +362,5 @@ func quoted(s, more string) string {
 	if s != "" && strings.IndexFunc(s, func(c rune) bool { return !plain(c) }) < 0 && s[0] != '.' && s[len(s)-1] != '.' && !strings.Contains(s, "..") {
 		return s
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", " ", "\r", " ").Replace(s) + `"`
+	return `"` + inQuotes.Replace(s) + `"`
 }

@@ -114,7 +114,9 @@ func (c content) writeTo(w io.Writer) error {
 
 // copyBody copies a range of a message, in pieces.
 func copyBody(w io.Writer, body message.Body, from, to int64) error {
-	in := make([]byte, min(blockSize, to-from))
+	piece := message.NewPiece()
+	defer piece.Free()
+	in := piece[:blockSize]
 	for from < to {
 		n, err := body.ReadAt(in[:min(int64(len(in)), to-from)], from)
 		if n == 0 {

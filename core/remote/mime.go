@@ -71,7 +71,9 @@ func takeApart(body message.Body) (*structure, error) {
 	w := walker{s: &structure{}}
 	w.begin(nil, 0)
 	w.at.top = true
-	buf := make([]byte, blockSize)
+	piece := message.NewPiece()
+	defer piece.Free()
+	buf := piece[:blockSize]
 	have, offset := 0, int64(0)
 	for {
 		left := body.Size() - offset - int64(have)

@@ -103,7 +103,14 @@ func contains(ctx context.Context, b message.Body, texts [][]byte) (bool, error)
 	if whole, ok := b.(message.Bytes); ok {
 		return containsAny(whole, texts), nil
 	}
-	p := make([]byte, min(bodyPiece+int64(overlap), b.Size()))
+	piece := message.NewPiece()
+	defer piece.Free()
+	p := piece[:]
+	if want := min(bodyPiece+int64(overlap), b.Size()); want <= int64(len(p)) {
+		p = p[:want]
+	} else {
+		p = make([]byte, want)
+	}
 	for at, size := int64(0), b.Size(); ; at += bodyPiece {
 		if err := ctx.Err(); err != nil {
 			return false, err

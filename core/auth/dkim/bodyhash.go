@@ -7,6 +7,8 @@ import (
 	"hash"
 	"io"
 	"slices"
+
+	"github.com/postern-mta/postern/core/message"
 )
 
 // wanted is one hash of a content: of a canonical form, of its first limit bytes,
@@ -103,7 +105,9 @@ func (m *Message) readContent(forms []*bodyHash) error {
 	if m.start >= m.body.Size() {
 		return nil
 	}
-	buf := make([]byte, min(bodyBlock, m.body.Size()-m.start))
+	piece := message.NewPiece()
+	defer piece.Free()
+	buf := piece[:bodyBlock]
 	for at := m.start; at < m.body.Size(); {
 		n, err := m.body.ReadAt(buf, at)
 		if n == 0 {

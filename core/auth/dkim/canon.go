@@ -64,11 +64,12 @@ type bodyWriter struct {
 	canon Canon
 	out   func(p []byte)
 
-	buf   []byte // of the relaxed form, what is not handed on yet
-	some  bool   // something was handed on
-	ends  int64  // line ends that wait: they count only where something follows
-	cr    bool   // the last byte was a CR, which waits too
-	blank bool   // blanks wait
+	buf   []byte         // of the relaxed form, what is not handed on yet
+	piece *message.Piece // where buf begins
+	some  bool           // something was handed on
+	ends  int64          // line ends that wait: they count only where something follows
+	cr    bool           // the last byte was a CR, which waits too
+	blank bool           // blanks wait
 }
 
 // crlfs is what many line ends are written from.
@@ -140,6 +141,14 @@ func (w *bodyWriter) put(p []byte) {
 	w.some = true
 }
 
+// room gives buf its place.
+func (w *bodyWriter) room() {
+	if w.piece == nil {
+		w.piece = message.NewPiece()
+		w.buf = w.piece[:0]
+	}
+}
+
 func (w *bodyWriter) drain() {
 	if len(w.buf) > 0 {
 		w.out(w.buf)
@@ -148,6 +157,7 @@ func (w *bodyWriter) drain() {
 }
 
 func (w *bodyWriter) relaxed(p []byte) {
+	w.room()
 	for len(p) > 0 {
 		if n := w.whole(p); n > 0 {
 			p = p[n:]
@@ -238,5 +248,9 @@ func (w *bodyWriter) end() {
 	w.drain()
 	if w.some || w.canon == Simple {
 		w.out([]byte("\r\n"))
+	}
+	if w.piece != nil {
+		w.piece.Free()
+		w.piece, w.buf = nil, nil
 	}
 }

@@ -114,8 +114,14 @@ func (t *through) section(last bool) error {
 }
 
 func readSection(m message.Body) (section []byte, start int64, err error) {
-	for size := min(int64(16<<10), m.Size()); ; size = min(4*size, m.Size(), maxSection) {
-		b := make([]byte, size)
+	piece := message.NewPiece()
+	defer piece.Free()
+	for size := min(int64(len(piece)), m.Size()); ; size = min(4*size, m.Size(), maxSection) {
+		b := piece[:]
+		if size > int64(len(b)) {
+			b = make([]byte, size)
+		}
+		b = b[:size]
 		if n, err := m.ReadAt(b, 0); int64(n) < size && err != nil && !errors.Is(err, io.EOF) {
 			return nil, 0, fmt.Errorf("read the header section: %w", err)
 		}
@@ -125,9 +131,9 @@ func readSection(m message.Body) (section []byte, start int64, err error) {
 		n, whole := message.HeaderLen(b)
 		switch {
 		case whole:
-			return b[:n:n], int64(n) + 2, nil
+			return bytes.Clone(b[:n]), int64(n) + 2, nil
 		case size == m.Size():
-			return b, size, nil
+			return bytes.Clone(b), size, nil
 		case size == maxSection:
 			return nil, 0, ErrSection
 		}

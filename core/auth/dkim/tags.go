@@ -94,12 +94,13 @@ func compact(s string) string {
 	if !strings.ContainsAny(s, blanks) {
 		return s
 	}
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune(blanks, r) {
-			return -1
+	b := make([]byte, 0, len(s))
+	for i := range len(s) {
+		if c := s[i]; c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			b = append(b, c)
 		}
-		return r
-	}, s)
+	}
+	return string(b)
 }
 
 // List is the elements of a colon-separated value, without blanks and empty ones.

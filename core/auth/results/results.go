@@ -139,9 +139,13 @@ func plain(s string) string {
 	}, s)
 }
 
-func comment(s string) string {
-	return strings.NewReplacer("(", "[", ")", "]", `\`, "/").Replace(plain(s))
-}
+func comment(s string) string { return inComment.Replace(plain(s)) }
+
+// What stands for characters that would end a comment or a quoted string.
+var (
+	inComment = strings.NewReplacer("(", "[", ")", "]", `\`, "/")
+	inQuotes  = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+)
 
 // quote is a value, as it is where it may stand so: a token, or an address of a
 // dot-string and a domain.
@@ -155,7 +159,7 @@ func quote(s string) string {
 }
 
 func quoted(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(plain(s)) + `"`
+	return `"` + inQuotes.Replace(plain(s)) + `"`
 }
 
 // isToken tells whether s is a token of RFC 2045 section 5.1.

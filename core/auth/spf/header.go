@@ -64,13 +64,17 @@ func word(s string) string {
 	if atom {
 		return s
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	return `"` + inQuotes.Replace(s) + `"`
 }
 
 // comment is a text inside parentheses.
-func comment(s string) string {
-	return strings.NewReplacer(`\`, `\\`, "(", `\(`, ")", `\)`).Replace(onlyASCII(s))
-}
+func comment(s string) string { return inComment.Replace(onlyASCII(s)) }
+
+// What stands for characters that would end a quoted string or a comment.
+var (
+	inQuotes  = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	inComment = strings.NewReplacer(`\`, `\\`, "(", `\(`, ")", `\)`)
+)
 
 // onlyASCII is s, cut to what a field may bear, with a question mark for each
 // character that it may not.
