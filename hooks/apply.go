@@ -14,6 +14,45 @@ const maxAdded = 1000
 
 var errNoRecipient = errors.New("no such recipient")
 
+// kinds is a set of kinds of edits.
+type kinds uint64
+
+func kindSet(list ...EditKind) (k kinds) {
+	for _, kind := range list {
+		k |= 1 << kind
+	}
+	return k
+}
+
+func (k kinds) any(of kinds) bool { return k&of != 0 }
+
+// What edits of those kinds change in place.
+var (
+	changeHeader     = kindSet(AddHeader, AppendHeader, ReplaceHeader, RemoveHeader, ReplaceBody, AddFooter)
+	changeRecipients = kindSet(AddRecipient, RemoveRecipient, ReplaceRecipient, SetRoute, SetNotify, SetRcptNote, AddRcptHeader, AppendRcptHeader, RemoveRcptHeader)
+	changeNotes      = kindSet(SetNote)
+	changeConnNotes  = kindSet(SetConnNote)
+	changeResults    = kindSet(SetResult)
+	changeSkipped    = kindSet(SkipPolicy)
+	changeKept       = kindSet(Pardon)
+)
+
+// apart is m with copies of what the edits change in place; what they append to is
+// copied then.
+func (m *Marks) apart(done kinds) Marks {
+	next := Marks{slices.Clip(m.Scores), slices.Clip(m.Tags), m.Results, m.Skipped, slices.Clip(m.Kept)}
+	if done.any(changeResults) {
+		next.Results = maps.Clone(m.Results)
+	}
+	if done.any(changeSkipped) {
+		next.Skipped = maps.Clone(m.Skipped)
+	}
+	if done.any(changeKept) {
+		next.Kept = slices.Clone(m.Kept)
+	}
+	return next
+}
+
 // apply makes the edits of one decision, all or none. They are tried on copies
 // of what they touch first. The Value of a footer becomes how it was added.
 func apply(at Stage, tx *Transaction, edits []Edit) error {
@@ -21,17 +60,27 @@ func apply(at Stage, tx *Transaction, edits []Edit) error {
 		return nil
 	}
 	row := at.Row()
+	var done kinds
+	for _, e := range edits {
+		done |= 1 << e.Kind
+	}
 	next := *tx
-	next.Marks = tx.Marks.clone()
-	next.Recipients = slices.Clone(tx.Recipients)
-	next.Notes = maps.Clone(tx.Notes)
-	if tx.Header != nil {
+	next.Marks = tx.Marks.apart(done)
+	if done.any(changeRecipients) {
+		next.Recipients, next.origin = slices.Clone(tx.Recipients), map[*Recipient]*Recipient{}
+	}
+	if done.any(changeNotes) {
+		next.Notes = maps.Clone(tx.Notes)
+	}
+	if tx.Header != nil && done.any(changeHeader) {
 		next.Header = tx.Header.Clone()
 	}
 	// What stage deny finds about a message is that message's alone.
 	conn := row.Scope == OfConnection && tx.ID == ""
-	session := Session{Marks: tx.Session.Marks.clone(), Notes: maps.Clone(tx.Session.Notes)}
-	next.origin = map[*Recipient]*Recipient{}
+	session := Session{Marks: tx.Session.Marks.apart(done), Notes: tx.Session.Notes}
+	if done.any(changeConnNotes) {
+		session.Notes = maps.Clone(session.Notes)
+	}
 	for i, e := range edits {
 		if !row.AllowsEdit(e.Kind) {
 			return fmt.Errorf("edit %q is not possible at stage %s", e.Kind, at)
@@ -64,11 +113,13 @@ func apply(at Stage, tx *Transaction, edits []Edit) error {
 		}
 	}
 	// Who holds a recipient goes on holding it.
-	for i, r := range next.Recipients {
-		next.Recipients[i] = next.settled(r)
+	if next.origin != nil {
+		for i, r := range next.Recipients {
+			next.Recipients[i] = next.settled(r)
+		}
+		next.Current = next.settled(next.Current)
+		next.origin = nil
 	}
-	next.Current = next.settled(next.Current)
-	next.origin = nil
 	*tx = next
 	tx.Session.Marks, tx.Session.Notes = session.Marks, session.Notes
 	return nil

@@ -1,13 +1,12 @@
 -- badmailfrom: refuses senders by a list, from every client.
 --
 -- An entry is user@example.net, user@ (at every domain), @example.net or
--- example.net (the whole domain), *.example.net (every domain below it), or /REGEXP/.
--- Behind an entry may stand a text for the reply.
+-- example.net (the whole domain), or *.example.net (every domain below it).
 --
 -- Settings:
 --   addresses  the list
 --   file       a file with one entry a line; # begins a comment line
---   text       of replies where the entry has none
+--   text       of the reply
 --
 -- Example:
 --   [[policy]]
@@ -19,21 +18,20 @@ local addresses = require "addresses"
 local badmailfrom = policy {
   about    = "Refuses senders by a list.",
   settings = {
-    addresses = list(string) {} : about "user@example.net, user@, @example.net, *.example.net or /REGEXP/, and maybe a text",
+    addresses = list(string) {} : about "user@example.net, user@, @example.net, *.example.net",
     file      = file ""         : about "a file with one entry a line",
-    text      = string "This sender is not welcome here" : about "of replies where the entry has none",
+    text      = string "This sender is not welcome here" : about "of the reply",
   },
 }
 
-local list = addresses.read(badmailfrom, "addresses", "file")
-if list.empty then log.warn("addresses: none is given, here or by file, so nothing is refused") end
+local list = addresses.new(badmailfrom.addresses, badmailfrom.file and badmailfrom.file.lines)
 
 function badmailfrom.mail(tx)
   if tx.sender.null then return end
-  local entry, text = list:find(tx.sender)
+  local entry = list:find(tx.sender)
   if entry then
     tx:result("badmailfrom", { entry = entry })
-    return reject("5.7.1", "%s", text or badmailfrom.text)
+    return reject("5.7.1", "%s", badmailfrom.text)
   end
 end
 

@@ -42,8 +42,7 @@ local dnsbl = policy {
   },
 }
 
-local lists, wanted = zones.read(dnsbl, "zones"), {}
-if #lists.names == 0 then log.warn("zones: none is given, so nothing is asked") end
+local lists, wanted = zones.new(dnsbl.zones), {}
 for _, answer in ipairs(dnsbl.answers) do wanted[answer] = true end
 
 local function counts(listing)

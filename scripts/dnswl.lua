@@ -33,8 +33,7 @@ local dnswl = policy {
   },
 }
 
-local lists = zones.read(dnswl, "zones")
-if #lists.names == 0 then log.warn("zones: none is given, so nothing is asked") end
+local lists = zones.new(dnswl.zones)
 
 function dnswl.connect(conn)
   if conn.ip.loopback or conn.ip.private then return end

@@ -40,8 +40,7 @@ local rhsbl = policy {
   },
 }
 
-local lists, wanted = zones.read(rhsbl, "zones"), {}
-if #lists.names == 0 then log.warn("zones: none is given, so nothing is asked") end
+local lists, wanted = zones.new(rhsbl.zones), {}
 for _, subject in ipairs(rhsbl.subjects) do wanted[subject] = true end
 
 local function add(names, domain)

@@ -48,8 +48,7 @@ local uribl = policy {
   },
 }
 
-local by_name, by_address = zones.read(uribl, "zones"), zones.read(uribl, "ip_zones")
-if #by_name.names + #by_address.names == 0 then log.warn("zones: none is given, so nothing is asked") end
+local by_name, by_address = zones.new(uribl.zones), zones.new(uribl.ip_zones)
 
 -- hosts are the names and the addresses that links lead to.
 local function hosts(tx)

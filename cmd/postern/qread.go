@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -103,7 +104,7 @@ ran and are still to be taken in, as qmail-qstat does. postern queue summary tel
 				return err
 			}
 			defer view.close()
-			drops, err := view.waiting()
+			drops, err := filepath.Glob(filepath.Join(view.config.Server.DataDir, "drop", "*.drop"))
 			if err != nil {
 				return err
 			}
@@ -111,7 +112,7 @@ ran and are still to be taken in, as qmail-qstat does. postern queue summary tel
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(g.std.out, "messages in queue: %d\nmessages in queue but not yet preprocessed: %d\n", s.Messages+drops, drops)
+			_, err = fmt.Fprintf(g.std.out, "messages in queue: %d\nmessages in queue but not yet preprocessed: %d\n", s.Messages+len(drops), len(drops))
 			return err
 		},
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postern-mta/postern/core/config"
-	"github.com/postern-mta/postern/core/console"
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/qmail"
@@ -265,11 +264,8 @@ func enqueue(ctx context.Context, c *config.Config, m *qmail.Composed, body io.R
 	}
 	for _, raw := range m.Recipients {
 		a, err := qmail.Address(raw, c.Server.EnvNoAtHost)
-		if err == nil {
-			err = errRecipient(a)
-		}
-		if err != nil {
-			return permanent{fmt.Errorf("recipient %q: %w", raw, err)}
+		if err != nil || a.IsNull() {
+			return permanent{fmt.Errorf("recipient %q: %w", raw, errors.Join(err, errRecipient(a)))}
 		}
 		drop.Recipients = append(drop.Recipients, a)
 	}
@@ -343,9 +339,12 @@ func (o *injection) sendAs(text string) error {
 	return nil
 }
 
-// mailq lists the queue. Programs that watch queues look for what it says of an empty one.
+// mailq lists the queue.
 func mailq(ctx context.Context, g *global) error {
-	return list(ctx, g, console.Filter{}, false, "Mail queue is empty")
+	c := queueList(g)
+	c.SetArgs([]string{})
+	c.SilenceErrors, c.SilenceUsage = true, true
+	return c.ExecuteContext(ctx)
 }
 
 func newaliasesCommand(g *global) *cobra.Command {

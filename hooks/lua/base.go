@@ -32,7 +32,7 @@ func (st *state) open() {
 	st.newClasses()
 	st.same = L.NewFunction(same)
 	for name, f := range map[string]lua.LGFunction{
-		"error": st.raise, "getmetatable": st.getMetatable, "setmetatable": st.setMetatable, "pairs": st.pairs, "pcall": st.pcall,
+		"error": st.raise, "getmetatable": st.getMetatable, "next": st.next, "setmetatable": st.setMetatable, "pairs": st.pairs, "pcall": st.pcall,
 		"print": st.print, "require": st.require, "unpack": st.unpack, "xpcall": st.xpcall, "now": st.now, "policy": st.declare, "parallel": st.parallel, "pause": st.pause,
 	} {
 		g.RawSetString(name, L.NewFunction(f))
@@ -101,6 +101,9 @@ func (st *state) library(functions map[string]lua.LGFunction) *lua.LTable {
 
 func (st *state) getMetatable(L *lua.LState) int {
 	L.CheckAny(1)
+	if t, ok := L.Get(1).(*lua.LTable); ok {
+		st.complete(t)
+	}
 	L.Push(L.GetMetatable(L.Get(1)))
 	return 1
 }
@@ -111,6 +114,7 @@ func (st *state) setMetatable(L *lua.LState) int {
 		L.CheckTable(2)
 	}
 	st.writable(L, t)
+	st.complete(t)
 	if L.GetMetaField(t, "__metatable") != lua.LNil {
 		L.RaiseError("cannot change a protected metatable")
 	}
@@ -130,6 +134,7 @@ func (st *state) pairs(L *lua.LState) int {
 		L.Replace(1, n.table(st))
 	}
 	t := L.CheckTable(1)
+	st.complete(t)
 	L.Push(L.G.Global.RawGetString("next"))
 	L.Push(t)
 	L.Push(lua.LNil)

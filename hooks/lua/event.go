@@ -26,7 +26,7 @@ type classes struct {
 	addressClass, ipClass, regexClass          *lua.LTable
 	rcptClass, notesClass, planClass, rcptList *lua.LTable
 	textLib                                    *lua.LTable
-	tcpClass, partClass                        *lua.LTable
+	tcpClass, partClass, lateClass             *lua.LTable
 	noticeClass, copyClass                     *lua.LTable
 	same, text                                 *lua.LFunction
 	mimeWalks                                  mimeWalks
@@ -93,6 +93,7 @@ func (st *state) single(methods map[string]lua.LGFunction, field lua.LGFunction)
 func (st *state) newClasses() {
 	L := st.L
 	st.readonly = st.newClass(lua.LNil)
+	st.lateClass = st.newClass(L.NewFunction(st.lateIndex))
 	st.text = L.NewFunction(func(L *lua.LState) int {
 		u := L.CheckUserData(1)
 		if s, ok := u.Value.(fmt.Stringer); ok {
@@ -107,7 +108,12 @@ func (st *state) newClasses() {
 		L.Push(lua.LBool(a.Value == b.Value))
 		return 1
 	})
-	st.openSettingClasses()
+	about := L.NewFunction(st.settingAbout)
+	st.kind = st.newClass(st.library(nil))
+	st.kind.RawGetString("__index").(*lua.LTable).RawSetString("about", about)
+	st.kind.RawSetString("__call", L.NewFunction(st.kindCall))
+	st.settingClass = st.newClass(st.library(nil))
+	st.settingClass.RawGetString("__index").(*lua.LTable).RawSetString("about", about)
 	st.decisionClass = st.newClass(L.NewFunction(st.noMember))
 	st.addressClass = st.newClass(L.NewFunction(st.addressField))
 	st.ipClass = st.newClass(L.NewFunction(st.ipField))
@@ -210,6 +216,7 @@ func (st *state) run(ctx context.Context, at hooks.Stage, tx *hooks.Transaction)
 	d, err := st.answer(fn, result)
 	edits := c.edits
 	*c = call{} // nothing of a call is kept alive by the state
+	clear(st.late)
 	st.current.Value = nil
 	if err != nil {
 		return hooks.Decision{}, err

@@ -116,23 +116,22 @@ func (st *state) dkimTable(r *dkim.Report) *lua.LTable {
 }
 
 func (st *state) dkimSignature(s *dkim.Result) *lua.LTable {
-	t := st.L.CreateTable(0, 20)
-	for name, text := range map[string]string{
-		"verdict": string(s.Word), "reason": s.Reason, "domain": s.Domain, "identity": s.Identity, "selector": s.Selector,
-		"algorithm": s.Algorithm, "canon": s.Header.String() + "/" + s.Body.String(), "query": s.Query, "record": s.Record, "b": s.B,
-	} {
-		t.RawSetString(name, lua.LString(text))
-	}
-	t.RawSetString("pass", lua.LBool(s.Word == dkim.Pass))
-	t.RawSetString("testing", lua.LBool(s.Testing))
-	t.RawSetString("bits", lua.LNumber(s.KeyBits))
-	t.RawSetString("unsigned", lua.LNumber(s.Unsigned))
-	t.RawSetString("length", lua.LNumber(s.Length))
-	t.RawSetString("signed", seconds(s.Signed))
-	t.RawSetString("expires", seconds(s.Expires))
+	t := st.L.CreateTable(0, 10)
+	put(t, textField("verdict", string(s.Word)), slot{"pass", lua.LBool(s.Word == dkim.Pass)}, textField("reason", s.Reason), textField("domain", s.Domain),
+		textField("selector", s.Selector), textField("identity", s.Identity), textField("algorithm", s.Algorithm), slot{"bits", lua.LNumber(s.KeyBits)},
+		slot{"testing", lua.LBool(s.Testing)}, textField("b", s.B))
 	st.b.spend(st.L, 16*len(s.Fields))
-	t.RawSetString("fields", texts(s.Fields))
-	t.RawSetString("extra", texts(s.Extra))
+	st.lateFields(t, func() []slot {
+		return []slot{
+			textField("canon", s.Header.String()+"/"+s.Body.String()), textField("query", s.Query), textField("record", s.Record),
+			{"unsigned", lua.LNumber(s.Unsigned)},
+			{"length", lua.LNumber(s.Length)},
+			{"signed", seconds(s.Signed)},
+			{"expires", seconds(s.Expires)},
+			{"fields", texts(s.Fields)},
+			{"extra", texts(s.Extra)},
+		}
+	})
 	return t
 }
 

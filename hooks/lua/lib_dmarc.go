@@ -113,35 +113,32 @@ func (st *state) originalFrom(ctx context.Context) (fields []string) {
 // dmarcTable is a result as scripts see it; it is their own.
 func (st *state) dmarcTable(r *dmarc.Result) *lua.LTable {
 	st.b.spend(st.L, 512+128*(len(r.Steps)+len(r.Identifiers)))
-	t := st.L.CreateTable(0, 14)
-	for name, text := range map[string]string{
-		"verdict": string(r.Verdict), "from": r.From, "policy": string(r.Policy), "tag": r.Tag, "disposition": string(r.Disposition), "reason": r.Reason,
-		"domain": r.Domain, "record": r.Record, "organization": r.Organization, "problem": r.Problem,
-	} {
-		t.RawSetString(name, lua.LString(text))
-	}
-	t.RawSetString("spf", lua.LBool(r.SPF))
-	t.RawSetString("dkim", lua.LBool(r.DKIM))
+	t := st.L.CreateTable(0, 8)
+	put(t, textField("verdict", string(r.Verdict)), textField("from", r.From), textField("policy", string(r.Policy)), textField("disposition", string(r.Disposition)),
+		textField("domain", r.Domain), textField("problem", r.Problem))
+	st.lateFields(t, func() []slot { return st.dmarcDetails(r) })
+	return t
+}
+
+// dmarcDetails are what those read who want to know how it came.
+func (st *state) dmarcDetails(r *dmarc.Result) []slot {
 	list := st.L.CreateTable(len(r.Identifiers), 0)
 	for _, i := range r.Identifiers {
 		one := st.L.CreateTable(0, 5)
-		one.RawSetString("method", lua.LString(i.Method))
-		one.RawSetString("domain", lua.LString(i.Domain))
-		one.RawSetString("selector", lua.LString(i.Selector))
-		one.RawSetString("verdict", lua.LString(i.Verdict))
-		one.RawSetString("aligned", lua.LBool(i.Aligned))
+		put(one, textField("method", i.Method), textField("domain", i.Domain), textField("selector", i.Selector), textField("verdict", i.Verdict), slot{"aligned", lua.LBool(i.Aligned)})
 		list.Append(one)
 	}
-	t.RawSetString("identifiers", list)
 	steps := st.L.CreateTable(len(r.Steps), 0)
 	for _, s := range r.Steps {
 		one := st.L.CreateTable(0, 4)
-		one.RawSetString("what", lua.LString(s.What))
-		one.RawSetString("query", lua.LString(s.Query))
-		one.RawSetString("answer", texts(s.Answer))
-		one.RawSetString("outcome", lua.LString(s.Outcome))
+		put(one, textField("what", s.What), textField("query", s.Query), slot{"answer", texts(s.Answer)}, textField("outcome", s.Outcome))
 		steps.Append(one)
 	}
-	t.RawSetString("steps", steps)
-	return t
+	return []slot{
+		textField("tag", r.Tag), textField("reason", r.Reason), textField("record", r.Record), textField("organization", r.Organization),
+		{"spf", lua.LBool(r.SPF)},
+		{"dkim", lua.LBool(r.DKIM)},
+		{"identifiers", list},
+		{"steps", steps},
+	}
 }

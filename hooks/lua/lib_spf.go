@@ -147,24 +147,18 @@ func (noDNS) LookupTXT(_ context.Context, name string) ([]string, error) {
 // spfTable is a result as scripts see it; it is their own.
 func (st *state) spfTable(by spf.Client, r *spf.Result) *lua.LTable {
 	st.b.spend(st.L, 256+64*len(r.Steps))
-	t := st.L.CreateTable(0, 12)
-	for name, text := range map[string]string{
-		"verdict": string(r.Verdict), "identity": string(r.Identity), "domain": r.Domain, "sender": r.Sender, "mechanism": r.Mechanism, "source": r.Source,
-		"record": r.Record, "explanation": r.Explanation, "problem": r.Problem, "field": r.Field(by, st.script.options.Library.Hostname),
-	} {
-		t.RawSetString(name, lua.LString(text))
-	}
-	steps := st.L.CreateTable(len(r.Steps), 0)
-	for _, s := range r.Steps {
-		one := st.L.CreateTable(0, 6)
-		one.RawSetString("depth", lua.LNumber(s.Depth))
-		one.RawSetString("domain", lua.LString(s.Domain))
-		one.RawSetString("term", lua.LString(s.Term))
-		one.RawSetString("query", lua.LString(s.Query))
-		one.RawSetString("answer", texts(s.Answer))
-		one.RawSetString("outcome", lua.LString(s.Outcome))
-		steps.Append(one)
-	}
-	t.RawSetString("steps", steps)
+	t := st.L.CreateTable(0, 8)
+	put(t, textField("verdict", string(r.Verdict)), textField("identity", string(r.Identity)), textField("domain", r.Domain), textField("sender", r.Sender),
+		textField("mechanism", r.Mechanism), textField("explanation", r.Explanation), textField("problem", r.Problem))
+	st.lateFields(t, func() []slot {
+		steps := st.L.CreateTable(len(r.Steps), 0)
+		for _, s := range r.Steps {
+			one := st.L.CreateTable(0, 6)
+			put(one, slot{"depth", lua.LNumber(s.Depth)}, textField("domain", s.Domain), textField("term", s.Term), textField("query", s.Query),
+				slot{"answer", texts(s.Answer)}, textField("outcome", s.Outcome))
+			steps.Append(one)
+		}
+		return []slot{textField("source", r.Source), textField("record", r.Record), textField("field", r.Field(by, st.script.options.Library.Hostname)), {"steps", steps}}
+	})
 	return t
 }

@@ -86,6 +86,37 @@ return p`, nil)
 	}
 }
 
+// Members that are made when they are first read are there for whoever reads them, walks
+// the table or hands it on.
+func TestLateMembers(t *testing.T) {
+	runChecks(t, hooks.Message, `
+local function names(next, t)
+  local list = {}
+  local k, v = next(t)
+  while k ~= nil do list[#list + 1] = k k, v = next(t, k) end
+  table.sort(list)
+  return table.concat(list, " ")
+end
+local all = "domain explanation field identity mechanism problem record sender source steps verdict"
+eq(names(next, spf.check(tx)), all)
+local walked = {}
+for k in pairs(spf.check(tx)) do walked[#walked + 1] = k end
+table.sort(walked)
+eq(table.concat(walked, " "), all)
+local it = spf.check(tx)
+eq(it.absent, nil) eq(it.verdict, "pass") eq(#it.steps > 0, true) eq(it.field:sub(1, 6), "pass (")
+it = spf.check(tx)
+eq(getmetatable(it), nil)
+it = spf.check(tx)
+it.mine, it.record = "x", "y"
+eq(it.field ~= nil, true) eq(it.mine, "x") eq(it.record, "y")
+eq(json.decode(json.encode(dkim.check(tx))).signatures[1].canon ~= nil, true)
+tx:result("seen", dmarc.check(tx))
+eq(type(tx:results("seen").identifiers), "table") eq(tx:results("seen").spf, true)
+eq((("{source}"):gsub("{(%w+)}", spf.check(tx))) ~= "{source}", true)
+`)
+}
+
 func TestSPFArguments(t *testing.T) {
 	runChecks(t, hooks.Connect, `
 eq(spf.check{ ip = conn.ip, helo = "example.org" }.verdict, "pass")

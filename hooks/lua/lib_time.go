@@ -140,18 +140,23 @@ func (st *state) timeParse(L *lua.LState) int {
 		return fail(L, "bad", "the text is too long for a date")
 	}
 	st.b.spend(L, 64)
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		t, err = time.Parse(time.DateOnly, s)
-	}
-	if err != nil {
-		t, err = mail.ParseDate(s)
-	}
+	t, err := parseDate(s)
 	if err != nil {
 		return fail(L, "bad", quote(s)+" is no date of RFC 5322 or RFC 3339")
 	}
 	L.Push(lua.LNumber(float64(t.UnixMilli()) / 1e3))
 	return 1
+}
+
+// parseDate reads a date of either form, which the hyphen behind a year tells.
+func parseDate(s string) (time.Time, error) {
+	if len(s) < len(time.DateOnly) || s[4] != '-' {
+		return mail.ParseDate(s)
+	}
+	if len(s) == len(time.DateOnly) {
+		return time.Parse(time.DateOnly, s)
+	}
+	return time.Parse(time.RFC3339, s)
 }
 
 // timeDate is time.date(seconds, zone): a table of the parts.

@@ -103,30 +103,43 @@ func (st *state) prepare(L *lua.LState, i int, v lua.LValue, into *lookup) {
 	L.Call(max(0, n-1), 0)
 }
 
-// askAll runs the questions beside each other and waits for all of them. What one
-// panics with is raised here, where it can be caught.
+// askAll runs the questions beside each other, the last of them here, and waits for all.
+// What one panics with is raised here, where it can be caught.
 func askAll(ctx context.Context, list []lookup) {
+	last := len(list) - 1
+	for last >= 0 && list[last].ask == nil {
+		last--
+	}
+	if last < 0 {
+		return
+	}
 	slots := make(chan struct{}, atOnce)
 	var asking sync.WaitGroup
 	var mu sync.Mutex
 	var broken any
-	for _, q := range list {
+	ask := func(q lookup) {
+		defer func() {
+			if p := recover(); p != nil {
+				mu.Lock()
+				broken = p
+				mu.Unlock()
+			}
+		}()
+		q.ask(ctx)
+	}
+	for _, q := range list[:last] {
 		if q.ask == nil {
 			continue
 		}
 		slots <- struct{}{}
 		asking.Go(func() {
-			defer func() {
-				if p := recover(); p != nil {
-					mu.Lock()
-					broken = p
-					mu.Unlock()
-				}
-				<-slots
-			}()
-			q.ask(ctx)
+			defer func() { <-slots }()
+			ask(q)
 		})
 	}
+	slots <- struct{}{}
+	ask(list[last])
+	<-slots
 	asking.Wait()
 	if broken != nil {
 		panic(broken)

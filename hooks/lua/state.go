@@ -34,7 +34,6 @@ type state struct {
 	loading  bool
 	policed  bool // a policy, not a program
 	declared *declaration
-	warned   []string // findings about the settings, told by log.warn while it loaded
 	modules  map[string]lua.LValue
 	handlers [stageCount]*lua.LFunction
 
@@ -51,6 +50,7 @@ type state struct {
 	calls uint64                    // that there were
 	conns []*tcpConn                // that the call has open
 	zones map[string]*time.Location // that were used before
+	late  map[*lua.LTable]func() []slot
 }
 
 // upvalue is a captured local as it was after load; each call begins with it.
@@ -79,7 +79,7 @@ func bareState(s *Script) *state {
 func newState(ctx context.Context, s *Script, p *Policy, values map[string]any) (*state, error) {
 	st := bareState(s)
 	st.policy, st.values, st.policed = p, values, true
-	st.b.limit *= 50 // loading may compute for longer: lists of 100,000 entries are read
+	st.b.limit *= 10 // loading may compute for longer
 	st.b.start(ctx)
 	st.open()
 	result, err := st.runChunk(s.chunk)

@@ -20,6 +20,7 @@ const (
 // map[string]any.
 type plainer struct {
 	items, bytes int
+	complete     func(*lua.LTable) // nil: no table has late members
 }
 
 // toPlain is v as a plain value; nil is nil. Values of ours that have a text,
@@ -31,7 +32,7 @@ func toPlain(v lua.LValue) (any, error) {
 
 // plain is toPlain, with what it makes counted.
 func (st *state) plain(L *lua.LState, v lua.LValue) (any, error) {
-	p := plainer{}
+	p := plainer{complete: st.complete}
 	plain, err := p.value(v, 0)
 	st.b.make(L, p.bytes+plainItem*p.items)
 	return plain, err
@@ -96,6 +97,9 @@ func (p *plainer) value(v lua.LValue, depth int) (any, error) {
 }
 
 func (p *plainer) table(t *lua.LTable, depth int) (any, error) {
+	if p.complete != nil {
+		p.complete(t)
+	}
 	n := t.Len()
 	list := make([]any, 0, min(n, maxPlainItems))
 	var fields map[string]any
