@@ -29,6 +29,7 @@ type Session struct {
 	TLS      *TLSFact // nil in the clear
 
 	User          string
+	Account       string // number of the account that handed mail over on this host; "" where it is not known
 	Authenticated bool
 	Relaying      bool // may send anywhere: in relay_from, or told so by a rule
 

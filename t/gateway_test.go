@@ -153,6 +153,9 @@ func (g *gateway) kill9() error {
 		return errors.New("the gateway does not run")
 	}
 	children := g.children()
+	for _, own := range [...]string{"postern", "exe"} { // a delivery to a user goes on to its end, lest it leave half a message
+		delete(children, own)
+	}
 	if err := g.cmd.Process.Kill(); err != nil {
 		return err
 	}

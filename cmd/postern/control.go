@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -212,6 +213,7 @@ func (d *daemon) begin(drop queue.Drop) *hooks.Transaction {
 	tx := intake.NewLocal(protocol, drop.Sender, drop.Recipients)
 	tx.Session.Client = drop.Client
 	if drop.Trace != "" {
+		tx.Session.Account = account(drop.Trace)
 		tx.Received = fmt.Sprintf("%s by %s with %s id %s", drop.Trace, d.config.Load().Server.Hostname, protocol, tx.ID)
 	}
 	if drop.EightBit {
@@ -222,6 +224,16 @@ func (d *daemon) begin(drop queue.Drop) *hooks.Transaction {
 		tx.Params = append(tx.Params, hooks.Param{Key: "SMTPUTF8"})
 	}
 	return tx
+}
+
+// account is the number in a trace such as "(qmail 12 invoked by uid 1000)", "" where there
+// is none.
+func account(trace string) string {
+	var pid, uid uint
+	if _, err := fmt.Sscanf(trace, "(qmail %d invoked by uid %d)", &pid, &uid); err != nil {
+		return ""
+	}
+	return strconv.FormatUint(uint64(uid), 10)
 }
 
 // destinations names where a recipient of a queued message goes, as `queue

@@ -369,7 +369,7 @@ func (m *Mail) commit(place queue.Place, why string) Answer {
 	}
 	m.noteAside()
 	m.in.o.Record.Verdict(tx, verdict, reply, why)
-	m.in.o.Record.Entered(q.ID, q.Sender, q.Double, q.Size)
+	m.in.o.Record.Entered(q.ID, q.Sender, q.Double, q.Size, tx.Session.Account)
 	m.endAside(true)
 	if place == queue.Active {
 		m.in.o.Accepted(q, stored)

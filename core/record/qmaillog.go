@@ -173,8 +173,9 @@ func (r *Recorder) Stopped() {
 }
 
 // Entered tells that message id is in the queue, before anything is tried: its size in
-// bytes as it is stored. double: it is a double bounce.
-func (r *Recorder) Entered(id string, sender message.Address, double bool, size int64) {
+// bytes as it is stored, and the number of the account that handed it over, "" where it
+// came to the daemon itself. double: it is a double bounce.
+func (r *Recorder) Entered(id string, sender message.Address, double bool, size int64, uid string) {
 	if r == nil || r.o.Qmail == nil {
 		return
 	}
@@ -184,10 +185,13 @@ func (r *Recorder) Entered(id string, sender message.Address, double bool, size 
 	if double {
 		from = "#@[]"
 	}
+	if uid == "" {
+		uid = strconv.Itoa(os.Getuid())
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.line("new msg ", n)
-	l.line("info msg ", n, ": bytes ", size, " from <", safe(from), "> qp ", qp, " uid ", os.Getuid())
+	l.line("info msg ", n, ": bytes ", size, " from <", safe(from), "> qp ", qp, " uid ", uid)
 }
 
 // Deliveries tells whether Begin is to be told of deliveries.
@@ -258,13 +262,13 @@ func (l *QmailLog) attempt(id string, a *Attempt) {
 // outcomeText is what is said of an outcome: of local ones what qmail-local counts, of
 // remote ones the host and what it said.
 func outcomeText(a *Attempt, local bool) string {
-	said := a.Reply.String()
+	said := spoken(a.Reply)
 	if said == "" {
 		said = "No_answer"
 	}
 	if local {
-		if at := strings.Index(said, "did "); at >= 0 && a.Outcome == "delivered" {
-			return strings.TrimSuffix(said[at:], "/") + "/"
+		if a.Outcome == "delivered" && strings.Contains(a.Reply.Text, "did ") { // behind what programs wrote
+			return a.Reply.Text + "/"
 		}
 		switch {
 		case a.Outcome != "delivered":
@@ -290,6 +294,16 @@ func outcomeText(a *Attempt, local bool) string {
 		what = " can't take it now./"
 	}
 	return host + what + "Remote host said: " + said + "/"
+}
+
+// spoken is a reply with its lines, which the log parts by slashes; "" for none.
+func spoken(r message.Reply) string {
+	if r.IsZero() {
+		return ""
+	}
+	text := r.Text
+	r.Text = ""
+	return strings.TrimRight(r.String()+" "+text, " ")
 }
 
 // Bounced tells that a notice of message id's failure is in the queue, as message as.

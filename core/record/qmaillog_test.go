@@ -44,13 +44,15 @@ func TestQmailLines(t *testing.T) {
 	a := func(name string) message.Address { return message.Address{Local: name, Domain: "x.example"} }
 	r.Limits(10, 20)
 	r.Limits(10, 20)
-	r.Entered(id, a("a b%\n"), false, 77)
-	r.Entered(bounce, message.Address{}, true, 5)
+	r.Entered(id, a("a b%\n"), false, 77, "")
+	r.Entered(bounce, message.Address{}, true, 5, "1000")
 	first := r.Begin(id, false, []string{"x@x.example", "y z@x.example"})
 	r.Attempt(id, Attempt{Delivery: first, NextHop: "mx", Peer: "mx.x.example [192.0.2.1]:25", Outcome: "delivered", Reply: message.NewReply(250, "2.0.0", "Ok\n100%s", "%"), Queued: true})
 	r.Attempt(id, Attempt{Delivery: first + 1, NextHop: "mx", Outcome: "deferred", Reply: message.NewReply(451, "4.4.1", "No answer"), Queued: true})
 	r.End(false)
 	r.Attempt(id, Attempt{NextHop: "local", Recipient: "l@x.example", Outcome: "delivered", Queued: true})
+	r.Attempt(id, Attempt{NextHop: "local", Recipient: "m@x.example", Outcome: "delivered", Reply: message.NewReply(250, "2.0.0", "I did it\ndid 0+1+1\nqp 7"), Queued: true})
+	r.Attempt(id, Attempt{NextHop: "local", Recipient: "n@x.example", Outcome: "bounced", Reply: message.NewReply(550, "5.3.0", "No\nThe program refused the message"), Queued: true})
 	r.Attempt(id, Attempt{NextHop: "mx", Recipient: "p@x.example", Outcome: "delivered"}) // in proxy mode
 	r.Bounced(id, bounce)
 	r.Dropped(bounce)
@@ -72,15 +74,19 @@ func TestQmailLines(t *testing.T) {
 new msg 1
 info msg 1: bytes 77 from <"a_b_/"@x.example> qp 0 uid U
 new msg 2
-info msg 2: bytes 5 from <#@[]> qp 0 uid U
+info msg 2: bytes 5 from <#@[]> qp 0 uid 1000
 starting delivery 1: msg 1 to remote x@x.example
 starting delivery 2: msg 1 to remote y_z@x.example
 status: local 0/10 remote 1/20
-delivery 1: success: 192.0.2.1_accepted_message./Remote_host_said:_250_2.0.0_Ok_100_/
+delivery 1: success: 192.0.2.1_accepted_message./Remote_host_said:_250_2.0.0_Ok/100_/
 delivery 2: deferral: 451_4.4.1_No_answer/
 status: local 0/10 remote 0/20
 starting delivery 3: msg 1 to local l@x.example
 delivery 3: success: did_1+0+0/
+starting delivery 4: msg 1 to local m@x.example
+delivery 4: success: I_did_it/did_0+1+1/qp_7/
+starting delivery 5: msg 1 to local n@x.example
+delivery 5: failure: 550_5.3.0_No/The_program_refused_the_message/
 bounce msg 1 qp 0
 triple bounce: discarding bounce/2
 end msg 1
