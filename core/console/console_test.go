@@ -3,18 +3,12 @@ package console
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"iter"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -28,129 +22,6 @@ import (
 	"github.com/postern-mta/postern/core/record"
 	"github.com/postern-mta/postern/hooks"
 )
-
-const evil = "<script>alert(1)</script>\x1b]0;owned\x07\u202e"
-
-var now = time.Date(2026, 11, 3, 12, 0, 0, 0, time.UTC)
-
-// rig is a daemon's worth of parts around a Server.
-type rig struct {
-	q        *queue.Queue
-	r        *record.Recorder
-	s        *Server
-	socket   string
-	client   *Client
-	reload   error
-	injected []string
-	drops    int
-	ready    error
-}
-
-func newRig(t *testing.T) *rig {
-	t.Helper()
-	dir := t.TempDir()
-	g := &rig{socket: filepath.Join(dir, "run", "s")}
-	var err error
-	if g.q, err = queue.Open(filepath.Join(dir, "queue"), pebble.Open, queue.Options{NoSync: true}); err != nil {
-		t.Fatal(err)
-	}
-	if g.r, err = record.Open(filepath.Join(dir, "record"), record.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	g.s = New(Options{
-		Record: g.r, Queue: g.q,
-		Status: func() Status {
-			return Status{
-				Version: "1.2.3", Started: now, Generation: 4, Listeners: []Listener{{"mx", "smtp", "127.0.0.1:2525"}},
-				Policies: Policies([]hooks.Count{{Name: "greylist", Calls: 9, Failures: 1, Verbs: [8]uint64{hooks.Pass: 7, hooks.Defer: 2}}}),
-			}
-		},
-		Ready:  func() error { return g.ready },
-		Reload: func(context.Context) error { return g.reload },
-		Acts: map[string]Act{
-			"delete": func(ctx context.Context, id string, _ *Order) error { return g.q.Remove(ctx, id) },
-			"retry":  func(context.Context, string, *Order) error { return errors.New("not today") },
-		},
-		Inject: func(_ context.Context, d queue.Drop, body io.Reader) message.Reply {
-			sender, to := d.Sender, d.Recipients
-			if sender.Local == "refused" {
-				return message.NewReply(550, "5.7.1", "No")
-			}
-			b, err := io.ReadAll(body)
-			if err != nil {
-				return message.ReplyOf(err)
-			}
-			g.injected = append(g.injected, fmt.Sprintf("%s %v %s", sender, to, b))
-			return message.NewReply(250, "2.0.0", "Ok: queued as X")
-		},
-		TakeDrops: func(context.Context) { g.drops++ },
-		Plugins: func(context.Context) []Plugin {
-			return []Plugin{{Name: "checker", Path: "/p", State: "running", Stages: []string{"rcpt"}}}
-		},
-	})
-	ln, err := ListenControl(g.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- g.s.ServeControl(ctx, ln) }()
-	if g.client, err = Dial(g.socket); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		g.client.Close()
-		cancel()
-		if err := errors.Join(<-ended, g.r.Close(), g.q.Close()); err != nil {
-			t.Error(err)
-		}
-		if _, err := os.Stat(g.socket); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("the socket stays behind: %v", err)
-		}
-	})
-	return g
-}
-
-func (g *rig) put(t *testing.T, id, sender string, to ...queue.Recipient) {
-	t.Helper()
-	from, err := message.ParseAddress(sender)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := g.q.Begin(id)
-	fmt.Fprintf(d, "Subject: %s\r\n\r\nhello\r\n", id)
-	m := &queue.Message{ID: id, Sender: from, Arrived: now, Recipients: to, Facts: []byte(`{"helo":"x"}`)}
-	body, err := d.Commit(t.Context(), m, nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r, ok := body.(message.Retainer); ok {
-		r.Release()
-	}
-}
-
-func rcpt(to string, attempts int, last string) queue.Recipient {
-	a, err := message.ParseAddress(to)
-	if err != nil {
-		panic(err)
-	}
-	r := queue.Recipient{Address: a, Attempts: attempts, Next: now.Add(time.Hour)}
-	if last != "" {
-		r.State, r.Last, r.Tried = queue.Deferred, message.NewReply(451, "4.3.0", last), now.Add(time.Duration(attempts)*time.Minute)
-	}
-	return r
-}
-
-func collect[T any](t *testing.T, seq iter.Seq2[T, error]) (list []T) {
-	t.Helper()
-	for v, err := range seq {
-		if err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, v)
-	}
-	return list
-}
 
 func TestStatus(t *testing.T) {
 	g := newRig(t)
@@ -469,105 +340,6 @@ func TestDown(t *testing.T) {
 	if ln, err := ListenControl(file); err == nil {
 		ln.Close()
 		t.Error("a plain file was replaced")
-	}
-}
-
-func get(t *testing.T, s *Server, method, path string) (*http.Response, string) {
-	t.Helper()
-	w := httptest.NewRecorder()
-	s.Web().ServeHTTP(w, httptest.NewRequest(method, path, nil))
-	b, err := io.ReadAll(w.Result().Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w.Result(), string(b)
-}
-
-func TestPage(t *testing.T) {
-	g := newRig(t)
-	g.put(t, "0MESSAGE1", `"<script>alert(1)</script>"@a.example`, rcpt("b@b.example", 1, evil))
-	tx := hooks.NewTransaction(&hooks.Session{ID: "0SESSION1"}, "0MESSAGE2")
-	tx.Sender = message.Address{Local: evil, Domain: "x.example"}
-	g.r.Verdict(tx, record.Rejected, message.NewReply(554, "5.7.1", "%s", evil), "")
-	resp, page := get(t, g.s, "GET", "/")
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/html; charset=utf-8" {
-		t.Errorf("%s %s", resp.Status, resp.Header.Get("Content-Type"))
-	}
-	for _, want := range []string{"Postern 1.2.3", "greylist", "b.example", "0MESSAGE2", "rejected", "127.0.0.1:2525", "&lt;script&gt;", `\x1b]0;owned`} {
-		if !strings.Contains(page, want) {
-			t.Errorf("the page lacks %q", want)
-		}
-	}
-	if strings.Contains(page, "<script") || strings.ContainsAny(page, "\x1b\a\u202e") || strings.Contains(page, "src=") || strings.Contains(page, "http:") {
-		t.Errorf("the page is not clean:\n%s", page)
-	}
-	_, rest, _ := strings.Cut(page, "<style>")
-	style, _, _ := strings.Cut(rest, "</style>")
-	sum := sha256.Sum256([]byte(style))
-	if csp := resp.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") || !strings.Contains(csp, base64.StdEncoding.EncodeToString(sum[:])) {
-		t.Errorf("policy %q does not fit the style", csp)
-	}
-}
-
-func TestWebBorders(t *testing.T) {
-	g := newRig(t)
-	for _, c := range []struct {
-		method, path string
-		status       int
-		text         string
-	}{
-		{"GET", "/healthz", 200, "ok\n"},
-		{"HEAD", "/", 200, ""},
-		{"GET", "/readyz", 200, "ok\n"},
-		{"GET", "/metrics", 200, "postern_connections 0"},
-		{"POST", "/", 405, "read"},
-		{"DELETE", "/healthz", 405, "read"},
-		{"GET", "/status", 404, ""},
-		{"POST", "/queue/act/delete", 405, ""},
-		{"GET", "/../etc/passwd", 307, ""},
-	} {
-		resp, text := get(t, g.s, c.method, c.path)
-		if resp.StatusCode != c.status || !strings.Contains(text, c.text) {
-			t.Errorf("%s %s: %s %q", c.method, c.path, resp.Status, text)
-		}
-		if resp.Header.Get("Content-Security-Policy") == "" {
-			t.Errorf("%s %s has no policy", c.method, c.path)
-		}
-	}
-	g.ready = errors.New("draining")
-	if resp, text := get(t, g.s, "GET", "/readyz"); resp.StatusCode != 503 || text != "draining\n" {
-		t.Errorf("%s %q", resp.Status, text)
-	}
-}
-
-func TestServeWeb(t *testing.T) {
-	g := newRig(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- g.s.ServeWeb(ctx, ln) }()
-	for host, want := range map[string]int{"": 200, "localhost": 200, "[::1]:80": 200, "attacker.example": 421} {
-		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+ln.Addr().String()+"/healthz", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Host = host
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != want {
-			t.Errorf("host %q: %s, want %d", host, resp.Status, want)
-		}
-	}
-	http.DefaultClient.CloseIdleConnections()
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
 	}
 }
 
