@@ -1,10 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +26,7 @@ use (also: no terminal to ask on and no --yes), 3 the daemon is down.`,
 		Example: "  postern quarantine list --reason score\n  postern quarantine show 0V7pYxTq3kLmAbC --body\n  postern quarantine learn 0V7pYxTq3kLmAbC --ham --release --yes\n  postern quarantine release 0V7pYxTq3kLmAbC --yes\n  postern quarantine delete --older 7d --yes",
 	}
 	c.AddCommand(
-		quarantineList(g), quarantineShow(g),
+		quarantineList(g), showCommand(g, "Show one message in quarantine, or with --body its text", queue.Quarantined.String()),
 		orderCommand(g, act{name: "quarantine-release", word: "release", short: "Send messages on to their recipients", done: "released", quarantined: true}),
 		orderCommand(g, act{name: "quarantine-delete", word: "delete", short: "Delete messages; nobody is told", done: "deleted", quarantined: true}),
 		orderCommand(g, act{name: "quarantine-learn", word: "learn", short: "Teach the scanners that messages are spam, or are not", done: "learned", quarantined: true, flags: learnFlags}),
@@ -54,38 +51,6 @@ func quarantineList(g *global) *cobra.Command {
 	}
 	f.add(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
-	return c
-}
-
-func quarantineShow(g *global) *cobra.Command {
-	asJSON, body := false, false
-	c := &cobra.Command{
-		Use:   "show ID",
-		Short: "Show one message in quarantine, or with --body its text",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			view, err := openView(cmd.Context(), g)
-			if err != nil {
-				return err
-			}
-			defer view.close()
-			d, err := view.show(args[0])
-			switch {
-			case err != nil:
-				return err
-			case d.Place != queue.Quarantined.String():
-				return exitError{exitNo, fmt.Errorf("%s: the message is %s, not in quarantine", args[0], d.Place)}
-			case body:
-				return view.body(args[0], g.std.out)
-			case asJSON:
-				return json.NewEncoder(g.std.out).Encode(d)
-			}
-			d.Print(g.std.out, time.Now())
-			return nil
-		},
-	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.Flags().BoolVar(&body, "body", false, "print the stored message itself")
 	return c
 }
 

@@ -37,7 +37,7 @@ Exit status: 0 done, 1 nothing matched or unknown id, 2 wrong use (also: no
 terminal to ask on and no --yes), 3 the daemon is down.`,
 	}
 	c.AddCommand(
-		queueList(g), queueShow(g), queueSummary(g),
+		queueList(g), showCommand(g, "Show one message with all that the queue knows", ""), queueSummary(g),
 		orderCommand(g, act{name: "retry", word: "retry", short: "Try messages now, whatever their schedule says", done: "tried"}),
 		orderCommand(g, act{name: "hold", word: "hold", short: "Keep messages from being tried until they are released", done: "held"}),
 		orderCommand(g, act{name: "release", word: "release", short: "Try messages again that are held", done: "released"}),
@@ -171,11 +171,12 @@ func list(ctx context.Context, g *global, f console.Filter, asJSON bool) error {
 	return nil
 }
 
-func queueShow(g *global) *cobra.Command {
+// showCommand shows one message; of any place, or of that place alone.
+func showCommand(g *global, short, place string) *cobra.Command {
 	asJSON, body := false, false
 	c := &cobra.Command{
 		Use:   "show ID",
-		Short: "Show one message with all that the queue knows",
+		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			view, err := openView(cmd.Context(), g)
@@ -183,13 +184,14 @@ func queueShow(g *global) *cobra.Command {
 				return err
 			}
 			defer view.close()
-			if body {
-				return view.body(args[0], g.std.out)
-			}
 			d, err := view.show(args[0])
 			switch {
 			case err != nil:
 				return err
+			case place != "" && d.Place != place:
+				return exitError{exitNo, fmt.Errorf("%s: the message is %s, not in %s", args[0], d.Place, cmd.Parent().Name())}
+			case body:
+				return view.body(args[0], g.std.out)
 			case asJSON:
 				return json.NewEncoder(g.std.out).Encode(d)
 			}

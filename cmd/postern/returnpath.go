@@ -109,6 +109,18 @@ func returnCommand(g *global, use, short, long, example string, run func(c *conf
 	return c
 }
 
+// made is what such a command does that prints another address.
+func made(g *global, change func(c *config.Config, a message.Address, now time.Time) (message.Address, error)) func(*config.Config, message.Address, time.Time, *returnOptions) error {
+	return func(c *config.Config, a message.Address, now time.Time, _ *returnOptions) error {
+		to, err := change(c, a, now)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(g.std.out, to)
+		return err
+	}
+}
+
 func srsCommand(g *global) *cobra.Command {
 	c := &cobra.Command{Use: "srs", Short: "Look at senders that forwarded mail has (Sender Rewriting Scheme)"}
 	c.AddCommand(
@@ -121,18 +133,13 @@ func srsCommand(g *global) *cobra.Command {
 		returnCommand(g, "rewrite ADDRESS", "Print the sender that forwarded mail of a sender has",
 			"Prints what next hops of routes with srs = true are told instead of a sender.\n\nExit status: 0 printed, 1 it can't be rewritten, 2 wrong use.",
 			"  postern srs rewrite user@example.org",
-			func(c *config.Config, a message.Address, now time.Time, _ *returnOptions) error {
+			made(g, func(c *config.Config, a message.Address, now time.Time) (message.Address, error) {
 				r := rewriter(c)
 				if r == nil {
-					return errNoSRS
+					return a, errNoSRS
 				}
-				made, err := r.Forward(a, now)
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintln(g.std.out, made)
-				return err
-			}),
+				return r.Forward(a, now)
+			})),
 	)
 	return c
 }
@@ -196,18 +203,13 @@ func batvCommand(g *global) *cobra.Command {
 		returnCommand(g, "tag ADDRESS", "Print an address with a tag of today",
 			"Prints what other servers are told as the sender of mail from an address.\n\nExit status: 0 printed, 1 it can't be tagged, 2 wrong use.",
 			"  postern batv tag user@example.net",
-			func(c *config.Config, a message.Address, now time.Time, _ *returnOptions) error {
+			made(g, func(c *config.Config, a message.Address, now time.Time) (message.Address, error) {
 				t := tagger(c)
 				if t == nil {
-					return errNoBATV
+					return a, errNoBATV
 				}
-				made, err := t.Sign(a, now)
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintln(g.std.out, made)
-				return err
-			}),
+				return t.Sign(a, now)
+			})),
 	)
 	return c
 }
