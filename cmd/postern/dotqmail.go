@@ -19,7 +19,7 @@ import (
 
 // tools are their names, which are commands and names of links.
 func tools() []string {
-	return []string{"forward", "condredirect", "except", "bouncesaying", "preline", "maildir2mbox"}
+	return []string{"forward", "condredirect", "except", "bouncesaying", "preline", "qreceipt", "maildir2mbox"}
 }
 
 // toolCommands are the commands of those names.
@@ -49,6 +49,8 @@ func toolCommands(g *global) []*cobra.Command {
 			"Bounces the message with the text; with a program, only if that ends with 0.", (*local.Tool).BounceSaying),
 		tool("preline [-frd] PROGRAM [ARGUMENT...]", "Run a program on the message with From, Return-Path and Delivered-To",
 			"Runs the program on the message with the line From, Return-Path and Delivered-To in\nfront, as programs such as procmail want it; -f, -r and -d leave one of them out.", (*local.Tool).Preline),
+		tool("qreceipt ADDRESS", "Tell the sender of a .qmail line's message that it was delivered, if asked to",
+			"Tells the sender that the message was delivered to the address, where a field\nNotice-Requested-Upon-Delivery-To of the message has that address. Bounces and what\nprograms send (Auto-Submitted) get no receipt.", (*local.Tool).Receipt),
 		maildirToMbox(g),
 	}
 }

@@ -87,6 +87,47 @@ func TestTools(t *testing.T) {
 	}
 }
 
+func TestReceipt(t *testing.T) {
+	const asked = "Subject: x\nmessage-id: <1@s.example>\nNOTICE-requested-upon-delivery-to: Other <o@x.example>,\n  Me@X.example (me)\n\nbody\n"
+	env := map[string]string{"SENDER": "a b@s.example", "RPLINE": "Return-Path: <a b@s.example>\n"}
+	for name, test := range map[string]struct {
+		message string
+		env     map[string]string
+		args    []string
+		fails   error
+		status  int
+		sent    bool
+	}{
+		"asked":           {asked, env, []string{"me@x.example"}, nil, 0, true},
+		"of another":      {asked, env, []string{"you@x.example"}, nil, 0, false},
+		"not asked":       {"Subject: x\n\nNotice-Requested-Upon-Delivery-To: me@x.example\n", env, []string{"me@x.example"}, nil, 0, false},
+		"no header":       {"", env, []string{"me@x.example"}, nil, 0, false},
+		"no list":         {"Notice-Requested-Upon-Delivery-To: <<me@x.example\n\n", env, []string{"me@x.example"}, nil, 0, false},
+		"of a bounce":     {asked, map[string]string{"RPLINE": "Return-Path: <>\n"}, []string{"me@x.example"}, nil, 0, false},
+		"of a double one": {asked, map[string]string{"SENDER": "#@[]", "RPLINE": "x"}, []string{"me@x.example"}, nil, 0, false},
+		"of a program's":  {"Auto-Submitted: auto-replied; x=y\n" + asked, env, []string{"me@x.example"}, nil, 0, false},
+		"of a person's":   {"Auto-Submitted: No\n" + asked, env, []string{"me@x.example"}, nil, 0, true},
+		"elsewhere":       {asked, nil, []string{"me@x.example"}, nil, 100, false},
+		"of nobody":       {asked, env, nil, nil, 100, false},
+		"refused":         {asked, env, []string{"me@x.example"}, ErrRefused, 100, true},
+		"deferred":        {asked, env, []string{"me@x.example"}, io.ErrClosedPipe, 111, true},
+	} {
+		tool, said, handed := toolOn(t, test.env, test.fails)
+		if err := os.WriteFile(tool.In.Name(), []byte(test.message), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		status := tool.Receipt(t.Context(), test.args)
+		if status != test.status || handed.Len() > 0 != test.sent || status != 0 != (said.Len() > 0) {
+			t.Errorf("%s: status %d, said %q, handed %s", name, status, said, handed)
+		}
+		for _, want := range []string{`"" ["a b@s.example"] "Date: `, `From: \"Delivery notice\" <me@x.example>\nTo: <\"a b\"@s.example>\n`, `\nIn-Reply-To: <1@s.example>\nAuto-Submitted: auto-replied\n\n`} {
+			if test.sent && !strings.Contains(handed.String(), want) {
+				t.Errorf("%s: handed %s, without %s", name, handed, want)
+			}
+		}
+	}
+}
+
 func TestMaildirToMbox(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
