@@ -2,8 +2,8 @@
 --
 -- At MESSAGE every part is looked at, those of forwarded messages and uuencoded files as
 -- well, by every name that a reader might show; then what is in archives (zip, tar,
--- gzip, bzip2, and archives in those), without unpacking it, within bounds. The default
--- extensions are those of programs that run by a click. What can't be looked into is
+-- gzip, bzip2, and archives in those; of RAR and 7z the names), without unpacking it,
+-- within bounds. The default extensions are those of programs that run by a click. What can't be looked into is
 -- only noted unless you ask for more. The result `attachment` has `names` and `hashes`
 -- (SHA-256) of up to 20 attachments, `archives`, how many there were, and `found`, what
 -- was refused.
@@ -15,7 +15,7 @@
 --   archives    look into archives (true)
 --   encrypted   what follows an archive with a password: "pass", "score", "defer" or "reject" (pass)
 --   unreadable  what follows an archive that can't be read: broken, too deep, too large, or
---               of a format such as RAR (pass)
+--               of a format such as cab (pass)
 --   macros      what follows an office document with macros (pass)
 --   depth       archives inside archives that are looked into (5)
 --   entries     files in one attachment that are looked at (1000)

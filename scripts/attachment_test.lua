@@ -44,6 +44,17 @@ test("what is in archives", function(t)
   expect(send(t, "a.zip", files.exe)):accepts()
 end)
 
+test("what is in RAR and 7z archives", function(t)
+  local rar = "UmFyIRoHAM+QcwAADQAAAAAAAAB4YHQAgjAAAgAAAAIAAAACXZuwjwAAAAAUMBAAIAAAAEdyX19lLmV4ZQAAwwD83wNNWum9dACAKwAKAAAACgAAAAIi5UWZAAAAABQwCwAgAAAAYVxzZXR1cC5leGVNWiBwcm9ncmFtik10BIAnABAAAAAQAAAAAgTCHs0AAAAAFDAHACAAAABlbmMuZXhlTVogcHJvZ3JhbTAwMDAwMHa5dOCAIQAAAAAAAAAAAAIAAAAAAAAAABQwAQAgAAAAYQSwewAABwA="
+  local sevenzip = "N3q8ryccAARC0WffAwAAAAAAAABKAAAAAAAAAMqC5Y9NWgoBBAYAAQkDAAcLAQABAQAMAwAICgFBm4InAAAFAREVAHMAZQB0AHUAcAAuAGUAeABlAAAAFAoBALnYLGgef90BFQYBACCApIEAAA=="
+  t:policy "attachment"
+  expect(send(t, "a.rar", rar)):rejects("5.7.1", "such as Gr.+e.exe$")
+  expect(send(t, "a.dat", sevenzip)):rejects("5.7.1", "such as setup.exe$")
+  t:policy("attachment", { extensions = {}, encrypted = "reject" })
+  expect(send(t, "a.rar", rar)):rejects("5.7.1", "a.rar has a password")
+  expect(send(t, "a.7z", sevenzip)):accepts()
+end)
+
 test("what can't be looked into", function(t)
   t:policy("attachment", { encrypted = "reject", unreadable = "defer", macros = "reject" })
   expect(send(t, "a.zip", files.secret)):rejects("5.7.1", "a.zip has a password")

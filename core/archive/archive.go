@@ -1,7 +1,7 @@
 // Package archive tells what is in the archives that people send each other,
 // without unpacking anything to where it could do harm: zip (and what is zip inside,
-// such as office documents), tar, gzip and bzip2, and archives inside them, and names
-// the formats that it knows but can't look into.
+// such as office documents), tar, gzip and bzip2, and archives inside them; of RAR and 7z
+// the names of the files; and it names the formats that it knows but can't look into.
 //
 // The map:
 //
@@ -9,6 +9,9 @@
 //	kind.go     formats by their first bytes
 //	walk.go     archives inside archives
 //	zip.go      the directory of a zip file
+//	rar.go      the headers of a RAR file
+//	sevenzip.go the header of a 7z file
+//	fields.go   numbers and texts of headers
 //	spool.go    content that must be read at any place, in memory or a nameless file
 //
 // What comes from strangers is bounded in every direction: how deep, how many
@@ -50,7 +53,7 @@ type Entry struct {
 	Size      int64  // unpacked, as the archive says; -1: it does not say
 	Depth     int    // 1: in the archive itself, 2: in an archive in that
 	Encrypted bool   // its content can't be looked into
-	Format    string // of an archive: "zip", "tar", …; else ""
+	Format    string // of an archive: "zip", "tar", …; else "". In RAR and 7z its name tells
 }
 
 // Bounds that a listing may meet.
@@ -68,7 +71,7 @@ type Listing struct {
 	Encrypted bool     // an entry is
 	Truncated string   // the bound that was met first, beyond which nothing was looked at
 	Fault     string   // the first thing that is wrong with it
-	Unread    []string // formats that were met and can't be looked into, such as "7z" and "rar"
+	Unread    []string // formats that were met and not looked into, such as "cab"; of what is in RAR and 7z, too
 }
 
 // List looks into what r gives, an archive or not: the listing is nil where its

@@ -123,12 +123,12 @@ func TestList(t *testing.T) {
 }
 
 func TestFormatsThatAreNotRead(t *testing.T) {
-	got := list(t, []byte("Rar!\x1a\x07\x01\x00rest"), "x.rar", Limits{})
-	if got.Format != "rar" || !slices.Equal(got.Unread, []string{"rar"}) {
+	got := list(t, []byte("\xfd7zXZ\x00rest"), "x.xz", Limits{})
+	if got.Format != "xz" || !slices.Equal(got.Unread, []string{"xz"}) {
 		t.Errorf("%+v", got)
 	}
-	got = list(t, zipped(t, file{"a", []byte("7z\xbc\xaf\x27\x1c...")}, file{"b", []byte("7z\xbc\xaf\x27\x1c...")}), "x.zip", Limits{})
-	if got.Format != "zip" || !slices.Equal(got.Unread, []string{"7z"}) || got.Entries[0].Format != "7z" {
+	got = list(t, zipped(t, file{"a", []byte("MSCF...")}, file{"b", []byte("MSCF...")}), "x.zip", Limits{})
+	if got.Format != "zip" || !slices.Equal(got.Unread, []string{"cab"}) || got.Entries[0].Format != "cab" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -1,6 +1,10 @@
 package archive
 
-import "bytes"
+import (
+	"bytes"
+	"path"
+	"strings"
+)
 
 // headSize is how many of the first bytes tell a format.
 const headSize = 512
@@ -35,6 +39,40 @@ func Kind(head []byte) string {
 		if len(head) >= s.at && bytes.HasPrefix(head[s.at:], []byte(s.bytes)) {
 			return s.format
 		}
+	}
+	return ""
+}
+
+// namedKind is the format that a file name's extension stands for, "" for none of an
+// archive.
+func namedKind(name string) string {
+	switch strings.ToLower(path.Ext(strings.TrimRight(name, ". "))) {
+	case ".zip", ".jar":
+		return "zip"
+	case ".gz", ".tgz":
+		return "gzip"
+	case ".bz2", ".tbz", ".tbz2":
+		return "bzip2"
+	case ".xz", ".txz":
+		return "xz"
+	case ".zst":
+		return "zstd"
+	case ".lzh", ".lha":
+		return "lha"
+	case ".z":
+		return "compress"
+	case ".tar":
+		return "tar"
+	case ".rar":
+		return "rar"
+	case ".7z":
+		return "7z"
+	case ".cab":
+		return "cab"
+	case ".arj":
+		return "arj"
+	case ".ace":
+		return "ace"
 	}
 	return ""
 }

@@ -47,6 +47,22 @@ func (w *walk) add(e Entry) bool {
 	return true
 }
 
+// unread notes a format that is not looked into.
+func (w *walk) unread(format string) {
+	if !slices.Contains(w.listing.Unread, format) {
+		w.listing.Unread = append(w.listing.Unread, format)
+	}
+}
+
+// name lists an entry whose content is not unpacked. Whether that is an archive its name
+// tells.
+func (w *walk) name(e Entry) bool {
+	if e.Format = namedKind(e.Name); e.Format != "" && !e.Encrypted && len(w.listing.Entries) < w.limits.Entries {
+		w.unread(e.Format)
+	}
+	return w.ctx.Err() == nil && w.add(e)
+}
+
 // open looks into an archive at a depth. Problems of it are faults of the listing,
 // those of reading stay in src.
 func (w *walk) open(src *source, format, name string, depth int) {
@@ -62,10 +78,12 @@ func (w *walk) open(src *source, format, name string, depth int) {
 		err = w.tar(src, depth)
 	case "gzip", "bzip2":
 		err = w.single(src, format, name, depth)
+	case "rar":
+		err = w.rar(src, depth)
+	case "7z":
+		err = w.sevenZip(src, depth)
 	default:
-		if !slices.Contains(w.listing.Unread, format) {
-			w.listing.Unread = append(w.listing.Unread, format)
-		}
+		w.unread(format)
 	}
 	if err != nil && !errors.Is(err, errBound) && src.err == nil {
 		w.fault(format + ": " + err.Error())

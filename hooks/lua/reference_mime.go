@@ -45,7 +45,7 @@ func partSection() section {
 			def(":bytes", "(max?: integer): string?, boolean|error?", "The decoded content as it is.", "tx.mime.root:bytes(5) --> \"Hello\", true"),
 			def(":hash", "(kind?: string): string?, error?", "The digest of the decoded content in hexadecimal: sha256, sha1 or md5.", "#tx.mime.root:hash(\"sha256\") --> 64"),
 			def(":header", "(name: string): string?, error?", "The decoded text of the first field of that name in the part's own header section, or nil.", "tx.mime.root:header(\"X-Two\") --> \"1\""),
-			def(":archive", "(options?: table): archive?, error?", "What is in a part that is an archive by its first bytes, found without unpacking it to anywhere: zip, tar, gzip, bzip2, and archives in archives. Options bound it: depth (5), entries (1000), size in bytes that are unpacked to look inside (64 MiB), ratio of unpacked to packed bytes (200). The error's kind is none of what is no archive.", "tx.mime.root:archive() --> nil, { kind = \"none\" }\nlocal name = \"Content-Type: application/zip\\r\\nContent-Transfer-Encoding: base64\\r\\n\\r\\n\"\nmime.parse(name .. \"UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA==\\r\\n\").root:archive{ depth = 2 }.format --> \"zip\""),
+			def(":archive", "(options?: table): archive?, error?", "What is in a part that is an archive by its first bytes, found without unpacking it to anywhere: zip, tar, gzip, bzip2, and archives in archives; of RAR and 7z the names of the files. Options bound it: depth (5), entries (1000), size in bytes that are unpacked to look inside (64 MiB), ratio of unpacked to packed bytes (200). The error's kind is none of what is no archive.", "tx.mime.root:archive() --> nil, { kind = \"none\" }\nlocal name = \"Content-Type: application/zip\\r\\nContent-Transfer-Encoding: base64\\r\\n\\r\\n\"\nmime.parse(name .. \"UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA==\\r\\n\").root:archive{ depth = 2 }.format --> \"zip\""),
 		},
 	}
 }
@@ -62,7 +62,7 @@ func archiveSections() []section {
 	const zip = "local zip = mime.parse(\"Content-Transfer-Encoding: base64\\r\\n\\r\\nH4sIAAAAAAACA/N1AQA+pr91AgAAAA==\\r\\n\").root:archive()\n"
 	return []section{
 		{name: "archive", class: "archive", plain: true, doc: "What part:archive found.", items: []member{
-			def("format", "string", "zip, tar, gzip or bzip2, or one that can't be looked into: rar, 7z, xz, zstd, cab, arj, ace, lha, compress.", zip+"zip.format --> \"gzip\""),
+			def("format", "string", "zip, tar, gzip, bzip2, rar or 7z, or one that can't be looked into: xz, zstd, cab, arj, ace, lha, compress.", zip+"zip.format --> \"gzip\""),
 			def("entries", "entry[]", "The files in it, an archive before what is in that.", zip+"#zip.entries --> 1"),
 			def("encrypted", "boolean", "Whether one of them is.", zip+"zip.encrypted --> false"),
 			def("truncated", "string?", "The bound that was met, beyond which nothing was looked at: depth, entries, size or ratio.", zip+"zip.truncated --> nil"),
