@@ -1,11 +1,13 @@
 package migrate
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Haraka reads Haraka's folder, or its config folder.
@@ -29,12 +31,6 @@ func Haraka(dir string) (*Result, error) {
 		f.apply(p, harakaPlugins())
 	})
 	return f.finish()
-}
-
-// ini is a file of sections of the source.
-func (f *filter) ini(name string) ini {
-	text, _ := f.read(name)
-	return readINI(text)
 }
 
 // harakaListeners are those of smtp.ini.
@@ -102,6 +98,20 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 
 // harakaFiles are files of the server itself.
 func (f *filter) harakaFiles() {
+	connection := f.ini("connection.ini")
+	if n, ok := scan(connection.get("max", "bytes")); ok && n > 0 {
+		f.doc.one("limits").set("message_size", n, "connection.ini")
+	}
+	for _, c := range []ini{f.ini("smtp.ini"), connection} {
+		if n, ok := scan(c.get("headers", "max_received")); ok && n > 0 {
+			f.doc.one("limits").set("hops", n, "max_received")
+		}
+	}
+	if text, ok := f.read("max_received_count"); ok {
+		if n, ok := scan(strings.TrimSpace(text)); ok && n > 0 {
+			f.doc.one("limits").set("hops", n, "max_received_count")
+		}
+	}
 	if text, ok := f.read("databytes"); ok {
 		if n, ok := scan(strings.TrimSpace(text)); ok && n > 0 {
 			f.doc.one("limits").set("message_size", n, "databytes")
@@ -117,6 +127,9 @@ func (f *filter) harakaFiles() {
 	if text, ok := f.read("haproxy_hosts"); ok {
 		f.networks("haproxy_hosts", text, "proxy_from")
 	}
+	if hosts := connection.get("haproxy", "hosts"); hosts != "" {
+		f.networks("connection.ini", strings.ReplaceAll(hosts, ",", "\n"), "proxy_from")
+	}
 	if out := f.ini("outbound.ini"); len(out["main"]) > 0 {
 		if v, ok := scan(out.get("main", "concurrency_max")); ok && v > 0 {
 			f.doc.one("delivery").set("concurrency_remote", v, "outbound.ini")
@@ -131,11 +144,30 @@ func (f *filter) harakaFiles() {
 		"plugin_timeout": "timeout of each [[policy]]", "loglevel": "level of [log]", "log.ini": "[log]", "tarpit.timeout": "a policy can wait", "outbound.bounce_message": "bounces have words of their own",
 		"http.ini": "[console]", "redis.ini": "[store] engine = \"redis://…\"", "internalcmd_key": "the control socket",
 	}) {
-		if exists(f.path(name)) {
+		if name == "redis.ini" {
+			f.redis()
+		} else if exists(f.path(name)) {
 			f.note(Todo, f.path(name), 0, name, "%s", text)
 		}
 	}
 	slices.SortStableFunc(f.notes, func(a, b Note) int { return strings.Compare(a.File, b.File) })
+}
+
+// redis is the store that policies share, where redis.ini names one.
+func (f *filter) redis() {
+	c := f.ini("redis.ini")
+	host, port, db := "", "", ""
+	for _, section := range []string{"main", "server"} {
+		for key, to := range map[string]*string{"host": &host, "port": &port, "db": &db, "database": &db} {
+			if v := c.get(section, key); v != "" {
+				*to = v
+			}
+		}
+	}
+	if !exists(f.path("redis.ini")) {
+		return
+	}
+	f.note(Todo, f.path("redis.ini"), 0, "redis.ini", "[store] engine = \"redis://%s:%s/%s\", where several nodes share what they know; the embedded store needs none", bracketed(cmp.Or(host, "127.0.0.1")), cmp.Or(port, "6379"), cmp.Or(db, "0"))
 }
 
 // networks sets a key of all listeners to the networks in a file.
@@ -177,7 +209,7 @@ func harakaPlugins() map[string]target {
 	return map[string]target{
 		"auth/flat_file":   todo("auth_flat_file.ini has passwords as they are: make hashes of them with `postern passwd`, and name the file in an [[auth]]; methods is `auth` of the [[listen]]"),
 		"auth/auth_bridge": auth, "auth/auth_proxy": auth, "auth/auth_vpopmaild": auth, "auth-ldap": auth, "auth-imap": auth, "auth/auth_base": {},
-		"access":  {take: takeHarakaAccess},
+		"access":  {take: once(takeHarakaAccess)},
 		"aliases": {take: takeAliases},
 		"asn":     todo("[geoip] databases, and the policies geoip and asn"), "geoip": todo("[geoip] databases, and the policies geoip and asn"),
 		"attachment":              {use: "attachment", take: takeAttachment},
@@ -189,7 +221,7 @@ func harakaPlugins() map[string]target {
 		"data.signatures":         {use: "content_signatures", take: takeLines("signatures", "data.signatures")},
 		"delay_deny":              {kind: Differs, text: "each [[policy]] in front of rcpt has deny_at = \"rcpt\"", take: takeDelayDeny},
 		"dkim":                    {use: "dkim", kind: Todo, text: "keys to sign with (config/dkim/DOMAIN) are written as [[dkim]]"},
-		"dns-list":                {take: takeDNSList},
+		"dns-list":                {take: once(takeDNSList)},
 		"early_talker":            {use: "earlytalker", take: takeEarlyTalker},
 		"fcrdns":                  {use: "fcrdns", take: takeFcrdns},
 		"greylist":                {use: "greylist", take: takeHarakaGreylist},
@@ -197,7 +229,7 @@ func harakaPlugins() map[string]target {
 		"helo.checks":             {use: "helo", take: takeHeloChecks},
 		"karma":                   {use: "karma", kind: Differs, text: "karma.ini is not read: what policies find has points of their own, see docs/scoring.md, and the history of clients begins anew"},
 		"known-senders":           {use: "known_senders"},
-		"limit":                   {take: takeLimit},
+		"limit":                   {take: once(takeLimit)},
 		"mail_from.is_resolvable": {use: "mail_from_resolvable", take: takeResolvable},
 		"messagesniffer":          missing("this scanner is not called"), "esets": missing("this scanner is not called"), "avg": missing("this scanner is not called"), "dcc": missing("this scanner is not called"),
 		"mongodb": missing("mail is kept in the queue alone"), "accounting-files": unused("the recorder and the log"), "elasticsearch": unused("the log as JSON"), "graph": unused("[console] and its metrics"),
@@ -227,6 +259,20 @@ func harakaPlugins() map[string]target {
 		"toobusy":                   {use: "loadcheck"},
 		"uribl":                     {use: "uribl", take: takeHarakaURIBL},
 		"xclient":                   {take: func(f *filter, _ plugin, _ *section) { f.lineNetworks("xclient.hosts", "xclient_from") }},
+	}
+}
+
+// once is for plugins that stand in the list under several names, of before and now.
+func once(take func(*filter, plugin, *section)) func(*filter, plugin, *section) {
+	return func(f *filter, p plugin, t *section) {
+		if f.taken[p.name] {
+			return
+		}
+		if f.taken == nil {
+			f.taken = map[string]bool{}
+		}
+		f.taken[p.name] = true
+		take(f, p, t)
 	}
 }
 
@@ -295,14 +341,16 @@ func takeHarakaAccess(f *filter, p plugin, _ *section) {
 // takeAliases reads the JSON of plugin aliases: a name, and what it does.
 func takeAliases(f *filter, p plugin, _ *section) {
 	text, ok := f.read("aliases")
-	if !ok {
-		text, ok = f.read("aliases.json")
+	for _, name := range []string{"aliases.json", "aliases.yaml", "aliases.yml"} {
+		if !ok {
+			text, ok = f.read(name)
+		}
 	}
 	var table map[string]struct {
 		Action string
 		To     any
 	}
-	if err := json.Unmarshal([]byte(text), &table); !ok || err != nil {
+	if err := yaml.Unmarshal([]byte(untabbed(text)), &table); !ok || len(text) > maxTree || err != nil { // JSON is YAML
 		f.note(Todo, p.file, p.line, p.name, "config/aliases can't be read: %v", err)
 		return
 	}

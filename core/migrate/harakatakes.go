@@ -40,6 +40,9 @@ func takeAttachment(f *filter, _ plugin, t *section) {
 		}
 		t.set("extensions", list, "attachment.ini")
 	}
+	if n, ok := scan(c.get("archive", "max_depth")); ok && n > 0 {
+		t.set("depth", n, "attachment.ini")
+	}
 	for file, key := range sorted(map[string]string{"attachment.filename.regex": "names", "attachment.ctype.regex": "types"}) {
 		text, _ := f.read(file)
 		var list []string
@@ -82,7 +85,7 @@ func takeDelayDeny(f *filter, _ plugin, _ *section) {
 // takeDNSList reads dns-list.ini (or dnsbl.ini and dnswl.ini of before): zones, each
 // with a section of its own, that says whether it blocks or allows.
 func takeDNSList(f *filter, p plugin, _ *section) {
-	block, allow := []string{}, []string{}
+	block, allow, score := []string{}, []string{}, []string{}
 	put := func(list *[]string, names, file string) {
 		for zone := range strings.FieldsFuncSeq(names, func(r rune) bool { return r == ',' || r == ' ' || r == ';' }) {
 			if zone = strings.ToLower(zone); !isDomain(zone) {
@@ -99,8 +102,10 @@ func takeDNSList(f *filter, p plugin, _ *section) {
 			put(&allow, zone, "dns-list.ini")
 		case c.get(zone, "type") == "block" && c.yes(zone, "reject", true):
 			put(&block, zone, "dns-list.ini")
+		case zone != "main" && zone != "stats" && (c.get(zone, "type") == "block" || c.get(zone, "type") == "karma"):
+			put(&score, zone, "dns-list.ini")
 		case zone != "main" && zone != "stats":
-			f.note(Missing, f.path("dns-list.ini"), 0, zone, "a zone of type %q, reject %t; write it in a policy dnsbl with action = \"score\"", c.get(zone, "type"), c.yes(zone, "reject", true))
+			f.note(Missing, f.path("dns-list.ini"), 0, zone, "a zone of type %q", c.get(zone, "type"))
 		}
 	}
 	zones := strings.FieldsFunc(c.get("main", "zones"), func(r rune) bool { return r == ',' || r == ' ' || r == ';' })
@@ -120,10 +125,13 @@ func takeDNSList(f *filter, p plugin, _ *section) {
 	if len(block) > 0 {
 		f.policy("dnsbl", p).set("zones", block, "")
 	}
+	if len(score) > 0 {
+		f.policy("dnsbl", p).set("name", "dnsbl_points", "").set("zones", score, "dns-list.ini").set("action", "score", "")
+	}
 	if len(allow) > 0 {
 		f.policy("dnswl", p).set("zones", allow, "")
 	}
-	if len(block)+len(allow) == 0 {
+	if len(block)+len(allow)+len(score) == 0 {
 		f.note(Todo, p.file, p.line, p.name, "no zones are configured; write a [[policy]] use = \"dnsbl\"")
 	}
 }
@@ -155,17 +163,31 @@ func takeFcrdns(f *filter, _ plugin, t *section) {
 
 func takeHarakaGreylist(f *filter, _ plugin, t *section) {
 	c := f.ini("greylist.ini")
-	for key, to := range sorted(map[string]string{"black": "delay", "gray": "window", "white": "lifetime"}) {
+	for key, to := range sorted(map[string]string{"black": "delay", "gray": "window", "grey": "window", "white": "lifetime"}) {
 		v := c.get("period", key)
 		v, _, _ = strings.Cut(v, ":")
 		if s, ok := seconds(v); ok {
 			t.set(to, s, "greylist.ini")
 		}
 	}
-	for _, section := range []string{"ip_whitelist", "recipient_whitelist", "envelope_whitelist", "special_dynamic_domains"} {
-		if len(c[section]) > 0 {
-			f.note(Todo, f.path("greylist.ini"), 0, section, "networks as when = { client_not = […] }, others by the policy access and skip")
+	exempt := map[string][]string{}
+	for key := range sorted(c["ip_whitelist"]) {
+		if n, ok := network(key); ok {
+			exempt["exempt"] = append(exempt["exempt"], n)
+		} else if isDomain(key) {
+			exempt["exempt_names"] = append(exempt["exempt_names"], strings.ToLower(key))
 		}
+	}
+	for section, to := range sorted(map[string]string{"envelope_whitelist": "exempt_senders", "recipient_whitelist": "exempt_recipients"}) {
+		for key := range sorted(c[section]) {
+			exempt[to] = append(exempt[to], strings.ToLower(key))
+		}
+	}
+	for key := range sorted(exempt) {
+		t.set(key, exempt[key], "greylist.ini")
+	}
+	if c.yes("skip", "dnswlorg", false) || c.yes("skip", "mailspikewl", false) {
+		f.note(Todo, f.path("greylist.ini"), c["skip"]["dnswlorg"].line, "skip", "the policy dnswl in front, with the zone of the list: it spares whom it knows greylist")
 	}
 }
 
@@ -192,7 +214,25 @@ func takeHeloChecks(f *filter, _ plugin, t *section) {
 	reject := func(name string, or bool) bool { return c.yes("check", name, true) && c.yes("reject", name, or) }
 	t.set("syntax", reject("valid_hostname", false), "helo.checks.ini").set("ip", reject("bare_ip", false), "")
 	t.set("fqdn", reject("valid_hostname", false), "").set("literal", reject("literal_mismatch", false), "").set("resolves", reject("forward_dns", false), "")
-	for _, name := range []string{"dynamic", "match_re", "big_company", "rdns_match", "host_mismatch", "proto_mismatch"} {
+	for name, key := range sorted(map[string]string{"dynamic": "dynamic", "rdns_match": "named", "host_mismatch": "changed"}) {
+		if _, written := c["reject"][name]; written && reject(name, false) {
+			t.set(key, true, "helo.checks.ini")
+		}
+	}
+	belongs := inline{}
+	for name := range sorted(c["bigco"]) {
+		var domains []string
+		for d := range strings.FieldsFuncSeq(c.get("bigco", name), func(r rune) bool { return r == ',' || r == ' ' }) {
+			domains = append(domains, strings.ToLower(d))
+		}
+		if isDomain(name) && len(domains) > 0 && reject("big_company", true) {
+			belongs = append(belongs, pair{tomlString(strings.ToLower(name)), tomlList(domains), ""})
+		}
+	}
+	if len(belongs) > 0 {
+		t.set("belongs", belongs, "helo.checks.ini")
+	}
+	for _, name := range []string{"match_re", "proto_mismatch"} {
 		if v, ok := c["reject"][name]; ok && reject(name, false) {
 			f.note(Missing, f.path("helo.checks.ini"), v.line, name, "no test of this kind; the policy access has patterns: \"deny helo /REGEXP/\"")
 		}
@@ -240,6 +280,14 @@ func takeLimit(f *filter, p plugin, _ *section) {
 	}
 	if n, ok := scan(c.get("unrecognized_commands", "max")); ok && n > 0 {
 		f.policy("command_limits", p).set("unrecognised", n, "limit.ini")
+	}
+	if text, ok := f.read("max_unrecognized_commands"); ok {
+		if n, ok := scan(strings.TrimSpace(text)); ok && n > 0 {
+			f.policy("command_limits", p).set("unrecognised", n, "max_unrecognized_commands")
+		}
+	}
+	if !exists(f.path("limit.ini")) {
+		f.note(Unused, p.file, p.line, p.name, "it has no settings, and limits nothing without")
 	}
 	if len(c["outbound"]) > 0 {
 		f.note(Todo, f.path("limit.ini"), 0, "outbound", "[[delivery.rule]] has bounds for what goes out")
@@ -465,6 +513,9 @@ func takeHarakaURIBL(f *filter, p plugin, t *section) {
 		}
 	}
 	t.set("zones", zones, "uribl.ini")
+	if n, ok := scan(c.get("main", "max_uris_per_list")); ok && n > 0 {
+		t.set("most", n, "uribl.ini")
+	}
 	if len(zones) == 0 {
 		f.note(Todo, p.file, p.line, p.name, "uribl.ini names no zones")
 	}

@@ -68,6 +68,7 @@ const maxFile = 64 << 20
 // source is what all readers share.
 type source struct {
 	dir   string
+	was   string // where the server has this folder, "" where that doesn't matter
 	doc   document
 	files []File
 	notes []Note
@@ -94,6 +95,9 @@ func (s *source) read(name string) (string, bool) {
 
 // path is where a file of the source is.
 func (s *source) path(name string) string {
+	if rest, ok := strings.CutPrefix(name, s.was+"/"); ok && s.was != "" && !exists(name) && exists(filepath.Join(s.dir, rest)) {
+		return filepath.Join(s.dir, rest) // a copy of the folder is read
+	}
 	if filepath.IsAbs(name) {
 		return name
 	}

@@ -18,6 +18,7 @@ type postfix struct {
 	accessAt     plugin
 	access       []string // rules of the policy of that name
 	zones        map[string]*section
+	listed       map[string][]string // lists that a policy of zones asks
 	lastRoutes   []func()
 	senderRoutes []senderRoute
 }
@@ -28,7 +29,7 @@ func Postfix(dir string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &postfix{filter: filter{source: source{dir: dir}}, used: map[string]bool{}, zones: map[string]*section{}}
+	p := &postfix{filter: filter{source: source{dir: dir, was: "/etc/postfix"}}, used: map[string]bool{}, zones: map[string]*section{}}
 	text, ok := p.read("main.cf")
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("%s: there is no file main.cf", dir), errors.Join(p.errs...))

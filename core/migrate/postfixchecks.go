@@ -1,8 +1,10 @@
 package migrate
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -102,7 +104,7 @@ func postfixParameters() map[string]parameter {
 	for _, name := range []string{
 		"mydomain", "mydestination", "relay_domains", "virtual_mailbox_domains", "virtual_alias_domains", "virtual_mailbox_maps", "relay_recipient_maps", "local_recipient_maps",
 		"virtual_transport", "relay_transport", "mailbox_transport", "default_transport", "transport_maps", "sender_dependent_relayhost_maps", "relayhost", "smtp_sasl_auth_enable", "smtp_sasl_password_maps",
-		"smtp_sasl_security_options", "smtp_tls_security_level", "smtpd_tls_security_level", "smtpd_tls_key_file", "smtpd_use_tls", "smtpd_sasl_auth_enable", "recipient_delimiter", "inet_interfaces", "maximal_backoff_time", "postscreen_greet_wait",
+		"smtp_sasl_security_options", "smtp_tls_security_level", "smtpd_tls_security_level", "smtpd_tls_key_file", "smtpd_use_tls", "smtpd_sasl_auth_enable", "recipient_delimiter", "inet_interfaces", "maximal_backoff_time", "postscreen_greet_wait", "postscreen_dnsbl_threshold", "postscreen_dnsbl_action",
 	} {
 		if table[name] == nil {
 			table[name] = func(*postfix, string) {} // read where it belongs
@@ -207,14 +209,49 @@ func (p *postfix) contentChecks(name string) {
 	}
 }
 
+// postscreen reads its lists. Where one alone is enough to refuse, they are as those of
+// reject_rbl_client; else they are points, which refuse together.
 func (p *postfix) postscreen(name string) {
-	for _, site := range p.list(name) {
-		site, _, weighed := strings.Cut(site, "*")
-		p.list1("dnsbl", "client", site, name)
-		if weighed {
-			p.say(Differs, name, "%s: weights and postscreen_dnsbl_threshold are points: action = \"score\" and weights of the policy dnsbl", site)
-		}
+	threshold := int64(1)
+	if n, ok := scan(p.value("postscreen_dnsbl_threshold")); ok && n > 0 {
+		threshold = n
 	}
+	weights := map[string]int64{}
+	enough := true
+	var sites []string
+	for _, site := range p.list(name) {
+		site, weight, _ := strings.Cut(site, "*")
+		n, err := strconv.ParseInt(cmp.Or(weight, "1"), 10, 32)
+		if err != nil {
+			p.say(Missing, name, "%q is no weight", weight)
+			continue
+		}
+		zone, _, _ := strings.Cut(strings.ToLower(site), "=")
+		if before, two := weights[zone]; two && before != n {
+			p.say(Differs, name, "%s: its answers have weights of their own there; the list has one weight here", zone)
+		}
+		weights[zone] = n
+		enough = enough && n >= threshold
+		sites = append(sites, site)
+	}
+	subject := "client"
+	if !enough {
+		subject = "points" // a policy of its own
+	}
+	for _, site := range sites {
+		p.list1("dnsbl", subject, site, name)
+	}
+	t := p.zones["dnsbl "+subject]
+	if t == nil || enough {
+		return
+	}
+	list := inline{}
+	for zone, n := range sorted(weights) {
+		list = append(list, pair{tomlString(zone), strconv.FormatInt(n, 10), ""})
+	}
+	t.set("name", "postscreen", "").set("action", "score", "").set("weights", list, "")
+	p.doc.one("score").set("reject", threshold, "postscreen_dnsbl_threshold")
+	p.say(Differs, name, "lists that weigh less than postscreen_dnsbl_threshold refuse together, as points, once the message is there; points of other policies count, too")
 }
 
 // list1 adds a list to the policy that asks it: dnsbl, dnswl, or rhsbl for a subject.
@@ -224,10 +261,12 @@ func (p *postfix) list1(use, subject, zone, param string) {
 		p.say(Missing, param, "%q is no zone", zone)
 		return
 	}
-	if answers != "" && !strings.ContainsAny(answers, "[];") {
-		zone += " " + answers
-	} else if answers != "" {
-		p.say(Differs, param, "%s: answers %s; write them behind the zone, such as \"%s 127.0.0.2\"", zone, answers, zone)
+	if answers != "" {
+		if list := dnsAnswers(answers); list != "" {
+			zone += " " + list
+		} else {
+			p.say(Differs, param, "%s: answers %s; write them behind the zone, such as \"%s 127.0.0.2\"", zone, answers, zone)
+		}
 	}
 	key := use + " " + subject
 	t := p.zones[key]
@@ -238,6 +277,13 @@ func (p *postfix) list1(use, subject, zone, param string) {
 		}
 		p.zones[key] = t
 	}
+	if slices.Contains(p.listed[key], zone) {
+		return
+	}
+	if p.listed == nil {
+		p.listed = map[string][]string{}
+	}
+	p.listed[key] = append(p.listed[key], zone)
 	for i := range t.rows {
 		if t.rows[i].key == "zones" {
 			t.rows[i].value = strings.TrimSuffix(t.rows[i].value, "]") + ", " + tomlString(strings.ToLower(zone)) + "]"
@@ -245,6 +291,58 @@ func (p *postfix) list1(use, subject, zone, param string) {
 		}
 	}
 	t.set("zones", raw("["+tomlString(strings.ToLower(zone))+"]"), "")
+}
+
+// dnsAnswers are answers that count as the policy dnsbl writes them: 127.0.0.[2..11;14]
+// is 127.0.0.2-11 and 127.0.0.14; "" where that can't be.
+func dnsAnswers(s string) string {
+	octets := [][]string{}
+	for s != "" {
+		one := s
+		if s[0] == '[' {
+			inside, rest, ok := strings.Cut(s[1:], "]")
+			if !ok || rest != "" && rest[0] != '.' {
+				return ""
+			}
+			one, s = inside, strings.TrimPrefix(rest, ".")
+		} else {
+			one, s, _ = strings.Cut(s, ".")
+		}
+		var list []string
+		for part := range strings.SplitSeq(one, ";") {
+			from, to, ranged := strings.Cut(part, "..")
+			a, err := strconv.ParseUint(from, 10, 8)
+			b := a
+			if ranged && err == nil {
+				b, err = strconv.ParseUint(to, 10, 8)
+			}
+			switch {
+			case err != nil || b < a:
+				return ""
+			case a == b:
+				list = append(list, from)
+			default:
+				list = append(list, from+"-"+to)
+			}
+		}
+		octets = append(octets, list)
+	}
+	if len(octets) != 4 {
+		return ""
+	}
+	out := []string{""}
+	for i, list := range octets {
+		var next []string
+		for _, before := range out {
+			for _, one := range list {
+				next = append(next, strings.TrimPrefix(before+"."+one, "."))
+			}
+		}
+		if out = next; len(out) > 64 && i < 4 {
+			return ""
+		}
+	}
+	return strings.Join(out, " ")
 }
 
 // restrictions reads the lists of what is checked at each step.
@@ -408,7 +506,7 @@ func (p *postfix) policyService(param, at string) {
 		p.policy("spf", p.here(param))
 		p.say(Differs, param, "%s: taken for a check of SPF; the policy spf in its place", at)
 	default:
-		p.say(Todo, param, "%s: policy services, see docs/policies", at)
+		p.say(Todo, param, "%s: write [[policy]] use = \"policyservice\", address = %q: it is a plugin, see docs/policies/policyservice.md", at, at)
 	}
 }
 

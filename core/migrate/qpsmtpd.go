@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,10 @@ type filter struct {
 	routed   bool
 	domains  []string
 	relay    []string
+
+	naughty    string          // deny_at, as the plugin naughty has it; "": as it is by default
+	taken      map[string]bool // plugins that were read
+	complained map[string]bool // files that could not be
 }
 
 // target says what a plugin becomes: an entry of [[policy]], a note, or what take does.
@@ -79,6 +84,9 @@ func (f *filter) apply(p plugin, table map[string]target) {
 
 // finish writes domains, relays and routes.
 func (f *filter) finish() (*Result, error) {
+	for _, t := range f.policies {
+		t.disposeAt(f.naughty)
+	}
 	if len(f.domains) > 0 {
 		f.doc.add("domain", "").set("name", f.file("domains", strings.Join(f.domains, "\n")+"\n"), "")
 	} else {
@@ -158,13 +166,21 @@ func (f *filter) zones(name string) (zones []string) {
 	text, _ := f.read(name)
 	for _, l := range lines(text) {
 		zone, about, _ := strings.Cut(l.text, ":")
-		zone = strings.ToLower(strings.Fields(zone + " ")[0])
+		words := strings.Fields(zone)
+		zone = strings.ToLower(words[0])
 		if !isDomain(zone) {
 			f.note(Missing, f.path(name), l.number, zone, "it is no zone")
 			continue
 		}
 		if strings.TrimSpace(about) != "" {
 			f.note(Differs, f.path(name), l.number, zone, "the text of the reply is the policy's setting text, one for all zones")
+		}
+		if name == "uribl_zones" && len(words) > 1 { // masks of the answer's last number
+			for mask := range strings.FieldsFuncSeq(words[1], func(r rune) bool { return r < '0' || r > '9' }) {
+				if n, ok := scan(mask); ok && n > 0 && n < 256 {
+					zone += " &" + mask
+				}
+			}
 		}
 		zones = append(zones, zone)
 	}
@@ -320,6 +336,17 @@ func later(p plugin, t *section) {
 	}
 }
 
+// by is what follows at a level, where deferring and refusing begin at others.
+func by(level, soft, hard int) string {
+	switch {
+	case level >= hard:
+		return "reject"
+	case level >= soft:
+		return "defer"
+	}
+	return "pass"
+}
+
 // qpsmtpdPlugins is what becomes of each plugin that comes with qpsmtpd.
 func qpsmtpdPlugins() map[string]target {
 	todo := func(format string, args ...any) target {
@@ -339,8 +366,8 @@ func qpsmtpdPlugins() map[string]target {
 		"auth/auth_flat_file":     todo("config/flat_auth_pw has passwords as they are: make hashes of them with `postern passwd`, and name the file in an [[auth]]"),
 		"auth/auth_checkpassword": auth, "auth/auth_cvm_unix_local": auth, "auth/auth_imap": auth, "auth/auth_ldap_bind": auth,
 		"auth/auth_vpopmail": auth, "auth/auth_vpopmail_sql": auth, "auth/auth_vpopmaild": auth,
-		"badmailfrom": {use: "badmailfrom", take: func(f *filter, p plugin, t *section) { f.patternsOut(t, "badmailfrom"); later(p, t) }},
-		"badrcptto":   {use: "badrcptto", take: func(f *filter, p plugin, t *section) { f.patternsOut(t, "badrcptto"); later(p, t) }},
+		"badmailfrom": {use: "badmailfrom", take: func(f *filter, p plugin, t *section) { f.patterns(t, "badmailfrom"); later(p, t) }},
+		"badrcptto":   {use: "badrcptto", take: func(f *filter, p plugin, t *section) { f.patterns(t, "badrcptto"); later(p, t) }},
 		"bogus_bounce": {use: "bounce", take: func(f *filter, p plugin, t *section) {
 			act := map[string]string{"deny": "reject", "denysoft": "defer"}
 			v, _ := p.arg("action", "reject")
@@ -361,16 +388,15 @@ func qpsmtpdPlugins() map[string]target {
 		"sender_permitted_from": {use: "spf", take: func(_ *filter, p plugin, t *section) {
 			n, _ := p.arg("reject")
 			level, _ := strconv.Atoi(n)
-			fail, soft := "pass", "pass"
-			switch {
-			case level >= 4:
-				fail, soft = "reject", "reject"
-			case level == 3:
-				fail, soft = "reject", "defer"
-			case level == 2:
-				fail = "reject"
+			t.set("fail", by(level, 2, 3), "reject "+n).set("softfail", by(level, 3, 4), "")
+			for _, one := range []struct {
+				key           string
+				defer1, deny1 int
+			}{{"neutral", 5, 5}, {"none", 6, 6}, {"permerror", 4, 6}, {"temperror", 2, 100}} {
+				if v := by(level, one.defer1, one.deny1); v != "pass" {
+					t.set(one.key, v, "")
+				}
 			}
-			t.set("fail", fail, "reject "+n).set("softfail", soft, "")
 		}},
 		"dnsbl": {use: "dnsbl", take: takeDNSBL}, "rhsbl": {use: "rhsbl", take: takeZones("rhsbl_zones")}, "uribl": {use: "uribl", take: takeZones("uribl_zones")},
 		"dns_whitelist_soft": {use: "dnswl", take: takeZones("whitelist_zones")},
@@ -393,14 +419,14 @@ func qpsmtpdPlugins() map[string]target {
 		"resolvable_fromhost": {use: "mail_from_resolvable", take: func(_ *filter, p plugin, t *section) {
 			switch v := rejects(p, true); v {
 			case "":
-				t.set("none", "pass", "reject 0").set("bogus", "pass", "").set("temperror", "pass", "")
+				t.set("mode", "shadow", "reject 0")
 			default:
 				t.set("none", v, "")
 			}
 		}},
 		"rcpt_map":        {use: "rcpt_map", take: takeRcptMap},
 		"content_log":     todo("the recorder with bodies = true keeps messages"),
-		"naughty":         {kind: Unused, text: "it is deny_at of each policy, which plugins with `reject naughty` get"},
+		"naughty":         {kind: Unused, text: "it is deny_at of each policy, which plugins with `reject naughty` get", take: takeNaughty},
 		"karma":           {use: "karma", kind: Differs, text: "the history of clients begins anew; see docs/policies/karma.md"},
 		"loadcheck":       {use: "loadcheck", kind: Differs, text: "its setting most is the load for each processor"},
 		"spamassassin":    {take: takeSpamassassin},
@@ -432,24 +458,27 @@ func qpsmtpdPlugins() map[string]target {
 	return table
 }
 
-// patternsOut copies a list of addresses; patterns, which the policy does not know,
-// stay out of it.
-func (f *filter) patternsOut(t *section, name string) {
+// patterns copies a list of addresses, in which patterns stand between slashes here.
+func (f *filter) patterns(t *section, name string) {
 	text, ok := f.read(name)
 	if !ok {
 		return
 	}
 	var kept []string
 	for _, l := range lines(text) {
-		entry := strings.Fields(l.text)[0]
-		if strings.ContainsAny(entry, "^$\\*[]()|!/") {
-			f.note(Missing, f.path(name), l.number, entry, "a pattern; the policy access has them: \"deny sender /REGEXP/\", or \"deny recipient /REGEXP/\"")
-			continue
+		entry, about, _ := strings.Cut(strings.ReplaceAll(l.text, "\t", " "), " ")
+		if strings.ContainsAny(entry, "/^$*+!%?\\") { // what makes one a pattern there
+			if entry[0] == '!' {
+				f.note(Missing, f.path(name), l.number, entry, "an entry that negates")
+				continue
+			}
+			if _, err := regexp.Compile(entry); err != nil {
+				f.note(Missing, f.path(name), l.number, entry, "a pattern that is none here: %v", err)
+				continue
+			}
+			entry = "/" + entry + "/"
 		}
-		if entry != l.text {
-			f.note(Differs, f.path(name), l.number, entry, "the text of the reply is the policy's, one for all entries")
-		}
-		kept = append(kept, entry)
+		kept = append(kept, strings.TrimSpace(entry+" "+strings.TrimSpace(about)))
 	}
 	if len(kept) > 0 {
 		f.addFile(name, strings.Join(kept, "\n")+"\n", 0o644)

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/postern-mta/postern/core/message"
@@ -17,6 +18,27 @@ func isDomain(s string) bool {
 func takeRelay(f *filter, p plugin, _ *section) {
 	if v, _ := p.arg("only"); v == "1" {
 		f.note(Todo, p.file, p.line, p.name, "only 1: protocol = \"submission\" of the [[listen]] takes mail from relaying and authenticated clients alone")
+	}
+}
+
+// takeNaughty reads at which stage the plugin says what others kept.
+func takeNaughty(f *filter, p plugin, _ *section) {
+	at, _ := p.arg("reject")
+	f.naughty = map[string]string{"connect": "now", "mail": "mail", "data": "data", "data_post": "message"}[at]
+}
+
+// disposeAt sets deny_at of a policy that has it from `reject naughty`; "now": it says
+// refusals at once.
+func (t *section) disposeAt(at string) {
+	for i := range t.rows {
+		if t.rows[i].key != "deny_at" || t.rows[i].from != "reject naughty" || at == "" {
+			continue
+		}
+		if at == "now" {
+			t.rows = slices.Delete(t.rows, i, i+1)
+			return
+		}
+		t.rows[i].value, t.rows[i].from = tomlString(at), "naughty"
 	}
 }
 
@@ -85,7 +107,9 @@ func takeDNSBL(f *filter, p plugin, t *section) {
 	if exists(f.path("dnsbl_rejectmsg")) {
 		f.note(Todo, f.path("dnsbl_rejectmsg"), 0, "dnsbl_rejectmsg", "text of the policy dnsbl")
 	}
-	f.note(Differs, p.file, p.line, p.name, "postmaster and abuse are refused too; write pardon(\"dnsbl\") in a policy at rcpt, see docs/from-qpsmtpd.md#naughty")
+	if t.has("deny_at") { // there, too, these get all their mail
+		f.policy("whitelist", p).set("name", "dnsbl_spares", "").set("recipients", []string{"postmaster@", "abuse@", "mailer-daemon@", "root@"}, "").set("skip", []string{"dnsbl"}, "")
+	}
 }
 
 func takeZones(file string) func(*filter, plugin, *section) {
@@ -170,7 +194,7 @@ func takeHelo(f *filter, p plugin, t *section) {
 		t.set("fqdn", true, "policy "+level).set("resolves", true, "")
 	}
 	if level == "strict" {
-		t.set("literal", true, "")
+		t.set("literal", true, "").set("named", true, "")
 	}
 	later(p, t)
 	var rules []string
@@ -199,7 +223,9 @@ func takeRcptMap(f *filter, p plugin, t *section) {
 	}
 	text, ok := "", false
 	if name != "" {
-		text, ok = f.read(name)
+		if text, ok = f.read(name); !ok { // arguments count from the folder above
+			text, ok = f.read(strings.TrimPrefix(name, "config/"))
+		}
 	}
 	if !ok {
 		f.note(Todo, p.file, p.line, p.name, "its file %q is not there", name)
