@@ -47,9 +47,9 @@ func TestHarakaPlugins(t *testing.T) {
 		{about: "lists", files: map[string]string{"config/plugins": "dnsbl\n", "config/dnsbl.zones": "a.example\n", "config/dns-list.ini": "zones=b.example c.example\n[c.example]\ntype=allow\n[d.example]\ntype=karma\n"}, want: []string{`zones = ["b.example", "a.example"]`, `zones = ["c.example"]`, "name = \"dnsbl_points\"\nzones = [\"d.example\"] # dns-list.ini\naction = \"score\""}},
 		{about: "lists under names of before and now", files: map[string]string{"config/plugins": "dnsbl\ndns-list\nlimit\nmax_unrecognized_commands\n", "config/dnsbl.zones": "a.example\n", "config/max_unrecognized_commands": "7\n"}, want: []string{"zones = [\"a.example\"]\n\n[[policy]]\nuse = \"command_limits\" # plugins:3\nunrecognised = 7"}, notes: []string{"limit: unused"}},
 		{about: "settings as YAML and JSON", files: map[string]string{
-			"config/plugins": "greylist\nlimit\nattachment\nhelo.checks\nrspamd\naliases\nearly_talker\nkarma\nheaders\n",
+			"config/plugins":       "greylist\nlimit\nattachment\nhelo.checks\nrspamd\naliases\nearly_talker\nkarma\nheaders\n",
 			"config/greylist.yaml": "period:\n  black: 10m\n  grey: 1d\n  white: 30d\nip_whitelist:\n  10.1.2.0/24:\n  mx.partner.example: true\nrecipient_whitelist:\n  abuse@example.net:\nenvelope_whitelist:\n  Boss@partner.example:\nskip:\n  dnswlorg: true\n",
-			"config/limit.yaml": "recipients: { enabled: true, max: 20 }\nrate_conn:\n  enabled: true\n  default: 5/1m\n", "config/attachment.json": "{\n\t\"disallowed_extensions\": [\"exe\", \".com\"],\n\t\"archive\": { \"max_depth\": 3 }\n}\n",
+			"config/limit.yaml":    "recipients: { enabled: true, max: 20 }\nrate_conn:\n  enabled: true\n  default: 5/1m\n", "config/attachment.json": "{\n\t\"disallowed_extensions\": [\"exe\", \".com\"],\n\t\"archive\": { \"max_depth\": 3 }\n}\n",
 			"config/helo.checks.yml": "reject:\n  dynamic: true\n  rdns_match: true\nbigco:\n  msn.com: msn.com,hotmail.com\n", "config/rspamd.yaml": "host: 10.0.0.8\nport: 11334\n", "config/aliases.yaml": "a@example.net:\n  action: alias\n  to: [b, c@d.example]\n",
 			"config/early_talker.yaml": "pause: [\n", "config/connection.yaml": "max:\n  bytes: 1000\nheaders:\n  max_received: 50\nhaproxy:\n  hosts: [10.0.0.1, 10.0.0.2]\n", "config/redis.yaml": "server:\n  host: 10.0.0.9\n  db: 3\n",
 		}, want: []string{
