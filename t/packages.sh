@@ -29,6 +29,7 @@ python3:python3:smtplib as a client
 spamd:spamd:the plugin spamassassin
 rspamd:rspamd:the plugin rspamd
 clamd:clamav-daemon:the plugin clamd
+postgrey:postgrey:the plugin policyservice
 opendkim:opendkim:OpenDKIM as signer and verifier
 opendkim-testmsg:opendkim-tools:OpenDKIM as signer and verifier
 /usr/lib/python3/dist-packages/dkim/__init__.py:python3-dkim:dkimpy as signer and verifier

@@ -31,6 +31,13 @@ const rules = `rspamd_config:register_symbol({ name = 'POSTERN_ACTION', type = '
   local action = (task:get_header('Subject') or ''):match('^action (.+)$')
   if action then task:set_pre_result({ action = action, message = 'as the subject says', module = 'test' }) end
 end })
+rspamd_config:register_symbol({ name = 'POSTERN_MILTER', type = 'prefilter', callback = function(task)
+  local instead = (task:get_header('Subject') or ''):match('^reject, but (.+)$')
+  if instead then
+    task:set_milter_reply({ reject = instead })
+    task:set_pre_result({ action = 'reject', message = 'not said', module = 'test' })
+  end
+end })
 rspamd_config:register_symbol({ name = 'POSTERN_EDIT', score = 2.5, callback = function(task)
   if not (task:get_header('Subject') or ''):match('edit') then return false end
   task:set_milter_reply({ add_headers = { ['X-Added'] = 'by rspamd', ['X-Top'] = { value = 'top', order = 0 } }, remove_headers = { ['X-Spam-Status'] = 0 } })
@@ -57,6 +64,11 @@ func TestRspamd(t *testing.T) {
 		{"action reject", "x\r\n", hooks.Reject, "as the subject says"},
 		{"action rewrite subject", "x\r\n", hooks.Pass, ""},
 		{"action add header", "x\r\n", hooks.Pass, ""},
+		{"action greylist", "x\r\n", hooks.Pass, ""},
+		{"action quarantine", "x\r\n", hooks.Quarantine, ""},
+		{"action discard", "x\r\n", hooks.Discard, ""},
+		{"reject, but discard", "x\r\n", hooks.Discard, ""},
+		{"reject, but quarantine", "x\r\n", hooks.Quarantine, ""},
 		{"please edit", strings.Repeat("0123456789abcdef\r\n", 40<<10), hooks.Pass, ""}, // 720 KB
 	} {
 		d, tx := judgeBy(t, chain, c.subject, c.body)
@@ -81,6 +93,14 @@ func TestRspamd(t *testing.T) {
 			if field("X-Added") != "by rspamd" || field("X-Top") != "top" || tx.Header.Count("X-Spam-Status") != 0 || tx.Total() != 3 {
 				t.Errorf("%q, %v", tx.Header.Bytes(), tx.Scores)
 			}
+		}
+	}
+	_, otherwise := scannerPlugin(t, "rspamd", map[string]any{"address": worker, "on_greylist": "defer", "on_discard": "quarantine", "on_quarantine": "reject", "on_soft_reject": "pass", "on_reject": "discard"})
+	for subject, want := range map[string]hooks.Verb{
+		"action greylist": hooks.Defer, "action discard": hooks.Quarantine, "action quarantine": hooks.Reject, "action soft reject": hooks.Pass, "action reject": hooks.Discard,
+	} {
+		if d, _ := judgeBy(t, otherwise, subject, "x\r\n"); d.Verb != want {
+			t.Errorf("%s, and the settings say otherwise: %v %v, want %v", subject, d.Verb, d.Reply, want)
 		}
 	}
 	for _, spam := range []bool{true, false} {
@@ -215,7 +235,7 @@ func startRspamd(t *testing.T) (worker, controller string) {
 options { pidfile = "@DIR@/pid"; tempdir = "@DIR@"; control_socket = "@DIR@/control mode=0600"; cache_file = "@DIR@/cache"; hs_cache_dir = "@DIR@"; history_file = "@DIR@/history";
   url_tld = "@DIR@/tld"; filters = ""; disable_hyperscan = true; dns { nameserver = ["127.0.0.1:9"]; timeout = 0.1s; retransmits = 1; } }
 logging { type = "console"; level = "warning"; }
-metric { name = "default"; actions { reject = 15; "add header" = 6; "rewrite subject" = 8; greylist = 4; } }
+metric { name = "default"; actions { reject = 15; "add header" = 6; "rewrite subject" = 8; greylist = 4; quarantine = { flags = ["no_threshold"]; } discard = { flags = ["no_threshold"]; } } }
 lua = "@DIR@/rules.lua";
 worker { type = "normal"; bind_socket = "@WORKER@"; count = 1; }
 worker { type = "controller"; bind_socket = "@CONTROLLER@"; count = 1; password = "teach-me"; enable_password = "teach-me"; }
