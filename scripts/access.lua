@@ -28,6 +28,7 @@
 --   rules = ["deny sender @bulk.example", "allow client 192.0.2.0/24"]
 
 local addresses = require "addresses"
+local faults = require "faults"
 
 local access = policy {
   about    = "Allow and block lists by client, name, HELO, sender, recipient and From.",
@@ -45,21 +46,23 @@ local function new_list(subject)
   return { subject = subject, networks = {}, addresses = addresses.new(), patterns = {}, texts = {}, empty = true }
 end
 
+-- add adds a value: true, or nil and what is wrong with it.
 local function add(list, value, text)
   list.empty = false
   list.texts[value] = text
   local pattern = value:match("^/(.+)/$")
   if pattern then
     local re, err = regex.compile("(?i)" .. pattern)
-    if not re then error(err.text, 0) end
+    if not re then return nil, err.text end
     table.insert(list.patterns, { re = re, value = value })
   elseif list.subject == "client" then
     local set, err = ip.set { value }
-    if not set then error(err.text, 0) end
+    if not set then return nil, err.text end
     table.insert(list.networks, { set = set, value = value })
   else
-    list.addresses:add(value)
+    return list.addresses:add(value)
   end
+  return true
 end
 
 -- find is the rule's value that someone is in: an ip, a name or an address.
@@ -85,16 +88,20 @@ for _, action in ipairs { "allow", "deny", "defer" } do
   for _, subject in ipairs(subjects) do lists[action][subject] = new_list(subject) end
 end
 
-for _, lines in ipairs { access.rules, access.file and access.file.lines or {} } do
-  for _, line in ipairs(lines) do
-    local action, subject, value, text = line:match("^%s*(%a+)%s+(%a+)%s+(%S+)%s*(.-)%s*$")
-    local list = action and lists[action:lower()] and lists[action:lower()][subject:lower()]
-    if not list then
-      error(("write ACTION SUBJECT VALUE, with ACTION allow, deny or defer and SUBJECT one of %s, not %q"):format(table.concat(subjects, ", "), line), 0)
-    end
-    add(list, value, text ~= "" and text or nil)
+local wrong = faults.new()
+local lines, place = faults.items(access, "rules", "file")
+for i, line in ipairs(lines) do
+  local action, subject, value, text = line:match("^%s*(%a+)%s+(%a+)%s+(%S+)%s*(.-)%s*$")
+  local list = action and lists[action:lower()] and lists[action:lower()][subject:lower()]
+  if not list then
+    wrong:at(place, i, "write ACTION SUBJECT VALUE, with ACTION allow, deny or defer and SUBJECT one of %s, not %q", table.concat(subjects, ", "), line)
+  else
+    local ok, err = add(list, value, text ~= "" and text or nil)
+    if not ok then wrong:at(place, i, "%s", err) end
   end
 end
+wrong:raise()
+if #lines == 0 then log.warn("rules: none is given, here or by file, so nothing is refused") end
 
 local function wants_any(subject)
   return subject == "name" or subject == "helo" or subject == "sender" or subject == "from"

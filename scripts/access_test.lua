@@ -93,3 +93,23 @@ test("a file, and rules that are none", function(t)
   end
   expect((pcall(t.policy, t, "access", { file = "nowhere.txt" }))):equals(false)
 end)
+
+test("rules stand here and in a file, and each is told where it stands", function(t)
+  local ok, err = pcall(t.policy, t, "access", { rules = { "deny client 192.0.2.300" }, file = "testdata/bad_addresses.txt" })
+  expect(ok):equals(false)
+  expect(err):contains("rules: item 1: ")
+  expect(err):contains('bad_addresses.txt:6: write ACTION SUBJECT VALUE')
+  local many = {}
+  for i = 1, 60 do many[i] = "no rule" end
+  ok, err = pcall(t.policy, t, "access", { rules = many })
+  expect(ok):equals(false)
+  expect(err):contains("item 50: ")
+  expect(err:find("item 51: ", 1, true)):is_nil()
+end)
+
+test("what is wrong with rules is told, all at once", function(t)
+  local ok, err = pcall(t.policy, t, "access", { rules = { "deny client 192.0.2.300", "deny cleint x", "deny helo /(/", "deny sender @", "deny any *.spam.example" } })
+  expect(ok):equals(false)
+  for n = 1, 4 do expect(err):contains(("rules: item %d: "):format(n)) end
+  expect(err:find("item 5", 1, true)):is_nil()
+end)

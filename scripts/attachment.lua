@@ -31,6 +31,8 @@
 
 local action = enum { "pass", "score", "defer", "reject" }
 
+local faults = require "faults"
+
 local attachment = policy {
   about    = "Refuses attachments by name and type, inside archives, too.",
   settings = {
@@ -53,13 +55,15 @@ local attachment = policy {
 
 local extensions, names, types = {}, {}, {}
 for _, one in ipairs(attachment.extensions) do extensions[one:lower():gsub("^%.", "")] = true end
-for list, into in pairs { [attachment.names] = names, [attachment.types] = types } do
-  for _, text in ipairs(list) do
+local wrong = faults.new()
+for setting, into in pairs { names = names, types = types } do
+  for n, text in ipairs(attachment[setting]) do
     local re, err = regex.compile("(?i)" .. text)
-    if not re then error(err.text, 0) end
+    if not re then wrong:add(setting, n, "%q: %s", text, err.text) end
     table.insert(into, re)
   end
 end
+wrong:raise()
 
 local function matches(list, text)
   for _, re in ipairs(list) do

@@ -15,6 +15,7 @@
 --   entries = ["spammer@example.org jane@example.net", "@bulk.example @example.net"]
 
 local addresses = require "addresses"
+local faults = require "faults"
 
 local badmailfromto = policy {
   about    = "Refuses senders to some recipients.",
@@ -25,18 +26,20 @@ local badmailfromto = policy {
   },
 }
 
-local rules = {}
+local rules, wrong = {}, faults.new()
 
-local function add(lines)
-  for _, line in ipairs(lines) do
-    local from, to = line:match("^(%S+)%s+(%S+)$")
-    if not from then error(("write SENDER RECIPIENT, not %q"):format(line), 0) end
-    table.insert(rules, { line = line, from = addresses.new { from }, to = addresses.new { to } })
-  end
+local lines, place = faults.items(badmailfromto, "entries", "file")
+for i, line in ipairs(lines) do
+  local words = {}
+  for word in line:gmatch("%S+") do table.insert(words, word) end
+  local rule = { line = line, from = addresses.new(), to = addresses.new() }
+  local ok, err = #words == 2, ("write SENDER RECIPIENT, not %q"):format(line)
+  if ok then ok, err = rule.from:add(words[1]) end
+  if ok then ok, err = rule.to:add(words[2]) end
+  if ok then table.insert(rules, rule) else wrong:at(place, i, "%s", err) end
 end
-
-add(badmailfromto.entries)
-add(badmailfromto.file and badmailfromto.file.lines or {})
+wrong:raise()
+if #lines == 0 then log.warn("entries: none is given, here or by file, so nothing is refused") end
 
 function badmailfromto.rcpt(tx, rcpt)
   if tx.sender.null then return end

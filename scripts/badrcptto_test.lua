@@ -23,3 +23,12 @@ test("relaying clients are judged too", function(t)
   expect(s:rcpt("x@a.gone.example")):rejects("5.7.1")
   expect(s:rcpt("x@other.example")):accepts()
 end)
+
+test("an entry may be an expression, and have a text of its own", function(t)
+  t:policy("badrcptto", { addresses = { "closed@example.net This mailbox is closed", "/^old-/" } })
+  local s = t:connect { ip = "198.51.100.7", helo = "client.example.org" }
+  s:mail "a@example.org"
+  expect(s:rcpt "closed@example.net"):rejects("5.7.1", "^This mailbox is closed$")
+  expect(s:rcpt "old-list@example.net"):rejects("5.7.1", "takes no mail")
+  expect(s:rcpt "list@example.net"):accepts()
+end)

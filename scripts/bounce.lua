@@ -49,7 +49,7 @@ local bounce = policy {
   },
 }
 
-local never = addresses.new(bounce.never)
+local never = addresses.read(bounce, "never")
 local field = "X-Bounce-Check"
 
 local function ours(tx) return tx.conn.relaying or tx.conn.authenticated end

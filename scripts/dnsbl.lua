@@ -42,7 +42,8 @@ local dnsbl = policy {
   },
 }
 
-local lists, wanted = zones.new(dnsbl.zones), {}
+local lists, wanted = zones.read(dnsbl, "zones"), {}
+if #lists.names == 0 then log.warn("zones: none is given, so nothing is asked") end
 for _, answer in ipairs(dnsbl.answers) do wanted[answer] = true end
 
 local function counts(listing)

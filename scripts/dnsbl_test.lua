@@ -121,3 +121,21 @@ test("a connection rule that sets RBLSMTPD has decided", function(t)
   expect(try { RBLSMTPD = "" }):accepts()
   expect(try { RBLSMTPD = "Come back later" }):accepts()
 end)
+
+test("what is no list, or no answer, is told, all at once", function(t)
+  local ok, err = pcall(t.policy, t, "dnsbl", { zones = { "bl.example.org", "zen", "https://bl.example", "a..b", "bl.example 127.0.0.x", "bl.example 127.0.0.9-2", "bl.example 127.0.0", "" } })
+  expect(ok):equals(false)
+  for _, n in ipairs { 2, 3, 4, 5, 6, 7, 8 } do expect(err):contains(("zones: item %d: "):format(n)) end
+  expect(err:find("item 1:", 1, true)):is_nil()
+end)
+
+test("the answers by which lists refuse to serve are no listings, unless they are named", function(t)
+  t:dns { ["7.100.51.198.bl.example"] = { a = "127.0.0.1" }, ["7.100.51.198.wl.example"] = { a = "127.0.0.255" } }
+  local function mail(zones)
+    t:policy("dnsbl", { zones = zones })
+    local s = t:connect { ip = "198.51.100.7", helo = "client.example.org" }
+    return s:mail "a@example.org"
+  end
+  expect(mail { "bl.example", "wl.example" }):accepts()
+  expect(mail { "bl.example 127.0.0.1=white" }):rejects()
+end)

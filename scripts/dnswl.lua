@@ -33,7 +33,8 @@ local dnswl = policy {
   },
 }
 
-local lists = zones.new(dnswl.zones)
+local lists = zones.read(dnswl, "zones")
+if #lists.names == 0 then log.warn("zones: none is given, so nothing is asked") end
 
 function dnswl.connect(conn)
   if conn.ip.loopback or conn.ip.private then return end

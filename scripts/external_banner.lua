@@ -37,7 +37,7 @@ local banner = policy {
   },
 }
 
-local exempt = addresses.new(banner.exempt)
+local exempt = addresses.read(banner, "exempt")
 
 local function inside(tx)
   local spf = tx:results("spf")

@@ -31,7 +31,7 @@ local footer = policy {
   },
 }
 
-local exempt = addresses.new(footer.exempt)
+local exempt = addresses.read(footer, "exempt")
 
 local function escaped(text)
   return (text:gsub("[&<>\"]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;" }):gsub("\n", "<br>"))

@@ -20,6 +20,8 @@
 --   use    = "geoip"
 --   points = { XX = 1, YY = 2 }
 
+local faults = require "faults"
+
 local geo = policy {
   about      = "Finds out in which country the client is.",
   on_failure = "pass",
@@ -37,11 +39,20 @@ local geo = policy {
 }
 
 local refused, welcome = {}, {}
-for _, code in ipairs(geo.reject) do refused[code:upper()] = true end
-for _, code in ipairs(geo.only) do welcome[code:upper()] = true end
+local points, wrong = {}, faults.new()
+
+local function country(setting, n, code)
+  if not code:find("^%a%a$") then wrong:add(setting, n, "%q is no country; write its two letters, such as DE", code) end
+  return code:upper()
+end
+
+for n, code in ipairs(geo.reject) do refused[country("reject", n, code)] = true end
+for n, code in ipairs(geo.only) do welcome[country("only", n, code)] = true end
+for code, value in pairs(geo.points) do points[country("points", nil, code)] = value end
 
 local latitude, longitude = geo.home:match("^%s*(-?[%d.]+)%s*,%s*(-?[%d.]+)%s*$")
-if geo.home ~= "" and not latitude then error("home: write LATITUDE,LONGITUDE, such as 52.5,13.4", 0) end
+if geo.home ~= "" and not latitude then wrong:add("home", nil, "write LATITUDE,LONGITUDE, such as 52.5,13.4") end
+wrong:raise()
 
 -- distance is that on the globe, in km.
 local function distance(there)
@@ -62,7 +73,7 @@ function geo.connect(conn)
     country = country, continent = record.continent and record.continent.code, distance = far,
     city = record.city and record.city.names and record.city.names.en,
   })
-  if geo.points[country] then conn:score("geoip." .. country, geo.points[country], tostring(conn.ip)) end
+  if points[country] then conn:score("geoip." .. country, points[country], tostring(conn.ip)) end
   if far and geo.too_far > 0 and far > geo.too_far then conn:score("geoip.far", geo.far_points, far .. " km") end
 end
 

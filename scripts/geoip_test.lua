@@ -54,3 +54,17 @@ test("databases that fail, and settings that are wrong", function(t)
   expect((mail(t, "198.51.100.7"))):accepts()
   expect((pcall(t.policy, t, "geoip", { home = "Berlin" }))):equals(false)
 end)
+
+test("countries are two letters, small or large", function(t)
+  t:geoip { ["198.51.100.0/24"] = { country = "DE", asn = 64496, name = "Example" } }
+  t:policy("geoip", { points = { de = 2 } })
+  local s = t:connect { ip = "198.51.100.7", helo = "client.example.org" }
+  s:mail "a@example.org"
+  s:rcpt "b@example.net"
+  expect(s:data "Subject: x\n\n"):accepts()
+  expect(t:delivered()[1].total):equals(2)
+  local ok, err = pcall(t.policy, t, "geoip", { points = { Germany = 1 }, reject = { "XYZ" } })
+  expect(ok):equals(false)
+  expect(err):contains('points: "Germany" is no country')
+  expect(err):contains('reject: item 1: "XYZ" is no country')
+end)

@@ -39,10 +39,10 @@ local greylist = policy {
   settings = {
     delay    = duration "5m"  : about "how long a new triplet waits",
     window   = duration "2d"  : about "how long a first attempt is remembered for the second to come",
-    lifetime = duration "36d" : about "how long a known triplet, or client, is remembered",
-    promote  = integer (2)    : about "triplets that make their client known; 0: none does",
-    ipv4     = integer (24)   : about "prefix length that stands for an IPv4 client",
-    ipv6     = integer (64)   : about "prefix length that stands for an IPv6 client",
+    lifetime = duration "36d" : range("1m") : about "how long a known triplet, or client, is remembered",
+    promote  = integer (2)    : range(0) : about "triplets that make their client known; 0: none does",
+    ipv4     = integer (24)   : range(0, 32) : about "prefix length that stands for an IPv4 client",
+    ipv6     = integer (64)   : range(0, 128) : about "prefix length that stands for an IPv6 client",
     spf      = boolean (true) : about "whether SPF's domain stands for a client that passes",
     exempt            = cidrs {} : about "networks that never wait",
     exempt_names      = domains {} : about "confirmed names of clients that never wait",
@@ -51,7 +51,7 @@ local greylist = policy {
   },
 }
 
-local senders, recipients = addresses.new(greylist.exempt_senders), addresses.new(greylist.exempt_recipients)
+local senders, recipients = addresses.read(greylist, "exempt_senders"), addresses.read(greylist, "exempt_recipients")
 
 local function exempt(tx, rcpt)
   return not rcpt.ours or greylist.exempt:match(tx.conn.ip) or senders:find(tx.sender) or recipients:find(rcpt)

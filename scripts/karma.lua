@@ -52,8 +52,8 @@ local karma = policy {
     asns      = map(number) {} : about "points by the number of the client's network",
     refuse_at = number (0) : about "points at which a message is refused at DATA; 0: never",
     tarpit    = duration "0s" : about "how long a client with a bad history waits at each recipient",
-    ipv4      = integer (32) : about "prefix length that stands for an IPv4 client",
-    ipv6      = integer (64) : about "prefix length that stands for an IPv6 client",
+    ipv4      = integer (32) : range(0, 32) : about "prefix length that stands for an IPv4 client",
+    ipv6      = integer (64) : range(0, 128) : about "prefix length that stands for an IPv6 client",
   },
 }
 

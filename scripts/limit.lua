@@ -1,6 +1,6 @@
 -- limit: how much one client, sender or recipient may do.
 --
--- Rates are written N/TIME, such as "30/1m": so many, and again as many evenly over that
+-- Rates are written N/TIME, such as "30/1m" or "500/day": so many, and again as many evenly over that
 -- time. Who is over one is deferred and told for how long; nobody loses mail. All limits
 -- are off until they are set. Those of clients hold for strangers, those of users for
 -- who authenticated. With the policy karma in front, a client with a good history may do
@@ -31,6 +31,8 @@
 --   message_rate = "60/1m"
 --   user_rate    = "500/1d"
 
+local faults = require "faults"
+
 local limit = policy {
   about      = "Limits how much one client, sender or recipient may do.",
   on_failure = "pass",
@@ -47,25 +49,31 @@ local limit = policy {
     errors         = integer (0) : about "refusals after which a stranger's connection is closed; 0: any number",
     good           = number (3) : about "factor for clients with a good history",
     bad            = number (0.5) : about "factor for clients with a bad history",
-    ipv4           = integer (32) : about "prefix length that stands for an IPv4 client",
-    ipv6           = integer (64) : about "prefix length that stands for an IPv6 client",
+    ipv4           = integer (32) : range(0, 32) : about "prefix length that stands for an IPv4 client",
+    ipv6           = integer (64) : range(0, 128) : about "prefix length that stands for an IPv6 client",
     exempt         = cidrs {} : about "networks that are not limited",
   },
 }
 
-local units = { s = 1, m = 60, h = 3600, d = 86400 }
+local units = { s = 1, m = 60, h = 3600, d = 86400, sec = 1, min = 60, hour = 3600, day = 86400 }
+local wrong = faults.new()
 
 -- rate reads "30/1m"; nil for "".
 local function rate(name)
   local text = limit[name]
   if text == "" then return nil end
-  local n, span, unit = text:match("^(%d+)/(%d*)([smhd])$")
-  if not n or tonumber(n) < 1 or span == "0" then error(("%s: write a rate such as 30/1m, not %q"):format(name, text), 0) end
-  return { n = tonumber(n), per = (tonumber(span) or 1) * units[unit] }
+  local n, span, unit = text:match("^(%d+)/(%d*)(%a+)$")
+  n, span = tonumber(n), tonumber(span) or 1
+  if not n or n < 1 or span < 1 or not units[unit] then
+    wrong:add(name, nil, "write a rate such as 30/1m or 500/day, not %q", text)
+    return nil
+  end
+  return { n = n, per = span * units[unit] }
 end
 
 local rates = {}
 for _, name in ipairs { "connect_rate", "message_rate", "sender_rate", "domain_rate", "recipient_rate", "null_rate", "user_rate" } do rates[name] = rate(name) end
+wrong:raise()
 
 local function client(conn) return conn.ip:prefix(limit.ipv4, limit.ipv6) end
 

@@ -127,3 +127,10 @@ test("a store that is down limits nobody, and rates that are none", function(t)
     expect((pcall(t.policy, t, "limit", { message_rate = bad }))):equals(false)
   end
 end)
+
+test("rates are written in either way, and what is none is told with its setting", function(t)
+  t:policy("limit", { connect_rate = "30/1m", message_rate = "60/min", sender_rate = "5/10s", user_rate = "500/day" })
+  local ok, err = pcall(t.policy, t, "limit", { connect_rate = "30 per minute", message_rate = "0/1m", user_rate = "5/0s", ipv4 = 32 })
+  expect(ok):equals(false)
+  for _, name in ipairs { "connect_rate", "message_rate", "user_rate" } do expect(err):contains(name .. ": write a rate such as") end
+end)

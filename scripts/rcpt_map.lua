@@ -21,6 +21,7 @@
 --   domains = ["example.net"]
 
 local addresses = require "addresses"
+local faults = require "faults"
 
 local rcpt_map = policy {
   about    = "A table of recipients, and what each is answered.",
@@ -53,15 +54,16 @@ end
 
 local list, answers = addresses.new(), {}
 
-for _, lines in ipairs { rcpt_map.entries, rcpt_map.file and rcpt_map.file.lines or {} } do
-  for _, line in ipairs(lines) do
-    local address, rest = line:match("^%s*(%S+)%s+(.+)$")
-    local what = rest and answer(rest)
-    if not what then error(("write ADDRESS accept|reject|defer|discard text, not %q"):format(line), 0) end
-    list:add(address)
-    answers[address] = what
-  end
+local wrong = faults.new()
+local lines, place = faults.items(rcpt_map, "entries", "file")
+for i, line in ipairs(lines) do
+  local address, rest = line:match("^%s*(%S+)%s+(.+)$")
+  local what = rest and answer(rest)
+  local ok, err = what ~= nil, ("write ADDRESS accept|reject|defer|discard text, not %q"):format(line)
+  if ok then ok, err = list:add(address) end
+  if ok then answers[address] = what else wrong:at(place, i, "%s", err) end
 end
+wrong:raise()
 
 function rcpt_map.rcpt(tx, rcpt)
   local entry = list:find(rcpt)

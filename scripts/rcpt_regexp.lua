@@ -14,6 +14,8 @@
 --   use   = "rcpt_regexp"
 --   rules = ["^postmaster@ accept", "^[0-9]+@ reject no numbers here"]
 
+local faults = require "faults"
+
 local rcpt_regexp = policy {
   about    = "Decides recipients by regular expressions.",
   settings = {
@@ -31,16 +33,23 @@ local does = {
 local words = { OK = "accept", DENY = "reject", DENYSOFT = "defer", DISCARD = "discard" }
 local rules = {}
 
-for _, lines in ipairs { rcpt_regexp.rules, rcpt_regexp.file and rcpt_regexp.file.lines or {} } do
-  for _, line in ipairs(lines) do
-    local expression, action, text = line:match("^(%S+)%s+(%a+)%s*(.*)$")
-    local decide = action and does[words[action:upper()] or action:lower()]
-    if not decide then error(("write REGEXP accept|reject|defer|discard text, not %q"):format(line), 0) end
-    local re, err = regex.compile("(?i)" .. expression)
-    if not re then error(err.text, 0) end
+local wrong = faults.new()
+local lines, place = faults.items(rcpt_regexp, "rules", "file")
+for i, line in ipairs(lines) do
+  local expression, action, text = line:match("^(%S+)%s+(%a+)%s*(.*)$")
+  local decide = action and does[words[action:upper()] or action:lower()]
+  local re, err
+  if decide then re, err = regex.compile("(?i)" .. expression) end
+  if not decide then
+    wrong:at(place, i, "write REGEXP accept|reject|defer|discard text, not %q", line)
+  elseif not re then
+    wrong:at(place, i, "%s", err.text)
+  else
     table.insert(rules, { re = re, decide = decide, text = text })
   end
 end
+wrong:raise()
+if #lines == 0 then log.warn("rules: none is given, here or by file, so nothing is refused") end
 
 function rcpt_regexp.rcpt(_, rcpt)
   for _, rule in ipairs(rules) do

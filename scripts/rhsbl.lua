@@ -40,7 +40,8 @@ local rhsbl = policy {
   },
 }
 
-local lists, wanted = zones.new(rhsbl.zones), {}
+local lists, wanted = zones.read(rhsbl, "zones"), {}
+if #lists.names == 0 then log.warn("zones: none is given, so nothing is asked") end
 for _, subject in ipairs(rhsbl.subjects) do wanted[subject] = true end
 
 local function add(names, domain)

@@ -48,7 +48,8 @@ local uribl = policy {
   },
 }
 
-local by_name, by_address = zones.new(uribl.zones), zones.new(uribl.ip_zones)
+local by_name, by_address = zones.read(uribl, "zones"), zones.read(uribl, "ip_zones")
+if #by_name.names + #by_address.names == 0 then log.warn("zones: none is given, so nothing is asked") end
 
 -- hosts are the names and the addresses that links lead to.
 local function hosts(tx)

@@ -40,7 +40,7 @@ local whitelist = policy {
   },
 }
 
-local senders, recipients = addresses.new(whitelist.senders), addresses.new(whitelist.recipients)
+local senders, recipients = addresses.read(whitelist, "senders"), addresses.read(whitelist, "recipients")
 
 local function spare(who, by)
   who:result("whitelist", { by = by })

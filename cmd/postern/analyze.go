@@ -105,6 +105,8 @@ Exit status: 0 done, 1 nothing was understood or is on record, 2 wrong use.`,
 	fl.BoolVar(&f.asFilter, asFilter, false, "")
 	_ = fl.MarkHidden(asFilter) // the flag is there
 	f.outputFlags(c, &f.top, 10)
+	c.Flags().BoolVar(&f.csv, "csv", false, "") // so that it may stand in front of a report's name, too
+	_ = c.Flags().MarkHidden("csv")
 	c.Flags().StringVar(&f.html, "html", "", "write everything into `FILE` too, as a page that needs no other")
 	for i := range analyzers {
 		c.AddCommand(f.command(&analyzers[i]))
@@ -200,10 +202,31 @@ func (f *analyzeFlags) print(t *analyze.Table, left int, more string) error {
 	return nil
 }
 
+// unknownReport tells of a first argument that is neither a report nor a file.
+func unknownReport(args []string) error {
+	if len(args) == 0 || strings.ContainsAny(args[0], "/.") || args[0] == "-" {
+		return nil
+	}
+	if _, err := os.Lstat(args[0]); !errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	names := make([]string, len(analyzers))
+	for i := range analyzers {
+		names[i] = analyzers[i].name
+	}
+	return usageError{fmt.Errorf("%q is neither a file nor a report; reports are %s", args[0], strings.Join(names, ", "))}
+}
+
 // overview prints all reports, and the charts.
 func (f *analyzeFlags) overview(ctx context.Context, args []string) error {
+	if f.csv {
+		return usageError{errors.New("--csv prints one report; say which: postern analyze zoverall --csv")}
+	}
 	if f.top < 0 {
 		return usageError{errors.New("--top: write how many rows, 0 for all")}
+	}
+	if err := unknownReport(args); err != nil {
+		return err
 	}
 	series, delays, recipients := &analyze.Series{}, &analyze.Distribution{}, &analyze.Recipients{}
 	sinks := analyze.Sinks{series}

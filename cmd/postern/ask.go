@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -106,7 +107,13 @@ daemon is down.`,
 				return offline(err)
 			}
 			s.Policies = slices.DeleteFunc(s.Policies, func(p console.Policy) bool { return p.Name == intake.RuleName })
+			for _, one := range s.Findings {
+				fmt.Fprintln(g.std.out, one)
+			}
 			fmt.Fprintf(g.std.out, "reloaded: configuration %d, %s\n", s.Generation, count(len(s.Policies), "policy"))
+			if len(s.Restart) > 0 {
+				fmt.Fprintf(g.std.out, "what changed since the start, and takes effect at the next one: %s\n", strings.Join(s.Restart, ", "))
+			}
 			return nil
 		},
 	}
@@ -148,8 +155,11 @@ func inject(ctx context.Context, g *global, from string, to []string) error {
 	}
 	for _, a := range to {
 		r, err := message.ParseAddress(a)
-		if err != nil || r.IsNull() {
-			return usageError{fmt.Errorf("recipient %q: %w", a, errors.Join(err, errRecipient(r)))}
+		if err == nil {
+			err = errRecipient(r)
+		}
+		if err != nil {
+			return usageError{fmt.Errorf("recipient %q: %w", a, err)}
 		}
 		if r.Domain == "" {
 			r.Domain = c.Server.Hostname
@@ -159,7 +169,7 @@ func inject(ctx context.Context, g *global, from string, to []string) error {
 	if program := os.Getenv("QMAILQUEUE"); program != "" {
 		return handOn(ctx, g, c, program, drop)
 	}
-	client, err := dial(c)
+	client, err := dialToHand(c)
 	if isDown(err) {
 		return injectOffline(ctx, g, c, drop)
 	}

@@ -93,10 +93,7 @@ func (d *daemon) openControl(c *config.Config) (err error) {
 		Forget:  d.remote.Forget,
 		Plugins: d.plugins,
 	})
-	if len(c.Local.Users) > 0 {
-		return d.openInjection(c)
-	}
-	return nil
+	return d.openInjection(c)
 }
 
 // plain is an act that no order has more to say of.
@@ -131,6 +128,12 @@ func (d *daemon) status() console.Status {
 	s := console.Status{Version: version, Started: d.started, Generation: chain.Generation, Policies: console.Policies(chain.Counts())}
 	if why, failing := d.memory.failing(); failing {
 		s.Warnings = append(s.Warnings, console.Warning{What: "the memory of policies", Failure: why})
+	}
+	s.Restart = needRestart(d.booted, d.config.Load())
+	if found := d.findings.Load(); found != nil {
+		for _, p := range found.Sorted() {
+			s.Findings = append(s.Findings, p.String())
+		}
 	}
 	for _, l := range d.listeners {
 		s.Listeners = append(s.Listeners, console.Listener{Name: l.name, Protocol: l.protocol, Address: l.Addr().String()})

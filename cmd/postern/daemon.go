@@ -48,6 +48,8 @@ type daemon struct {
 	started time.Time
 
 	config     atomic.Pointer[config.Config]
+	booted     *config.Config                  // that the daemon was built of
+	findings   atomic.Pointer[config.Problems] // warnings that the last reload had
 	chain      atomic.Pointer[hooks.Chain]
 	named      atomic.Pointer[named]
 	listeners  []*listener
@@ -97,7 +99,7 @@ type listener struct {
 
 // openDaemon builds the parts. On an error everything opened is closed again.
 func openDaemon(g *global, c *config.Config, log *slog.Logger, lines *record.QmailLog) (*daemon, error) {
-	d := &daemon{g: g, log: log, qmailLog: lines, started: time.Now()}
+	d := &daemon{g: g, log: log, qmailLog: lines, started: time.Now(), booted: c}
 	d.config.Store(c)
 	for _, step := range []func(*config.Config) error{d.bind, d.drop, d.bindUnix, d.openData, d.openPolicies, d.build, d.openControl} {
 		if err := step(c); err != nil {

@@ -83,6 +83,9 @@ func export(ctx context.Context, g *global, dir string, f console.Filter) error 
 		}
 		bar.at(n)
 	}
+	if err := syncFolder(dir); err != nil { // who exports may delete next
+		return err
+	}
 	for _, id := range f.IDs {
 		if !found[id] {
 			bad++

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -59,25 +60,28 @@ func startFrom(std streams, name, file string) error {
 		_, err := std.out.Write(text)
 		return err
 	}
+	text = bytes.ReplaceAll(text, []byte(name+".toml"), []byte(filepath.Base(file))) // as its comments call it
 	switch err := writeNew(file, string(text), 0o644); {
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("%s exists, and is not overwritten; name another FILE, or - for standard output", file)
 	case err != nil:
 		return err
 	}
+	var with []string
 	beside, err := fs.Glob(etc.Profiles, name+".[^t]*") // such as its users
 	if err != nil {
 		return err
 	}
 	for _, one := range beside {
-		with, err := etc.Profiles.ReadFile(one)
+		text, err := etc.Profiles.ReadFile(one)
 		if err == nil {
-			err = writeNew(filepath.Join(filepath.Dir(file), one), string(with), 0o600)
+			err = writeNew(filepath.Join(filepath.Dir(file), one), string(text), 0o600)
 		}
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
+		with = append(with, ", with "+filepath.Join(filepath.Dir(file), one))
 	}
-	fmt.Fprintf(std.err, "%s is written; look for << in it, then: postern check -c %s\n", file, file)
+	fmt.Fprintf(std.err, "%s is written%s; look for << in it, then: postern check -c %s\n", file, strings.Join(with, ""), file)
 	return nil
 }

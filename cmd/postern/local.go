@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -56,15 +57,19 @@ func (d *daemon) openLocal(c *config.Config) error {
 	return nil
 }
 
-// injectionSocket is where programs of users hand mail over.
+// injectionSocket is where programs of all accounts hand mail over.
 func injectionSocket(c *config.Config) string {
 	return filepath.Join(filepath.Dir(c.Server.Control), "inject.sock")
 }
 
 // openInjection makes that socket.
 func (d *daemon) openInjection(c *config.Config) (err error) {
-	if d.injection, err = console.ListenInjection(injectionSocket(c)); err == nil {
+	switch d.injection, err = console.ListenInjection(injectionSocket(c)); {
+	case err == nil:
 		d.closers = append(d.closers, func() error { return ignoreClosed(d.injection.Close()) })
+	case errors.Is(err, console.ErrLongPath) && len(c.Local.Users) == 0:
+		d.log.Warn("only this account can hand mail over: the path of the socket for others is too long", "error", err)
+		return nil
 	}
 	return err
 }

@@ -46,11 +46,17 @@ type exitError struct {
 func (e exitError) Unwrap() error { return e.error }
 
 func main() {
-	args := append(called(os.Args[0]), os.Args[1:]...)
+	name, args := "postern", os.Args[1:]
+	if as := called(os.Args[0]); as != nil {
+		name, args = filepath.Base(os.Args[0]), append(as, args...)
+	}
+	if name == "qmail-queue" {
+		args = args[:1] // it takes none, and its status 0 means that it has the message
+	}
 	if os.Geteuid() != os.Getuid() || os.Getegid() != os.Getgid() {
 		args = []string{"queue-in"} // with a set-ID bit it is qmail-queue, whatever its caller calls it
 	}
-	os.Exit(run(args, streams{os.Stdin, os.Stdout, os.Stderr}))
+	os.Exit(runAs(name, args, streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 
 // called is the command that a name of the program stands for, such as that of a
@@ -77,8 +83,10 @@ func called(as string) []string {
 	return nil
 }
 
-// run is the whole program but for the exit.
-func run(args []string, std streams) int {
+func run(args []string, std streams) int { return runAs("postern", args, std) }
+
+// runAs is the whole program but for the exit. Its messages bear the name.
+func runAs(name string, args []string, std streams) int {
 	root := rootCommand(std)
 	root.SetArgs(args)
 	root.SetIn(std.in)
@@ -97,7 +105,7 @@ func run(args []string, std streams) int {
 	} else if _, ok := errors.AsType[usageError](err); ok || strings.HasPrefix(err.Error(), "unknown command") {
 		status = exitUsage // cobra's own error has no type
 	}
-	fmt.Fprintf(std.err, "postern: %v\n", err)
+	fmt.Fprintf(std.err, "%s: %v\n", name, err)
 	return status
 }
 

@@ -122,8 +122,12 @@ func (d *daemon) importMessage(ctx context.Context, m *queue.Message, body io.Re
 	}
 	draft := d.queue.Begin(m.ID)
 	defer draft.Abort()
-	if _, err := io.Copy(draft, body); err != nil {
+	n, err := io.Copy(draft, body)
+	if err != nil {
 		return fmt.Errorf("reading the message: %w", err)
+	}
+	if m.Signed.To > n {
+		return fmt.Errorf("signed: it ends at %d, and the message has %d bytes", m.Signed.To, n)
 	}
 	stored, err := draft.Commit(ctx, m, nil, 0)
 	if err != nil {

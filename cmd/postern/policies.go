@@ -105,6 +105,11 @@ type found struct {
 	site   bool   // not shipped
 }
 
+// shippedPlugins are the folders of plugins/.
+func shippedPlugins() []string {
+	return []string{"checker", "clamd", "policyservice", "rspamd", "scanner", "spamassassin"}
+}
+
 // find resolves a `use`: a path, else a script of the site's policy_dir, a
 // shipped script, a plugin in plugin_dir, a plugin beside the binary.
 func (p *policyLoader) find(c *config.Config, use, path string) (found, error) {
@@ -130,6 +135,9 @@ func (p *policyLoader) find(c *config.Config, use, path string) (found, error) {
 		if err := checkExecutable(exe); !errors.Is(err, fs.ErrNotExist) {
 			return found{path: exe}, err
 		}
+	}
+	if slices.Contains(shippedPlugins(), use) {
+		return found{}, fmt.Errorf("%s is a plugin, a program of its own, and is not in %s; `make build` puts it beside postern, go build -o DIR ./plugins/%s into any folder", use, strings.Join(p.pluginDirs(c), " or "), use)
 	}
 	names := p.names(c)
 	if near := config.Suggest(use, names); near != "" {

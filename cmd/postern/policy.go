@@ -233,15 +233,30 @@ func describeScript(s *lua.Script, f found, name string) policyDetail {
 
 func settingOf(s lua.Setting) settingDetail {
 	d := settingDetail{Name: s.Name, Type: s.Type, About: s.About}
+	if s.Range != "" {
+		d.Type += ", " + s.Range
+	}
 	switch {
 	case s.Required:
 		d.Default = "required"
 	case s.Secret:
 		d.Default = "secret"
 	case s.Default != nil:
-		d.Default = fmt.Sprint(s.Default)
+		d.Default = defaultText(s.Default)
 	}
 	return d
+}
+
+// defaultText is a default as it may be written in the configuration, but for texts,
+// which have no quotes.
+func defaultText(v any) string {
+	switch v.(type) {
+	case []any, map[string]any:
+		if b, err := json.Marshal(v); err == nil {
+			return string(b)
+		}
+	}
+	return fmt.Sprint(v)
 }
 
 func printScript(out io.Writer, d policyDetail) error {

@@ -292,3 +292,35 @@ func TestPrintable(t *testing.T) {
 		t.Error("a usage error hides its cause")
 	}
 }
+
+// The names of shipped plugins, for who has not built them.
+func TestShippedPlugins(t *testing.T) {
+	folders, err := filepath.Glob("../../plugins/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, one := range folders {
+		names = append(names, filepath.Base(one))
+	}
+	if !slices.Equal(names, shippedPlugins()) {
+		t.Errorf("plugins/ has %q", names)
+	}
+	alone(t)
+	write(t, "postern.toml", "[[policy]]\nuse = \"rspamd\"\n")
+	if _, out, _ := call(t, "", "check"); !strings.Contains(out, "postern.toml:2: policy.use: rspamd is a plugin, a program of its own, and is not in ") || !strings.Contains(out, "go build -o DIR ./plugins/rspamd") {
+		t.Errorf("check says %s", out)
+	}
+}
+
+// A profile calls itself by the name it is written under, and tells of each file.
+func TestInitNames(t *testing.T) {
+	alone(t)
+	if _, _, errs := call(t, "", "init", "submission", "mail.toml"); !strings.HasPrefix(errs, "mail.toml is written, with submission.users; look for <<") {
+		t.Errorf("init says %s", errs)
+	}
+	b, err := os.ReadFile("mail.toml")
+	if err != nil || !strings.Contains(string(b), "postern serve -c mail.toml\n") || strings.Contains(string(b), "submission.toml") {
+		t.Errorf("%v:\n%.400s", err, b)
+	}
+}

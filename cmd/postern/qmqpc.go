@@ -50,7 +50,7 @@ did not answer, 73 it refused the connection, 74 the connection was lost behind
 that, and the rest as of queue-in.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			status := sendOn(g, func() error {
+			status := sendOn(g, "qmail-qmqpc", func() error {
 				return qmqpc(cmd.Context(), servers, file, os.Stdin, os.NewFile(1, "envelope"))
 			})
 			if status != qmail.Queued {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -104,7 +103,7 @@ ran and are still to be taken in, as qmail-qstat does. postern queue summary tel
 				return err
 			}
 			defer view.close()
-			drops, err := filepath.Glob(filepath.Join(view.config.Server.DataDir, "drop", "*.drop"))
+			drops, err := view.waiting()
 			if err != nil {
 				return err
 			}
@@ -112,7 +111,7 @@ ran and are still to be taken in, as qmail-qstat does. postern queue summary tel
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(g.std.out, "messages in queue: %d\nmessages in queue but not yet preprocessed: %d\n", s.Messages+len(drops), len(drops))
+			_, err = fmt.Fprintf(g.std.out, "messages in queue: %d\nmessages in queue but not yet preprocessed: %d\n", s.Messages+drops, drops)
 			return err
 		},
 	}

@@ -46,7 +46,7 @@ func quarantineList(g *global) *cobra.Command {
 				return err
 			}
 			filter.Quarantined = true
-			return list(cmd.Context(), g, filter, asJSON)
+			return list(cmd.Context(), g, filter, asJSON, "")
 		},
 	}
 	f.add(c)

@@ -128,7 +128,7 @@ func queueList(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return list(cmd.Context(), g, filter, asJSON)
+			return list(cmd.Context(), g, filter, asJSON, "the queue is empty")
 		},
 	}
 	f.add(c)
@@ -137,7 +137,9 @@ func queueList(g *global) *cobra.Command {
 	return c
 }
 
-func list(ctx context.Context, g *global, f console.Filter, asJSON bool) error {
+// list prints messages. Where there are none, and none were chosen, it says so in the
+// words of empty.
+func list(ctx context.Context, g *global, f console.Filter, asJSON bool, empty string) error {
 	view, err := openView(ctx, g)
 	if err != nil {
 		return err
@@ -159,10 +161,10 @@ func list(ctx context.Context, g *global, f console.Filter, asJSON bool) error {
 		}
 		row.Print(w, now)
 	}
-	if n == 0 && !asJSON {
-		fmt.Fprintln(w, "nothing matches")
+	if !asJSON {
+		err = view.behind(w, n, errors.Is(f.Check(), console.ErrNoFilter), empty)
 	}
-	if err := w.Flush(); err != nil {
+	if err := errors.Join(err, w.Flush()); err != nil {
 		return err
 	}
 	if n == 0 && len(f.IDs) > 0 {
@@ -170,6 +172,29 @@ func list(ctx context.Context, g *global, f console.Filter, asJSON bool) error {
 	}
 	return nil
 }
+
+// behind ends a list of n messages: of all, or of chosen ones.
+func (v *view) behind(w io.Writer, n int, all bool, empty string) error {
+	if !all {
+		if n == 0 {
+			fmt.Fprintln(w, "nothing matches")
+		}
+		return nil
+	}
+	drops, err := v.waiting()
+	switch {
+	case err == nil && drops > 0:
+		fmt.Fprintf(w, "%s more, in %s: the daemon takes them in when it starts\n", count(drops, "message"), v.dropDir())
+	case n == 0:
+		fmt.Fprintln(w, empty)
+	}
+	return err
+}
+
+func (v *view) dropDir() string { return filepath.Join(v.config.Server.DataDir, "drop") }
+
+// waiting counts the messages that are still to be taken in.
+func (v *view) waiting() (int, error) { return queue.Waiting(v.dropDir()) }
 
 // showCommand shows one message; of any place, or of that place alone.
 func showCommand(g *global, short, place string) *cobra.Command {

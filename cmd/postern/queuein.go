@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/console"
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/qmail"
@@ -48,7 +50,7 @@ deferred, 74 the daemon was lost, 81 a mistake of ours, 91 no envelope; 82 the
 reason is on descriptor 6. docs/qmail.md has them all.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			status := sendOn(g, func() error { return takeIn(cmd.Context(), g, os.Stdin, os.NewFile(1, "envelope")) })
+			status := sendOn(g, "qmail-queue", func() error { return takeIn(cmd.Context(), g, os.Stdin, os.NewFile(1, "envelope")) })
 			if status != qmail.Queued {
 				return exitError{status: int(status)}
 			}
@@ -59,7 +61,7 @@ reason is on descriptor 6. docs/qmail.md has them all.`,
 
 // sendOn is a queue program but for what it does with a message. The words of take's
 // error go to descriptor 6, and to standard error where that is not a client's socket.
-func sendOn(g *global, take func() error) qmail.Status {
+func sendOn(g *global, name string, take func() error) qmail.Status {
 	wants := wantsReason()
 	late := time.AfterFunc(deadline, func() { os.Exit(int(qmail.TimedOut)) }) // it may wait for what never ends
 	defer late.Stop()
@@ -68,7 +70,7 @@ func sendOn(g *global, take func() error) qmail.Status {
 		return qmail.Queued
 	}
 	if !isSocket(2) {
-		fmt.Fprintf(g.std.err, "qmail-queue: %v\n", err)
+		fmt.Fprintf(g.std.err, "%s: %v\n", name, err)
 	}
 	if status, ok := errors.AsType[qmail.Status](err); ok {
 		return status
@@ -138,7 +140,7 @@ func readEnvelope(drop *queue.Drop, server config.Server, envelope io.Reader) er
 
 // handOver gives the message to the daemon, or stores it for the next one.
 func handOver(ctx context.Context, c *config.Config, drop queue.Drop, body *qmail.Spool) error {
-	client, err := dial(c)
+	client, err := dialToHand(c)
 	if isDown(err) {
 		return storeDrop(ctx, c, drop, body)
 	}
@@ -158,6 +160,21 @@ func handOver(ctx context.Context, c *config.Config, drop queue.Drop, body *qmai
 	return nil
 }
 
+// dialToHand is the daemon for who hands mail over: by the control socket, or where
+// this account may not use that, by the one that is for every account.
+func dialToHand(c *config.Config) (*console.Client, error) {
+	client, err := dial(c)
+	if !errors.Is(err, fs.ErrPermission) {
+		return client, err
+	}
+	socket := injectionSocket(c)
+	client, err = console.Dial(socket)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w; let accounts of this host into its folder: chmod o+x %s", err, filepath.Dir(socket))
+	}
+	return client, err
+}
+
 func storeDrop(ctx context.Context, c *config.Config, drop queue.Drop, body *qmail.Spool) error {
 	if c.Server.DataDir == noDataDir {
 		return qmail.Failure(qmail.Communication, errors.New("the daemon is down"))
@@ -165,7 +182,7 @@ func storeDrop(ctx context.Context, c *config.Config, drop queue.Drop, body *qma
 	_, err := queue.WriteDrop(filepath.Join(c.Server.DataDir, "drop"), drop, body.Reader())
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		return qmail.Failure(qmail.NoQueue, err)
+		return qmail.Failure(qmail.NoQueue, fmt.Errorf("the daemon is down, and this account may not leave mail for it: %w", err))
 	case err != nil:
 		return qmail.Failure(qmail.WriteFailed, err)
 	}

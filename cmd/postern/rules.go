@@ -157,10 +157,20 @@ func testRules(out io.Writer, name string, f *clientFlags) (deny bool, err error
 	return rule.Deny, e.Encode(told)
 }
 
+// likeTcprules gives wrong use the status that it has there.
+func likeTcprules(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return exitError{100, err}
+		}
+		return nil
+	}
+}
+
 // tcprulesCommands are the commands behind the names tcprules and tcprulescheck.
 func tcprulesCommands(std streams) []*cobra.Command {
 	compile := &cobra.Command{
-		Use: "tcprules CDB TMP", Short: "Compile connection rules, as tcprules does", Hidden: true, Args: cobra.ExactArgs(2),
+		Use: "tcprules CDB TMP", Short: "Compile connection rules, as tcprules does", Hidden: true, Args: likeTcprules(cobra.ExactArgs(2)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			// Both files are in one folder in all documents, and ours is made there.
 			err := compileRules(std, "-", args[0])
@@ -173,7 +183,7 @@ func tcprulesCommands(std streams) []*cobra.Command {
 		},
 	}
 	check := &cobra.Command{
-		Use: "tcprulescheck CDB", Short: "Try connection rules, as tcprulescheck does", Hidden: true, Args: cobra.ExactArgs(1),
+		Use: "tcprulescheck CDB", Short: "Try connection rules, as tcprulescheck does", Hidden: true, Args: likeTcprules(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if _, err := testRules(std.out, args[0], &clientFlags{}); err != nil {
 				return exitError{111, err}

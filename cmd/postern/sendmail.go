@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postern-mta/postern/core/config"
+	"github.com/postern-mta/postern/core/console"
 	"github.com/postern-mta/postern/core/intake"
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/qmail"
@@ -264,8 +265,11 @@ func enqueue(ctx context.Context, c *config.Config, m *qmail.Composed, body io.R
 	}
 	for _, raw := range m.Recipients {
 		a, err := qmail.Address(raw, c.Server.EnvNoAtHost)
-		if err != nil || a.IsNull() {
-			return permanent{fmt.Errorf("recipient %q: %w", raw, errors.Join(err, errRecipient(a)))}
+		if err == nil {
+			err = errRecipient(a)
+		}
+		if err != nil {
+			return permanent{fmt.Errorf("recipient %q: %w", raw, err)}
 		}
 		drop.Recipients = append(drop.Recipients, a)
 	}
@@ -339,12 +343,9 @@ func (o *injection) sendAs(text string) error {
 	return nil
 }
 
-// mailq lists the queue.
+// mailq lists the queue. Programs that watch queues look for what it says of an empty one.
 func mailq(ctx context.Context, g *global) error {
-	c := queueList(g)
-	c.SetArgs([]string{})
-	c.SilenceErrors, c.SilenceUsage = true, true
-	return c.ExecuteContext(ctx)
+	return list(ctx, g, console.Filter{}, false, "Mail queue is empty")
 }
 
 func newaliasesCommand(g *global) *cobra.Command {

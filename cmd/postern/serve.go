@@ -227,13 +227,14 @@ func (d *daemon) reload() error {
 	chain.Start(context.Background())
 	old := d.chain.Swap(chain)
 	old.Retire()
-	for _, key := range needRestart(d.config.Load(), c) {
+	for _, key := range needRestart(d.booted, c) {
 		d.log.Warn("needs a restart to take effect", "key", key)
 	}
 	d.config.Store(c)
 	for _, p := range problems {
 		d.log.Warn("configuration", "finding", p.String())
 	}
+	d.findings.Store(&problems)
 	d.log.Info("reloaded", "generation", chain.Generation, "config", name(c))
 	return nil
 }

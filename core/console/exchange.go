@@ -32,8 +32,13 @@ const maxEnvelope = 64 << 20
 // in it is checked; the time of the next attempt is now for what has none.
 func MessageOf(d *Detail, now time.Time) (*queue.Message, error) {
 	m := &queue.Message{
-		ID: d.ID, Arrived: d.Arrived, Reason: d.Reason, Unicode: d.Unicode, EightBit: d.EightBit, Binary: d.Binary, SMTPUTF8: d.SMTPUTF8,
+		ID: d.ID, Arrived: d.Arrived, Size: d.Size, Reason: d.Reason, Unicode: d.Unicode, EightBit: d.EightBit, Binary: d.Binary, SMTPUTF8: d.SMTPUTF8,
 		Ret: d.Ret, EnvID: d.EnvID, Notified: d.Notified, Facts: d.Facts,
+	}
+	if s := d.Signed; s != nil {
+		if m.Signed = (queue.Span{From: s.From, To: s.To}); s.From < 0 || s.To <= s.From || s.To > d.Size {
+			return nil, fmt.Errorf("signed: %d to %d is no part of a message of %d bytes", s.From, s.To, d.Size)
+		}
 	}
 	if !message.ValidID(d.ID) {
 		return nil, fmt.Errorf("id %q is not the id of a message", d.ID)

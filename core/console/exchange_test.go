@@ -16,7 +16,7 @@ func full(now time.Time) *queue.Message {
 	return &queue.Message{
 		ID: "0MESSAGE0000001", Sender: message.Address{Local: "a b", Domain: "xn--bcher-kva.example"}, Arrived: now.Add(-time.Hour), Place: queue.Held,
 		Reason: "held by an operator", Unicode: "bücher.example", EightBit: true, Binary: true, SMTPUTF8: true, Ret: "FULL", EnvID: "QQ+2B1",
-		Notified: true, Facts: []byte(`{"helo":"h"}`),
+		Notified: true, Signed: queue.Span{From: 40, To: 400}, Size: 1000, Facts: []byte(`{"helo":"h"}`),
 		Recipients: []queue.Recipient{
 			{
 				Address: message.Address{Local: "b", Domain: "y.example"}, Original: "rfc822;c@y.example", Notify: "SUCCESS,DELAY", Route: "lmtp:///run/l",
@@ -73,6 +73,8 @@ func TestImportRefuses(t *testing.T) {
 		`state "gone"`:              func(d *Detail) { d.Recipients[0].State = "gone" },
 		"nothing to be tried":       func(d *Detail) { d.Recipients[0].State, d.Recipients[2].State = "failed", "failed" },
 		"control characters in ret": func(d *Detail) { d.EnvID = "x\r\nRCPT TO:<y@z>" },
+		"signed: 900 to 1001":       func(d *Detail) { d.Signed = &DetailSpan{900, 1001} },
+		"signed: -1 to 3":           func(d *Detail) { d.Signed = &DetailSpan{-1, 3} },
 		"control characters in ori": func(d *Detail) { d.Recipients[0].Original = "rfc822;x\n" },
 	} {
 		d := DetailOf(full(now))

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"syscall"
 
 	"github.com/postern-mta/postern/core/message"
@@ -28,7 +27,8 @@ func ListenInjection(path string) (net.Listener, error) {
 
 // ServeInjection takes messages on ln, as Client.Inject hands them over, and nothing
 // else, until ctx is done; it closes ln. Who brings a message is what the kernel says,
-// not what is said in the envelope.
+// not what is said in the envelope. The client that it says it serves is believed: to be
+// judged as a stranger's gains nobody anything.
 func (s *Server) ServeInjection(ctx context.Context, ln net.Listener, via string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /inject", func(w http.ResponseWriter, r *http.Request) {
@@ -37,7 +37,7 @@ func (s *Server) ServeInjection(ctx context.Context, ln net.Listener, via string
 			if who == "" {
 				return message.NewReply(451, "4.7.0", "It is not known who you are")
 			}
-			d.Via, d.Trace, d.Client = via, who, netip.AddrPort{}
+			d.Via, d.Trace = via, who
 			return s.o.Inject(ctx, d, body)
 		})
 	})

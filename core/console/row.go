@@ -49,7 +49,14 @@ type Detail struct {
 	Ret      string          `json:"ret,omitempty"`
 	EnvID    string          `json:"envid,omitempty"`
 	Notified bool            `json:"notified,omitempty"` // the delay notice was sent
+	Signed   *DetailSpan     `json:"signed,omitempty"`   // our own signatures in the message; nil: none
 	Facts    json.RawMessage `json:"facts,omitempty"`    // hooks.Facts: the client, and what policies left
+}
+
+// DetailSpan is a part of the stored message: bytes From up to To.
+type DetailSpan struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
 }
 
 // RowOf is the message as a list shows it.
@@ -83,6 +90,9 @@ func DetailOf(m *queue.Message) Detail {
 	d := Detail{
 		Row: RowOf(m), EightBit: m.EightBit, Binary: m.Binary, SMTPUTF8: m.SMTPUTF8, Unicode: m.Unicode,
 		Ret: m.Ret, EnvID: m.EnvID, Notified: m.Notified,
+	}
+	if !m.Signed.Empty() {
+		d.Signed = &DetailSpan{m.Signed.From, m.Signed.To}
 	}
 	if json.Valid(m.Facts) {
 		d.Facts = m.Facts

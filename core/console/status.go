@@ -26,6 +26,8 @@ type Status struct {
 	Queue       QueueState `json:"queue"`
 	Policies    []Policy   `json:"policies"`
 	Warnings    []Warning  `json:"warnings,omitempty"` // what failed that mail does not depend on
+	Restart     []string   `json:"restart,omitempty"`  // keys that changed since the start, and take a restart
+	Findings    []string   `json:"findings,omitempty"` // warnings that the last reload had
 }
 
 // Warning is a part of the daemon that does not work now. Mail goes on without it.
@@ -160,6 +162,9 @@ func (st Status) Print(w io.Writer) {
 	}
 	for _, one := range st.Warnings {
 		fmt.Fprintf(w, "FAILED       %s; mail goes on: %s\n", one.What, record.Clean(one.Failure))
+	}
+	if len(st.Restart) > 0 {
+		fmt.Fprintf(w, "RESTART      what changed takes effect at the next start: %s\n", strings.Join(st.Restart, ", "))
 	}
 	for _, l := range st.Listeners {
 		fmt.Fprintf(w, "listening    %s (%s) on %s\n", record.Clean(l.Name), record.Clean(l.Protocol), record.Clean(l.Address))

@@ -167,6 +167,9 @@ type RuleFile struct {
 	file     *os.File
 }
 
+// maxTold bounds the lines of an error: a file that has more is of another kind.
+const maxTold = 20
+
 // RuleErrors are the lines of a file that can't be used.
 type RuleErrors struct {
 	File string
@@ -174,9 +177,13 @@ type RuleErrors struct {
 }
 
 func (e *RuleErrors) Error() string {
-	lines := make([]string, len(e.List))
+	lines := make([]string, 0, maxTold+1)
 	for i, one := range e.List {
-		lines[i] = fmt.Sprintf("%s:%d: %s", e.File, one.Line, one.Text)
+		if i == maxTold {
+			lines = append(lines, fmt.Sprintf("%s: and %d more lines that can't be used", e.File, len(e.List)-i))
+			break
+		}
+		lines = append(lines, fmt.Sprintf("%s:%d: %s", e.File, one.Line, one.Text))
 	}
 	return strings.Join(lines, "\n")
 }

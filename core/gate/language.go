@@ -133,7 +133,7 @@ func (p *ruleParser) parse(s string) error {
 	case "deny":
 		rule.Deny = true
 	default:
-		return fmt.Errorf("%q: write allow or deny behind the colon", word)
+		return fmt.Errorf("%.80q: write allow or deny behind the colon", word)
 	}
 	if more {
 		if rule.Vars, err = parseEnv(rest); err != nil {
@@ -169,7 +169,7 @@ func splitRule(s string) (address, rest string, err error) {
 	if i := strings.LastIndexByte(s, ':'); i >= 0 {
 		return s[:i], s[i+1:], nil
 	}
-	return "", "", fmt.Errorf("%q has no colon: write ADDRESS:allow or ADDRESS:deny", s)
+	return "", "", fmt.Errorf("%.80q has no colon: write ADDRESS:allow or ADDRESS:deny", s)
 }
 
 // parseEnv reads VAR="value",VAR=/value/: any character quotes, up to its next.
@@ -178,14 +178,14 @@ func parseEnv(s string) ([]string, error) {
 	for {
 		name, rest, ok := strings.Cut(s, "=")
 		if !ok || name == "" || strings.ContainsAny(name, " \t\"',") {
-			return nil, fmt.Errorf("%q: write VARIABLE=\"value\" behind the comma", s)
+			return nil, fmt.Errorf("%.80q: write VARIABLE=\"value\" behind the comma", s)
 		}
 		if rest == "" {
 			return nil, fmt.Errorf("%s= has no value: write %s=\"value\"", name, name)
 		}
 		value, after, ok := strings.Cut(rest[1:], rest[:1])
 		if !ok {
-			return nil, fmt.Errorf("the value of %s has no closing %q", name, rest[:1])
+			return nil, fmt.Errorf("the value of %.80s has no closing %q", name, rest[:1])
 		}
 		if strings.ContainsRune(value, 0) {
 			return nil, fmt.Errorf("the value of %s holds a NUL", name)
@@ -195,7 +195,7 @@ func parseEnv(s string) ([]string, error) {
 			return vars, nil
 		}
 		if after[0] != ',' || after == "," {
-			return nil, fmt.Errorf("%q behind the value of %s: write a comma and the next variable, or nothing", after, name)
+			return nil, fmt.Errorf("%.80q behind the value of %.80s: write a comma and the next variable, or nothing", after, name)
 		}
 		s = after[1:]
 	}
@@ -295,7 +295,7 @@ func networks(address string) ([]network, error) {
 // dotted expands 192.0.2., 10.2-3. and 192.0.2.37-53: numbers of 0 to 255, one
 // of which may be a range; with a final dot it is a prefix.
 func dotted(s string) (nets []network, err error) {
-	bad := fmt.Errorf("%q is no address: write 192.0.2.7, 192.0.2., 10.2-3., 192.0.2.0/24, 2001:db8::/32, =host.name, or nothing for everyone", s)
+	bad := fmt.Errorf("%.80q is no address: write 192.0.2.7, 192.0.2., 10.2-3., 192.0.2.0/24, 2001:db8::/32, =host.name, or nothing for everyone", s)
 	trimmed, prefix := strings.CutSuffix(s, ".")
 	parts := strings.Split(trimmed, ".")
 	if len(parts) > 4 || prefix == (len(parts) == 4) {

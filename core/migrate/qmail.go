@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -90,6 +91,9 @@ func Qmail(dir, rules string) (*Result, error) {
 	q, err := newQmail(dir)
 	if err != nil {
 		return nil, err
+	}
+	if !slices.ContainsFunc(Controls(), func(c Control) bool { _, err := os.Lstat(q.path(c.Name)); return err == nil }) {
+		return nil, fmt.Errorf("%s holds none of qmail's control files, such as me and rcpthosts; name the folder that does, usually /var/qmail/control", q.dir)
 	}
 	q.doc.head = []string{
 		"Made from qmail's " + q.dir + ".",

@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -78,16 +79,33 @@ func makeKey(path string) (*Key, error) {
 	random := make([]byte, madeKey)
 	_, _ = rand.Read(random) // which never fails
 	line := hex.EncodeToString(random)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("quarantine: key: %w", err)
-	}
-	_, err = f.WriteString(line + "\n")
-	if err = errors.Join(err, f.Close()); err != nil {
-		os.Remove(path)
+	if err := keep(path, line+"\n"); err != nil {
 		return nil, fmt.Errorf("quarantine: key: %w", err)
 	}
 	return &Key{[]byte(line)}, nil
+}
+
+// keep makes a file for its owner alone, whole or not at all, as it is after a power cut
+// too: links that were sent are good as long as their key is there. A file that is there
+// by now is left alone, which is an error.
+func keep(path, text string) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Link(f.Name(), path)
+	}
+	if err = errors.Join(err, os.Remove(f.Name())); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // sign is the signature of a claim. Its parts are told apart by their lengths.

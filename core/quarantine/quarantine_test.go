@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"mime/quotedprintable"
 	"net/http"
@@ -44,6 +45,12 @@ func TestKeyFile(t *testing.T) {
 	again, err := LoadKey(path)
 	if err != nil || string(again.secret) != string(k.secret) || len(k.secret) != 64 {
 		t.Errorf("%v, %v", again, err)
+	}
+	if names, err := os.ReadDir(filepath.Dir(path)); err != nil || len(names) != 1 {
+		t.Errorf("beside the key there are %v, %v", names, err)
+	}
+	if err := keep(path, "another\n"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a key that is there is replaced: %v", err)
 	}
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)

@@ -227,6 +227,26 @@ func parseEnvelope(b []byte) (m Drop, ok bool) {
 	return m, !r.bad && len(r.b) == 0
 }
 
+// Waiting counts the messages of dir that TakeDrops would take. A missing dir is an
+// empty one.
+func Waiting(dir string) (n int, err error) {
+	entries, err := realDisk{}.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("queue: count drop files: %w", err)
+	}
+	for _, e := range entries {
+		if isDrop(e) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+func isDrop(e fs.DirEntry) bool {
+	id, ok := strings.CutSuffix(e.Name(), dropSuffix)
+	return ok && message.ValidID(id) && e.Type().IsRegular()
+}
+
 // TakeDrops hands every message of dir to take, the oldest first, and removes
 // its file when take returned nil, which must mean that it is committed. After
 // another answer the file stays for the next time; the errors are joined. A
@@ -251,7 +271,7 @@ func takeDrops(disk dropDisk, dir string, log *slog.Logger, take func(m Drop, bo
 		if strings.HasSuffix(e.Name(), dropTemp) {
 			errs = append(errs, sweepDrop(disk, dir, e))
 		}
-		if id, ok := strings.CutSuffix(e.Name(), dropSuffix); ok && message.ValidID(id) && e.Type().IsRegular() {
+		if isDrop(e) {
 			names = append(names, e.Name())
 		}
 	}

@@ -108,12 +108,7 @@ func (st *state) newClasses() {
 		L.Push(lua.LBool(a.Value == b.Value))
 		return 1
 	})
-	about := L.NewFunction(st.settingAbout)
-	st.kind = st.newClass(st.library(nil))
-	st.kind.RawGetString("__index").(*lua.LTable).RawSetString("about", about)
-	st.kind.RawSetString("__call", L.NewFunction(st.kindCall))
-	st.settingClass = st.newClass(st.library(nil))
-	st.settingClass.RawGetString("__index").(*lua.LTable).RawSetString("about", about)
+	st.openSettingClasses()
 	st.decisionClass = st.newClass(L.NewFunction(st.noMember))
 	st.addressClass = st.newClass(L.NewFunction(st.addressField))
 	st.ipClass = st.newClass(L.NewFunction(st.ipField))

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/postern-mta/postern/core/message"
@@ -81,6 +82,9 @@ func (k *kind) expects() string {
 	case "file":
 		return "the path of a file"
 	case "list":
+		if k.listed() {
+			return "a list, each " + k.elem.expects() + `; or "@file.txt", a file with one on each line`
+		}
 		return "a list, each " + k.elem.expects()
 	}
 	return "a table of names, each " + k.elem.expects()
@@ -128,6 +132,49 @@ func (k *kind) placeholder() any {
 type fileValue struct {
 	path, text string
 	lines      []string
+	numbers    []int // of the lines, in the file
+}
+
+// place puts the file's path and the line's number into a text about "item N: …" of its
+// lines.
+func (f *fileValue) place(text string) string {
+	rest, ok := strings.CutPrefix(text, "item ")
+	number, rest, cut := strings.Cut(rest, ": ")
+	if n, err := strconv.Atoi(number); ok && cut && err == nil && n >= 1 && n <= len(f.numbers) {
+		return fmt.Sprintf("%s:%d: %s", f.path, f.numbers[n-1], rest)
+	}
+	return text
+}
+
+// listed tells whether "@file.txt" may stand in the place of the list.
+func (k *kind) listed() bool {
+	switch k.name {
+	case "cidrs", "domains":
+		return true
+	case "list":
+		return k.elem.elem == nil && k.elem.name != "integer" && k.elem.name != "number" && k.elem.name != "boolean" && k.elem.name != "secret"
+	}
+	return false
+}
+
+// read is check of what the configuration says: "@file.txt" in the place of a list is
+// the lines of that file. The file, of a setting that is one or is read from one, tells
+// where its lines stand.
+func (k *kind) read(dir string, v any) (value any, f *fileValue, err error) {
+	if name, ok := v.(string); ok && k.listed() && strings.HasPrefix(name, "@") {
+		if f, err = readFile(dir, name[1:]); err != nil {
+			return k.zero(), nil, fmt.Errorf("%w; it expects %s", err, k.expects())
+		}
+		v = f.lines
+	}
+	value, err = k.check(dir, v)
+	if one, ok := value.(*fileValue); ok {
+		f = one
+	}
+	if err != nil && f != nil {
+		err = errors.New(f.place(err.Error()))
+	}
+	return value, f, err
 }
 
 // check makes the typed value out of a plain one. dir is what relative paths
@@ -179,6 +226,9 @@ func (k *kind) check(dir string, v any) (any, error) {
 		return s, nil
 	default:
 		return value, k.wrong(v)
+	}
+	if err != nil && strings.Contains(err.Error(), "; write ") {
+		return k.zero(), err // it tells what to write
 	}
 	if err != nil {
 		return k.zero(), fmt.Errorf("%w; it expects %s", err, k.expects())
@@ -358,9 +408,11 @@ func readFile(dir, name string) (*fileValue, error) {
 		return nil, err
 	}
 	f := &fileValue{path: name, text: string(b)}
+	number := 0
 	for line := range strings.Lines(f.text) {
+		number++
 		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
-			f.lines = append(f.lines, line)
+			f.lines, f.numbers = append(f.lines, line), append(f.numbers, number)
 		}
 	}
 	return f, nil

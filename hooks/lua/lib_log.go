@@ -41,6 +41,10 @@ func (st *state) log(level slog.Level, text string) {
 	if c.logged == maxLogged {
 		text = "further lines of this call are left out"
 	}
+	if st.loading && level == slog.LevelWarn {
+		st.warned = append(st.warned, text) // a finding about the settings, not a line of the log
+		return
+	}
 	args := []any{"policy", st.script.short}
 	if c.event != nil {
 		args = append(args, "stage", c.row.Name, "id", c.event.Subject())

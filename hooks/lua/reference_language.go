@@ -78,6 +78,7 @@ func kindSection() section {
 func settingMembers() section {
 	return section{name: "setting", class: "setting", doc: "The type of a setting. Called with a default it becomes a setting that need not be given.", items: []member{
 		def(":about", "(text: string): setting", "Says what the setting is for.", "duration \"5m\" : about \"how long a new triplet waits\" --> a setting"),
+		def(":range", "(low: number|string, high?: number|string): setting", "Bounds an integer, a number or a duration, both ends included; without the second there is none above.", "integer(24) : range(0, 32) : about \"prefix length\" --> a setting"),
 	}}
 }
 

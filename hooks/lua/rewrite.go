@@ -238,7 +238,7 @@ func (r *rewriter) assign(out []ast.Stmt, s *ast.AssignStmt) []ast.Stmt {
 		id, ok := l.(*ast.IdentExpr)
 		return !ok || r.resolve(id.Value) < 0
 	})
-	if plain {
+	if plain && sound(s.Rhs) {
 		for _, l := range s.Lhs {
 			out = r.lock(out, l.(*ast.IdentExpr))
 		}
@@ -266,6 +266,19 @@ func (r *rewriter) assign(out []ast.Stmt, s *ast.AssignStmt) []ast.Stmt {
 	return append(out, block)
 }
 
+// sound tells whether gopher-lua compiles an assignment of these to locals as it should:
+// a call that gives one value to a function's last parameter is put together in the
+// registers of the locals behind that. A call whose values are counted by the assignment
+// is not.
+func sound(values []ast.Expr) bool {
+	for i, v := range values {
+		if call, ok := v.(*ast.FuncCallExpr); ok && (call.AdjustRet || i < len(values)-1) {
+			return false
+		}
+	}
+	return true
+}
+
 func (r *rewriter) temp() string {
 	r.temps++
 	return "\x01" + strconv.Itoa(r.temps)
@@ -289,6 +302,9 @@ func (r *rewriter) store(out []ast.Stmt, target, value ast.Expr, s *ast.AssignSt
 			return append(out, hiddenStmt(hiddenGlobal, s.Line(), text(l.Value, s.Line()), value))
 		}
 		out = r.lock(out, l)
+		if call, ok := value.(*ast.FuncCallExpr); ok {
+			call.AdjustRet = false // see sound
+		}
 	}
 	return append(out, s)
 }

@@ -238,7 +238,7 @@ func (s *Script) Settings() []Setting {
 	for _, d := range s.settings {
 		list = append(list, Setting{
 			Name: d.name, Type: d.kind.String(), About: d.about, Default: d.value,
-			Required: !d.given, Secret: d.kind.secret(), Choices: slices.Clone(d.kind.choices),
+			Required: !d.given, Secret: d.kind.secret(), Choices: slices.Clone(d.kind.choices), Range: d.bounds(),
 		})
 	}
 	return list
@@ -249,7 +249,7 @@ func (s *Script) Settings() []Setting {
 // Each [[policy]] entry has one of its own. The Policy is nil where a problem is
 // more than a warning.
 func (s *Script) Instance(settings map[string]any) (*Policy, []Problem) {
-	values, problems := s.check(settings)
+	values, files, problems := s.check(settings)
 	if Failed(problems) {
 		return nil, problems
 	}
@@ -259,7 +259,13 @@ func (s *Script) Instance(settings map[string]any) (*Policy, []Problem) {
 	}
 	st, err := newState(context.Background(), s, p, values)
 	if err != nil {
-		return nil, append(problems, s.problem(err))
+		if one := s.problem(err); one.Line > 0 {
+			return nil, append(problems, one)
+		}
+		return nil, append(problems, s.complaints(err.Error(), files, false)...)
+	}
+	for _, text := range st.warned {
+		problems = append(problems, s.complaints(text, files, true)...)
 	}
 	p.pool.join(p, st)
 	return p, problems

@@ -94,7 +94,7 @@ func TestDeclaration(t *testing.T) {
 	if s.Name() != "site/greylist.lua" || !strings.HasPrefix(s.About(), "Defers the first") || !slices.Equal(s.Stages(), []hooks.Stage{hooks.Rcpt}) || s.FailOpen() || s.Timeout() != 0 || len(s.Immune()) > 0 {
 		t.Errorf("%q, %q, %v", s.Name(), s.About(), s.Stages())
 	}
-	want := "[{delay duration how long a new triplet waits 5m false false []} {lifetime duration how long a known triplet is remembered 36d false false []} {ipv4 integer prefix length that stands for an IPv4 client 24 false false []} {ipv6 integer prefix length that stands for an IPv6 client 64 false false []}]"
+	want := "[{delay duration how long a new triplet waits 5m false false [] } {lifetime duration how long a known triplet is remembered 36d false false [] } {ipv4 integer prefix length that stands for an IPv4 client 24 false false [] } {ipv6 integer prefix length that stands for an IPv6 client 64 false false [] }]"
 	if got := fmt.Sprint(s.Settings()); got != want {
 		t.Errorf("settings %s", got)
 	}

@@ -3,6 +3,7 @@ package lua
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ type Setting struct {
 	Required bool
 	Secret   bool // its value must not be shown
 	Choices  []string
+	Range    string // bounds in words, such as "0 to 32"; "": none
 }
 
 // settingDecl is a setting as the script declares it.
@@ -32,6 +34,9 @@ type settingDecl struct {
 	given bool // has a default
 	value any  // the default as given, a plain value
 	ready any  // the default, checked
+
+	low, high float64 // bounds of a number or a time; high: +Inf for none
+	bounded   bool
 }
 
 func (*settingDecl) luaKind() string { return "a setting" }
@@ -181,10 +186,12 @@ func (d *declaration) setting(st *state, k, v lua.LValue) {
 		d.complain(st, at, "setting %q must be a type, such as string \"x\", integer(3) or list(string) {}", name)
 		return
 	}
-	s = &settingDecl{name: string(name), kind: s.kind, about: s.about, given: s.given, value: s.value}
+	one := *s
+	s = &one
+	s.name = string(name)
 	var err error
 	if s.given {
-		s.ready, err = s.kind.check(st.script.options.Dir, s.value)
+		s.ready, _, err = s.read(st.script.options.Dir, s.value)
 	} else {
 		s.ready = s.kind.placeholder()
 	}
@@ -222,11 +229,38 @@ func isName(s string) bool {
 	return s != ""
 }
 
-// check makes the values of all settings out of those given and the defaults.
-func (s *Script) check(given map[string]any) (map[string]any, []Problem) {
-	var problems []Problem
+// read makes the typed value out of a plain one, and knows its bounds.
+func (d *settingDecl) read(dir string, v any) (value any, f *fileValue, err error) {
+	value, f, err = d.kind.read(dir, v)
+	if n, ok := value.(float64); ok && err == nil && d.bounded && (n < d.low || n > d.high) {
+		return d.kind.zero(), nil, fmt.Errorf("%v is out of range; write %s", v, d.bounds())
+	}
+	return value, f, err
+}
+
+// bounds are the bounds of a number or a time, in words, "" where it has none.
+func (d *settingDecl) bounds() string {
+	if !d.bounded {
+		return ""
+	}
+	show := func(n float64) string {
+		if d.kind.name == "duration" {
+			return formatSeconds(n)
+		}
+		return strconv.FormatFloat(n, 'f', -1, 64)
+	}
+	if math.IsInf(d.high, 1) {
+		return show(d.low) + " or more"
+	}
+	return show(d.low) + " to " + show(d.high)
+}
+
+// check makes the values of all settings out of those given and the defaults. files are
+// those that settings were read from.
+func (s *Script) check(given map[string]any) (values map[string]any, files map[string]*fileValue, problems []Problem) {
+	files = map[string]*fileValue{}
 	names := make([]string, 0, len(s.settings))
-	values := make(map[string]any, len(s.settings))
+	values = make(map[string]any, len(s.settings))
 	for _, d := range s.settings {
 		names = append(names, d.name)
 		v, ok := given[d.name]
@@ -237,11 +271,14 @@ func (s *Script) check(given map[string]any) (map[string]any, []Problem) {
 			values[d.name] = d.ready
 			continue
 		}
-		value, err := d.kind.check(s.options.Dir, v)
+		value, file, err := d.read(s.options.Dir, v)
 		if err != nil {
 			problems = append(problems, Problem{Key: d.name, Text: err.Error()})
 		}
 		values[d.name] = value
+		if file != nil {
+			files[d.name] = file
+		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		if slices.Contains(names, key) {
@@ -255,5 +292,28 @@ func (s *Script) check(given map[string]any) (map[string]any, []Problem) {
 		}
 		problems = append(problems, Problem{Key: key, Text: text})
 	}
-	return values, problems
+	return values, files, problems
+}
+
+// maxComplaints bounds the problems that one script may tell of its settings.
+const maxComplaints = 50
+
+// complaints are what a script said about its settings when it was loaded: a line for
+// each problem, which begins with the setting's name. "item N" of a setting that was
+// read from a file becomes the file's line.
+func (s *Script) complaints(text string, files map[string]*fileValue, warning bool) []Problem {
+	var problems []Problem
+	for line := range strings.Lines(text) {
+		p := Problem{Text: strings.TrimSpace(line), Warning: warning}
+		if key, rest, ok := strings.Cut(p.Text, ": "); ok && s.setting(key) != nil {
+			p.Key, p.Text = key, rest
+			if f := files[key]; f != nil {
+				p.Text = f.place(rest)
+			}
+		}
+		if problems = append(problems, p); len(problems) == maxComplaints {
+			break
+		}
+	}
+	return problems
 }

@@ -34,6 +34,7 @@ type state struct {
 	loading  bool
 	policed  bool // a policy, not a program
 	declared *declaration
+	warned   []string // findings about the settings, told by log.warn while it loaded
 	modules  map[string]lua.LValue
 	handlers [stageCount]*lua.LFunction
 
@@ -79,7 +80,7 @@ func bareState(s *Script) *state {
 func newState(ctx context.Context, s *Script, p *Policy, values map[string]any) (*state, error) {
 	st := bareState(s)
 	st.policy, st.values, st.policed = p, values, true
-	st.b.limit *= 10 // loading may compute for longer
+	st.b.limit *= 50 // loading may compute for longer: lists of 100,000 entries are read
 	st.b.start(ctx)
 	st.open()
 	result, err := st.runChunk(s.chunk)

@@ -1,6 +1,7 @@
 package lua
 
 import (
+	"math"
 	"net/netip"
 	"regexp"
 
@@ -93,9 +94,17 @@ func (st *state) openKinds(g *lua.LTable) {
 	st.textLib.RawSetString("about", L.NewFunction(st.settingAbout))
 }
 
+// openSettingClasses makes what types and settings are.
+func (st *state) openSettingClasses() {
+	methods := map[string]lua.LGFunction{"about": st.settingAbout, "range": st.settingRange}
+	st.kind = st.newClass(st.library(methods))
+	st.kind.RawSetString("__call", st.L.NewFunction(st.kindCall))
+	st.settingClass = st.newClass(st.library(methods))
+}
+
 // kindArgument is a type given as an argument.
 func (st *state) kindArgument(L *lua.LState, n int) *kind {
-	if d := declOf(st, L.Get(n)); d != nil && !d.given && d.about == "" {
+	if d := declOf(st, L.Get(n)); d != nil && !d.given && !d.bounded && d.about == "" {
 		return d.kind
 	}
 	L.ArgError(n, "a type is expected, such as string or integer, not "+kindOf(L.Get(n)))
@@ -144,6 +153,32 @@ func (st *state) settingAbout(L *lua.LState) int {
 	}
 	one := *d
 	one.about = L.CheckString(2)
+	L.Push(st.object(&one, st.settingClass))
+	return 1
+}
+
+// settingRange is : range(0, 32): the bounds of a number or a time, both included.
+func (st *state) settingRange(L *lua.LState) int {
+	d := declOf(st, L.Get(1))
+	if d == nil || d.kind.name != "integer" && d.kind.name != "number" && d.kind.name != "duration" {
+		L.ArgError(1, "range belongs to a setting that is an integer, a number or a duration")
+	}
+	one := *d
+	one.bounded, one.high = true, math.Inf(1)
+	bound := func(n int) float64 {
+		if number, ok := L.Get(n).(lua.LNumber); ok {
+			return float64(number)
+		}
+		f, err := spanOf(L.Get(n))
+		if err != nil {
+			L.ArgError(n, err.Error())
+		}
+		return f
+	}
+	one.low = bound(2)
+	if L.GetTop() > 2 {
+		one.high = bound(3)
+	}
 	L.Push(st.object(&one, st.settingClass))
 	return 1
 }

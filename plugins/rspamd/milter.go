@@ -89,6 +89,9 @@ func readFields(name string, raw json.RawMessage) ([]field, error) {
 	if json.Unmarshal(raw, &list) != nil {
 		list = []json.RawMessage{raw}
 	}
+	if len(list) > maxFields {
+		return nil, errors.New("it wants too many header fields added")
+	}
 	var out []field
 	for _, one := range list {
 		f := field{name: name}

@@ -282,6 +282,8 @@ func TestDocuments(t *testing.T) {
 	sdktest.Page(t, policy(), "../../docs/policies/rspamd.md")
 }
 
+// The order of maps makes the coverage of an input vary, and what Go's fuzzer spends a minute
+// each on is to make such inputs smaller: run it with -fuzzminimizetime 10x.
 func FuzzReadVerdict(f *testing.F) {
 	f.Add([]byte(spam("reject", `,"subject":"x","dkim-signature":"a","milter":{"add_headers":{"A":"b"},"remove_headers":{"C":1},"spam_header":{"X":"y"}}`)))
 	f.Add([]byte(spam("add header", `,"dkim-signature":["a","b"],"milter":{"add_headers":{"A":[{"value":"x","order":1}]},"spam_header":"Maybe"}`)))

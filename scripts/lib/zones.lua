@@ -9,12 +9,14 @@
 --   "multi.example.org &8=phishing"     a bit of the last number
 --
 --   local zones = require "zones"
---   local lists = zones.new(p.zones)
+--   local lists = zones.read(p, "zones")
 --   local listings, err = lists:ask(dns.dnsbl, conn.ip)
 --
 -- A list can be dead in two ways that matter: it lists everybody, or it does not
 -- answer and costs time. lists:probe, in a handler tick, finds those, and they are
 -- left out until a later one finds them well.
+
+local faults = require "faults"
 
 local zones = {}
 zones.__index = zones
@@ -24,37 +26,55 @@ local function octet(text)
   local from, to = text:match("^(%d+)%-(%d+)$")
   from = tonumber(from or text)
   to = tonumber(to) or from
-  return from and to <= 255 and { from, to } or nil
+  return from and from <= to and to <= 255 and { from, to } or nil
 end
 
+-- rule reads an answer that counts, nil where it is none.
 local function rule(word)
   local pattern, meaning = word:match("^([^=]+)=?(.*)$")
   local bits = pattern and tonumber(pattern:match("^&(%d+)$"))
-  if bits then return { bits = bits, meaning = meaning } end
+  if bits then return bits <= 255 and { bits = bits, meaning = meaning } or nil end
   local octets = {}
-  for text in (pattern or ""):gmatch("[^.]+") do octets[#octets + 1] = octet(text) or error(("%q is no answer; write one such as 127.0.0.2, 127.0.0.4-7 or &8"):format(word), 0) end
-  if #octets ~= 4 then error(("%q is no answer; write one such as 127.0.0.2, 127.0.0.4-7 or &8"):format(word), 0) end
-  return { octets = octets, meaning = meaning }
+  for text in (pattern or ""):gmatch("[^.]+") do octets[#octets + 1] = octet(text) end
+  local _, dots = (pattern or ""):gsub("%.", "")
+  return #octets == 4 and dots == 3 and { octets = octets, meaning = meaning } or nil
 end
 
--- new reads entries. It raises what is wrong with one.
-function zones.new(entries)
-  local self = setmetatable({ names = {}, rules = {} }, zones)
-  for _, entry in ipairs(entries) do
-    local name
-    for word in entry:gmatch("%S+") do
-      if not name then
-        name = word:lower():gsub("%.$", "")
-        if not self.rules[name] then table.insert(self.names, name) end
-        self.rules[name] = self.rules[name] or {}
-      else
-        table.insert(self.rules[name], rule(word))
-      end
-    end
-    if not name then error("an entry of the lists is empty", 0) end
+-- new makes a table of no lists, to add some.
+function zones.new() return setmetatable({ names = {}, rules = {} }, zones) end
+
+-- read makes lists of a setting, and raises what is wrong with it.
+function zones.read(policy, setting)
+  local self, wrong = zones.new(), faults.new()
+  for i, entry in ipairs(policy[setting]) do
+    local ok, err = self:add(entry)
+    if not ok then wrong:add(setting, i, "%s", err) end
   end
-  self.key = { "zones", table.concat(self.names, " ") }
+  wrong:raise()
   return self
+end
+
+-- add adds an entry: true, or nil and what is wrong with it.
+function zones:add(entry)
+  local name, rules
+  for word in entry:gmatch("%S+") do
+    if not name then
+      name = word:lower():gsub("%.$", "")
+      if not name:find("^[%w_-][%w._-]*%.[%w-]+$") or name:find("..", 1, true) then
+        return nil, ("%q is no list; write its name, such as bl.example.org, and maybe the answers that count"):format(word)
+      end
+      rules = self.rules[name] or {}
+    else
+      local one = rule(word)
+      if not one then return nil, ("%q is no answer; write one such as 127.0.0.2, 127.0.0.4-7=meaning or &8"):format(word) end
+      table.insert(rules, one)
+    end
+  end
+  if not name then return nil, "it is empty; write the name of a list, such as bl.example.org" end
+  if not self.rules[name] then table.insert(self.names, name) end
+  self.rules[name] = rules
+  self.key = { "zones", table.concat(self.names, " ") }
+  return true
 end
 
 local function common(a, b) -- whether two numbers have a bit in common
@@ -73,11 +93,15 @@ local function fits(one, numbers)
   return true
 end
 
+-- What some lists answer those they don't serve: those of links say 127.0.0.1, dnswl.org
+-- 127.0.0.255, Spamhaus' list of domains 127.0.1.255. Where an entry names them they count.
+local refusals = { ["127.0.0.1"] = true, ["127.0.0.255"] = true, ["127.0.1.255"] = true }
+
 -- meaning is what an answer of a zone means, "" where nothing is said of it, nil
 -- where it does not count. Several are joined.
 function zones:meaning(zone, answer)
   local rules = self.rules[zone]
-  if #rules == 0 then return "" end
+  if #rules == 0 then return not refusals[answer] and "" or nil end
   local numbers, found = {}, {}
   for n in answer:gmatch("%d+") do numbers[#numbers + 1] = tonumber(n) end
   for _, one in ipairs(rules) do
