@@ -142,6 +142,20 @@ func TestQmailControls(t *testing.T) {
 			"to_address = [\"u@v.example\"] # virtualdomains\nnext_hop = \"mx\"\n\n[[route]]\nto_domain = [\"v.example\"] # virtualdomains\nnext_hop = \"local\"\n\n[[route]]\nto_domain = [\"x.v.example\"] # virtualdomains\nnext_hop = \"mx\"\n\n[[route]]\nto_domain = [\"*.v.example\", \"*\"] # virtualdomains\nnext_hop = \"local\"\n",
 			"virtualdomains = [\"@virtualdomains\"]",
 		}, notes: []string{`virtualdomains:6: virtualdomains: unused`, `virtualdomains:7: virtualdomains: missing`}},
+		{about: "virtualdomains, exceptions as smtproutes has them", files: map[string]string{
+			"control/virtualdomains": "Out.v.example:\n.v.example:list\nin.w.example:\n.x.example:\n:rest\n",
+			"control/smtproutes":     ":all.example joe pass\n.w.example:w.example\nlow.x.example:low.example\n",
+		}, want: []string{
+			"to_domain = [\"out.v.example\"] # virtualdomains\nnext_hop = \"smtp://all.example\"\nauth = { user = \"joe\", password_file = \"password-1\" }\n",
+			"to_domain = [\"in.w.example\"] # virtualdomains\nnext_hop = \"smtp://w.example\"\n\n",
+			"to_domain = [\"*.x.example\"] # virtualdomains\nnext_hop = \"smtp://all.example\"\n",
+		}, notes: []string{`virtualdomains:4: virtualdomains: differs: ".x.example" is an exception`}, not: []string{"virtualdomains:1:", "virtualdomains:3:"}},
+		{about: "locals count before virtualdomains", files: map[string]string{"control/locals": "mx.example.net\nv.example\n", "control/virtualdomains": "v.example:joe\nu@v.example:ann\n.example.net:list\n"}, want: []string{
+			"-- virtualdomains -rw-r--r-- --\n.example.net:list\nmx.example.net:\n",
+		}, notes: []string{`virtualdomains:1: virtualdomains: unused: "v.example": the domain is in locals`, `virtualdomains:2: virtualdomains: unused: "u@v.example": the domain`}, not: []string{"to_address"}},
+		{about: "the last of two lines counts", files: map[string]string{"control/virtualdomains": "v.example:joe\nV.example:ann\n", "control/smtproutes": ":one.example\n:two.example\n"}, want: []string{
+			"-- virtualdomains -rw-r--r-- --\nV.example:ann\n", `next_hop = "smtp://two.example"`,
+		}, notes: []string{`virtualdomains:1: virtualdomains: unused: "v.example" stands in line 2 again`, `smtproutes:1: smtproutes: unused: "" stands in line 2 again`}, not: []string{"one.example"}},
 		{about: "users", files: map[string]string{"users/assign": ".\n", "alias/.qmail-root": "&x\n", "control/defaultdelivery": "|preline maildrop\n"}, want: []string{`users = ["DIR/users/assign", "system"]`, `aliases = "DIR/alias"`, `default_delivery = "|preline maildrop"`}},
 		{about: "rules", files: map[string]string{"tcp.smtp": "127.:allow,RELAYCLIENT=\"\"\n10.0.0.1\njoe@1.2.3.4:deny\n:allow,QMAILQUEUE=\"x\"\n"}, want: []string{`rules = "tcp.smtp"`, "127.:allow,RELAYCLIENT=\"\"\n# left out: 10.0.0.1\n# left out: joe@1.2.3.4:deny\n:allow,QMAILQUEUE=\"x\"\n"}, notes: []string{"tcp.smtp:2: tcp.smtp: differs", "tcp.smtp:4: QMAILQUEUE: missing"}},
 		{about: "other files", files: map[string]string{"control/mystery": "x", "control/spfbehavior": "3", "control/percenthack": "p.example", "control/qmqpservers": "10.0.0.1\n10.0.0.2\n", "control/timeoutconnect": "5"}, want: []string{`percenthack = ["p.example"]`}, notes: []string{"mystery: unknown", "spfbehavior: missing", "qmqp://10.0.0.1,10.0.0.2", "timeoutconnect: differs"}},
