@@ -13,15 +13,16 @@ import (
 
 // global is what every command shares: its streams and the -c flag.
 type global struct {
-	std  streams
-	file string
+	std    streams
+	file   string
+	byName bool // called by the name of another program, such as sendmail, from anywhere
 }
 
 // load reads the configuration that the flags and the environment name, with
 // all its problems. Without a file it is the built-in default, to which the
 // machine's name is added.
 func (g *global) load() (*config.Config, config.Problems, error) {
-	path, embedded, err := config.Find(g.file, os.Getenv)
+	path, embedded, err := g.find()
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
@@ -35,6 +36,14 @@ func (g *global) load() (*config.Config, config.Problems, error) {
 		c.Routes = slices.Insert(c.Routes, 0, local)
 	}
 	return c, problems, nil
+}
+
+func (g *global) find() (path string, embedded bool, err error) {
+	if g.byName {
+		path, err = config.FindSystem(g.file, os.Getenv)
+		return path, false, err
+	}
+	return config.Find(g.file, os.Getenv)
 }
 
 // settled is load for commands that need a configuration without errors.

@@ -46,7 +46,7 @@ type exitError struct {
 func (e exitError) Unwrap() error { return e.error }
 
 func main() {
-	name, args := "postern", os.Args[1:]
+	name, args := ourName, os.Args[1:]
 	if as := called(os.Args[0]); as != nil {
 		name, args = filepath.Base(os.Args[0]), append(as, args...)
 	}
@@ -83,11 +83,14 @@ func called(as string) []string {
 	return nil
 }
 
-func run(args []string, std streams) int { return runAs("postern", args, std) }
+func run(args []string, std streams) int { return runAs(ourName, args, std) }
+
+// ourName is how the program calls itself, unless it is called by the name of another one.
+const ourName = "postern"
 
 // runAs is the whole program but for the exit. Its messages bear the name.
 func runAs(name string, args []string, std streams) int {
-	root := rootCommand(std)
+	root := rootCommand(&global{std: std, byName: name != ourName})
 	root.SetArgs(args)
 	root.SetIn(std.in)
 	root.SetOut(std.out)
@@ -109,8 +112,8 @@ func runAs(name string, args []string, std streams) int {
 	return status
 }
 
-func rootCommand(std streams) *cobra.Command {
-	g := &global{std: std}
+func rootCommand(g *global) *cobra.Command {
+	std := g.std
 	root := &cobra.Command{
 		Use:   "postern",
 		Short: "A plugin-driven policy SMTP gateway",

@@ -336,6 +336,24 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// What is called from anywhere does not look into the folder that it is called in.
+func TestFindSystem(t *testing.T) {
+	if _, err := os.Stat("/etc/postern"); err == nil {
+		t.Skip("this machine has a configuration of its own")
+	}
+	write(t, map[string]string{"a.toml": "", "postern.toml": ""})
+	none := func(string) string { return "" }
+	if path, err := FindSystem("", none); path != "" || err == nil || !strings.Contains(err.Error(), "there is no /etc/postern/postern.toml") {
+		t.Errorf("%q, %v", path, err)
+	}
+	if path, err := FindSystem("", func(string) string { return "a.toml" }); path != "a.toml" || err != nil {
+		t.Errorf("%q, %v", path, err)
+	}
+	if path, err := FindSystem("b.toml", none); path != "" || err == nil {
+		t.Errorf("%q, %v", path, err)
+	}
+}
+
 func TestRetryThatGrows(t *testing.T) {
 	write(t, map[string]string{"postern.toml": "[queue]\nretry = { start = \"1m\", jitter = 0.1 }\n"})
 	c, problems := Load("postern.toml", Options{})
