@@ -16,7 +16,8 @@
 --   weights  points of some lists, by their names, in the place of that
 --   bounces  ask only about mail from the null sender, for lists of those who misuse it (false)
 --   probe    leave out lists that are dead (true)
---   text     of the reply; {ip}, {zone}, {answer}, {meaning} and {text} are filled in
+--   text     of the reply; {ip}, {zone}, {zones} (all that list it), {answer}, {meaning} and
+--            {text} are filled in
 --
 -- Example:
 --   [[policy]]
@@ -38,7 +39,7 @@ local dnsbl = policy {
     weights = map(number) {} : about "points of some lists, by their names",
     bounces = boolean (false) : about "ask only about mail from the null sender",
     probe   = boolean (true) : about "leave out lists that are dead",
-    text    = string "{ip} is listed by {zone}: {text}" : about "of the reply; {ip}, {zone}, {answer}, {meaning} and {text} are filled in",
+    text    = string "{ip} is listed by {zone}: {text}" : about "of the reply; {ip}, {zone}, {zones}, {answer}, {meaning} and {text} are filled in",
   },
 }
 
@@ -59,10 +60,11 @@ function dnsbl.mail(tx)
     log.warn("no list could be asked about %s: %s", client, err.text)
     return
   end
-  local first, count = nil, 0
+  local first, count, all = nil, 0, {}
   for _, listing in ipairs(listings) do
     if counts(listing) then
       first, count = first or listing, count + 1
+      if all[#all] ~= listing.zone then table.insert(all, listing.zone) end
       if dnsbl.action == "score" then
         tx:score("dnsbl." .. listing.zone, dnsbl.weights[listing.zone] or dnsbl.points, listing.answer .. " " .. listing.why)
       end
@@ -74,7 +76,7 @@ function dnsbl.mail(tx)
   end
   tx:result("dnsbl", { listed = count, zone = first.zone, answer = first.answer, meaning = first.meaning, text = first.text })
   if dnsbl.action == "score" then return end
-  local values = { ip = tostring(client), zone = first.zone, answer = first.answer, meaning = first.meaning, text = first.why }
+  local values = { ip = tostring(client), zone = first.zone, answer = first.answer, meaning = first.meaning, text = first.why, zones = table.concat(all, ", ") }
   local text = dnsbl.text:gsub("{(%w+)}", values):gsub(":?%s*$", "")
   if dnsbl.action == "defer" then return defer("4.7.1", "%s", text) end
   return reject("5.7.1", "%s", text)

@@ -139,3 +139,10 @@ test("the answers by which lists refuse to serve are no listings, unless they ar
   expect(mail { "bl.example", "wl.example" }):accepts()
   expect(mail { "bl.example 127.0.0.1=white" }):rejects()
 end)
+
+test("the reply may name all lists", function(t)
+  t:dns { ["7.100.51.198.bl.example"] = { a = { "127.0.0.2", "127.0.0.3" } }, ["7.100.51.198.other.example"] = { a = "127.0.0.2" } }
+  t:policy("dnsbl", { zones = { "bl.example", "none.example", "other.example" }, text = "{ip} is listed by {zones}" })
+  local s = t:connect { ip = "198.51.100.7", helo = "client.example.org" }
+  expect(s:mail "a@example.org"):rejects("5.7.1", "is listed by bl.example, other.example$")
+end)

@@ -56,7 +56,7 @@ function users.rcpt(tx, rcpt)
   if not rcpt.ours then return end
   local closed = chosen(rcpt, "closed")
   if closed == failed then return later(rcpt) end
-  if closed then return reject("5.2.1", "%s", tostring(closed)) end
+  if closed then return reject("5.2.1", "%s", closed == true and "This mailbox takes no mail" or tostring(closed)) end
   local most, size = tonumber(chosen(rcpt, "max_size")), tonumber(tx.params.SIZE)
   if most and size and size > most then return reject(552, "5.3.4", "%s takes at most %d bytes", rcpt.address, most) end
   if not tx.sender.null then

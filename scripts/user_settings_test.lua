@@ -1,6 +1,7 @@
 local function world(t)
   t:lookup("users", {
     ["gone@example.net"]   = { closed = "Joe has left" },
+    ["shut@example.net"]   = { closed = true },
     ["jane@example.net"]   = { block = { "spam@example.org", "@bulk.example" }, allow = "friend@bulk2.example", skip = "badmailfrom" },
     ["small@example.net"]  = { max_size = 500 },
     ["strict@example.net"] = { reject = 3, tag = 2 },
@@ -22,6 +23,7 @@ test("senders, sizes, and who takes no mail", function(t)
   t:policy("badmailfrom", { addresses = { "odd@", "friend@" } }, { deny_at = "rcpt" })
   t:policy "user_settings"
   expect(rcpt(t, "gone@example.net")):rejects("5.2.1", "^Joe has left$")
+  expect(rcpt(t, "shut@example.net")):rejects("5.2.1", "takes no mail$")
   expect(rcpt(t, "jane@example.net", "spam@example.org")):rejects("5.7.1", "jane@example.net takes no mail from you")
   expect(rcpt(t, "joe@example.net", "spam@example.org")):accepts()
   expect(rcpt(t, "jane@example.net", "x@bulk.example")):rejects("5.7.1")

@@ -101,7 +101,8 @@ func newPolicyLoader(_ *global, log *slog.Logger, r dns.Resolver, s store.Store,
 type found struct {
 	script []byte // source of a script, nil for a plugin
 	path   string // of the script as messages name it, or of the plugin's executable
-	dir    string // where a script's modules and files are
+	dir    string // where a script's modules are
+	files  string // the folder of the configuration, where its file settings begin
 	site   bool   // not shipped
 }
 
@@ -113,6 +114,12 @@ func shippedPlugins() []string {
 // find resolves a `use`: a path, else a script of the site's policy_dir, a
 // shipped script, a plugin in plugin_dir, a plugin beside the binary.
 func (p *policyLoader) find(c *config.Config, use, path string) (found, error) {
+	f, err := p.look(c, use, path)
+	f.files = c.Dir
+	return f, err
+}
+
+func (p *policyLoader) look(c *config.Config, use, path string) (found, error) {
 	if path != "" {
 		if filepath.Ext(path) != ".lua" {
 			return found{path: path, site: true}, checkExecutable(path)
@@ -348,7 +355,7 @@ func (p *policyLoader) script(f found, pol *config.Policy, e *hooks.Entry) confi
 
 func (p *policyLoader) compile(f found, mode string) (*lua.Script, []lua.Problem) {
 	return lua.Compile(f.path, f.script, lua.Options{
-		Library: p.library, Shadow: mode == "shadow", Modules: []fs.FS{os.DirFS(f.dir), modules()}, Dir: f.dir, Pool: p.pool, Cache: &p.cache, Coverage: p.coverage,
+		Library: p.library, Shadow: mode == "shadow", Modules: []fs.FS{os.DirFS(f.dir), modules()}, Dir: f.files, Pool: p.pool, Cache: &p.cache, Coverage: p.coverage,
 	})
 }
 

@@ -324,3 +324,14 @@ func TestInitNames(t *testing.T) {
 		t.Errorf("%v:\n%.400s", err, b)
 	}
 }
+
+// Paths in the settings of a script count from the configuration, wherever the script is.
+func TestFilesOfSiteScripts(t *testing.T) {
+	alone(t)
+	write(t, "policies/mine.lua", "local p = policy { about = \"x\", settings = { f = file \"\", l = list(string) {} } }\nassert(#p.l == 0 or p.f.lines[1] == \"one\" and p.l[1] == \"one\")\nfunction p.mail() return nil, p end\nreturn p\n")
+	write(t, "words.txt", "one\n")
+	write(t, "postern.toml", "[[policy]]\nuse = \"mine\"\nf = \"words.txt\"\nl = \"@words.txt\"\n")
+	if status, out, _ := call(t, "", "check"); status != 0 {
+		t.Errorf("check says %s", out)
+	}
+}
