@@ -57,6 +57,7 @@ func TestExitStatuses(t *testing.T) {
 		{"queue retry", exitUsage, "ids, a filter, or all"},
 		{"queue delete nosuchid0 --older yesterday", exitUsage, "--older"},
 		{"queue lsit", exitUsage, `did you mean "list"`},
+		{"replay mail.mbox", exitUsage, `"mail.mbox": messages in files are named by --against`},
 		{"queue list", exitDone, ""},
 		{"queue list nosuchid0", exitNo, "no such message"},
 		{"queue show nosuchid0", exitNo, "no such message"},

@@ -65,8 +65,13 @@ same mail in both.
 Exit status: 0 nothing changes, or no ham is refused, 1 else (--fail-on), 2 wrong use, 3 the
 daemon is down and there is no recording.`,
 		Example: "  postern replay -c new.toml --since 1d\n  postern replay -c new.toml --old /etc/postern/postern.toml --against ~/corpus --json\n  postern replay -c new.toml --fail-on refusals\n  postern replay --ham ~/Maildir/ --spam ~/Maildir/.Junk --retry 10m",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return replay(cmd.Context(), g, f) },
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("%q: messages in files are named by --against, or by --ham and --spam where people sorted them", args[0])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return replay(cmd.Context(), g, f) },
 	}
 	fl := c.Flags()
 	fl.StringArrayVar(&f.against, "against", nil, "an .eml, mbox or Maildir, or a folder of them, `PATH`, in place of the recording; may be repeated")
