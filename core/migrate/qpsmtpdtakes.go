@@ -164,11 +164,45 @@ func takeGreylisting(f *filter, p plugin, t *section) {
 	f.note(Differs, p.file, p.line, p.name, "the key is always network, sender and recipient; what was learned before is not taken over")
 	for _, name := range []string{"greylist_exclude_files", "exclude_file", "exclude_files"} {
 		if v, ok := p.arg(name); ok {
-			f.note(Todo, p.file, p.line, p.name, "exceptions in %s: networks as when = { client_not = […] }, names by the policy access and skip", v)
+			f.spare(p, t, strings.Split(v, ","))
 		}
 	}
 	if v, _ := p.arg("reject"); v == "0" {
 		t.set("mode", "shadow", "reject 0")
+	}
+}
+
+// spare reads who is not greylisted, in the form of postgrey's whitelist_clients: a
+// network, a name that stands for all below it too, or a pattern.
+func (f *filter) spare(p plugin, t *section, files []string) {
+	var nets, names []string
+	for _, name := range files {
+		name = strings.TrimSpace(name)
+		text, ok := f.read(name)
+		if !ok {
+			name = strings.TrimPrefix(name, "config/")
+			if text, ok = f.read(name); !ok {
+				f.note(Todo, p.file, p.line, p.name, "the file of exceptions %q is not there; exempt, exempt_names and exempt_senders of the policy", name)
+				continue
+			}
+		}
+		for _, l := range lines(text) {
+			one := strings.ToLower(strings.Fields(l.text)[0])
+			if n, ok := network(one); ok {
+				nets = append(nets, n)
+			} else if isDomain(one) {
+				names = append(names, one, "*."+one)
+			} else {
+				f.note(Missing, f.path(name), l.number, one, "it is neither a network nor a name; write names of exempt_names, or whitelist in front")
+			}
+		}
+	}
+	for key, list := range sorted(map[string][]string{"exempt": nets, "exempt_names": names}) {
+		if len(list) > 0 {
+			file := "greylist_" + key
+			f.addFile(file, strings.Join(list, "\n")+"\n", 0o644)
+			t.set(key, "@"+file, "greylist_exclude_files")
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ func settingTypes() map[string]string {
 		"address": `an address, such as "user@example.net"`, "cidrs": `a list of networks, such as ["192.0.2.0/24"]`,
 		"domains": `a list of domains, such as ["example.net", "*.example.org"]`, "regexp": `a regular expression, such as "^spam"`,
 		"enum": "one of its words", "file": `the path of a file, such as "words.txt"`, "secret": "a text",
-		"list": "a list, such as [ … ]", "map": "a table, such as { key = … }",
+		"list": `a list, such as ["word"]`, "map": `a table, such as { key = "word" }`,
 	}
 }
 
