@@ -28,7 +28,7 @@ func toolCommands(g *global) []*cobra.Command {
 	tool := func(use, short, long string, run func(t *local.Tool, ctx context.Context, args []string) int) *cobra.Command {
 		c := &cobra.Command{Use: use, Short: short, Long: long + status, DisableFlagParsing: true}
 		c.RunE = func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 && args[0] == "--help" {
+			if wantsHelp(args) {
 				return cmd.Help()
 			}
 			if code := run(newTool(g, cmd.Name()), cmd.Context(), args); code != exitDone {
@@ -99,11 +99,11 @@ removed is named.`,
 				from, to = args[0], args[1]
 			}
 			if len(args) == 1 || from == "" || to == "" {
-				return exitError{exitTemporary, errors.New("maildir2mbox: say which: MAILDIR MBOX, or set $MAILDIR and $MAIL")}
+				return exitError{exitTemporary, errors.New("say which: MAILDIR MBOX, or set $MAILDIR and $MAIL")}
 			}
 			n, err := local.MaildirToMbox(cmd.Context(), from, to)
 			if err != nil {
-				return exitError{exitTemporary, fmt.Errorf("maildir2mbox: %w", err)}
+				return exitError{exitTemporary, err}
 			}
 			fmt.Fprintf(g.std.out, "%s moved to %s\n", count(n, "message"), to)
 			return nil

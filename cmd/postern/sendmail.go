@@ -56,7 +56,12 @@ QMAILQUEUE; docs/qmail.md says what they do.
 
 Exit status: 0 the message is safe, 100 it can't be, or was refused, 111 not now.`,
 		DisableFlagParsing: true,
-		RunE:               func(cmd *cobra.Command, args []string) error { return injected(g, injectAs(cmd.Context(), g, args)) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if wantsHelp(args) {
+				return cmd.Help()
+			}
+			return injected(g, injectAs(cmd.Context(), g, args))
+		},
 	}
 }
 
@@ -79,9 +84,17 @@ Other flags that programs give are taken and mean nothing: -i, -v, -m, -n, -o…
 
 Exit status: as of qmail-inject.`,
 		DisableFlagParsing: true,
-		RunE:               func(cmd *cobra.Command, args []string) error { return sendmail(cmd, g, args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if wantsHelp(args) {
+				return cmd.Help()
+			}
+			return sendmail(cmd, g, args)
+		},
 	}
 }
+
+// wantsHelp tells whether somebody asks what flags there are, where these are not cobra's.
+func wantsHelp(args []string) bool { return len(args) == 1 && args[0] == "--help" }
 
 // injected gives an error the status of qmail's programs.
 func injected(g *global, err error) error {
