@@ -418,7 +418,7 @@ func forPlugins(pol *config.Policy) (found config.Problems) {
 func (p *policyLoader) plugin(c *config.Config, f found, pol *config.Policy, e *hooks.Entry) config.Problems {
 	h, found, err := plugin.Load(f.path, plugin.Options{
 		Name: pol.Name, Settings: pol.Settings, Dir: c.Dir, TempDir: shortTemp(), Log: p.log,
-		SHA256: pol.SHA256, User: pol.RunAs, InFlight: pol.Concurrency, Store: p.library.Store, Metrics: p.library.Metrics,
+		SHA256: pol.SHA256, User: pol.RunAs, InFlight: pol.Concurrency, Store: p.library.Store, Metrics: p.library.Metrics, Now: p.library.Now,
 	})
 	switch {
 	case errors.Is(err, plugin.ErrChecksum):

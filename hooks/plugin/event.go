@@ -16,7 +16,7 @@ import (
 func (p *Plugin) newEvent(ctx context.Context, at hooks.Stage, tx *hooks.Transaction) *proto.Event {
 	ev := &proto.Event{
 		Stage: at.String(), Session: newSession(at, tx.Session), Id: tx.ID,
-		RecipientCount: int32(len(tx.Recipients)), Size: tx.Size, Marks: newMarks(&tx.Marks),
+		RecipientCount: int32(len(tx.Recipients)), Size: tx.Size, Marks: newMarks(&tx.Marks), NowMs: p.o.Now().UnixMilli(),
 	}
 	if p.about.Host {
 		ev.Session.Host = proto.Text(tx.Session.Host(ctx))

@@ -231,3 +231,13 @@ func FuzzParseLine(f *testing.F) {
 		}
 	})
 }
+
+// A plugin is told the server's time, which in a replay is not ours.
+func TestEventsTellTheTime(t *testing.T) {
+	then := time.Date(2002, 10, 8, 9, 0, 0, 0, time.UTC)
+	p := &Plugin{o: Options{Now: func() time.Time { return then }}, about: &wire.Description{}}
+	ev := p.newEvent(t.Context(), hooks.Mail, &hooks.Transaction{ID: "M", Session: &hooks.Session{}})
+	if ev.NowMs != then.UnixMilli() {
+		t.Errorf("%d, want %d", ev.NowMs, then.UnixMilli())
+	}
+}

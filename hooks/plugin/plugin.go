@@ -46,10 +46,11 @@ type Options struct {
 	User     string         // account to run under; only root can choose; "": ours
 	SHA256   string         // checksum that the file must have, in hex; "": any
 
-	InFlight     int           // calls at once; more wait; 0: 64
-	StartTimeout time.Duration // from the start to the last answer before the first call; 0: 10s
-	TempDir      string        // where a private folder for sockets and messages is made; "": the system's
-	Log          *slog.Logger  // nil: none
+	InFlight     int              // calls at once; more wait; 0: 64
+	StartTimeout time.Duration    // from the start to the last answer before the first call; 0: 10s
+	TempDir      string           // where a private folder for sockets and messages is made; "": the system's
+	Log          *slog.Logger     // nil: none
+	Now          func() time.Time // what events tell the plugin; nil: time.Now
 
 	// What the plugin may reach of the server, by service Host (host.go).
 	Store   store.Store // nil: a memory of its own, which ends with it
@@ -157,6 +158,9 @@ func prepare(path string, o Options) (*Plugin, error) {
 	}
 	if o.Store == nil {
 		o.Store = store.Memory(time.Now)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	p := &Plugin{
 		o: o, path: abs, log: o.Log.With("plugin", o.Name),

@@ -1706,7 +1706,10 @@ type Event struct {
 	Capabilities   []string          `protobuf:"bytes,25,rep,name=capabilities,proto3" json:"capabilities,omitempty"` // at helo: what EHLO will say, keyword and parameters
 	// Bytes of the whole message, where the stage brings one: of what the access
 	// brings, with what policies made of its body. Since revision 3.
-	BodySize      int64 `protobuf:"varint,26,opt,name=body_size,json=bodySize,proto3" json:"body_size,omitempty"`
+	BodySize int64 `protobuf:"varint,26,opt,name=body_size,json=bodySize,proto3" json:"body_size,omitempty"`
+	// What the server's clock says, since 1970: in a replay, the time of then.
+	// Since revision 3.
+	NowMs         int64 `protobuf:"varint,27,opt,name=now_ms,json=nowMs,proto3" json:"now_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1919,6 +1922,13 @@ func (x *Event) GetCapabilities() []string {
 func (x *Event) GetBodySize() int64 {
 	if x != nil {
 		return x.BodySize
+	}
+	return 0
+}
+
+func (x *Event) GetNowMs() int64 {
+	if x != nil {
+		return x.NowMs
 	}
 	return 0
 }
@@ -3295,7 +3305,7 @@ const file_hooks_proto_policy_proto_rawDesc = "" +
 	"\rHealthRequest\"1\n" +
 	"\vHealthReply\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\x95\b\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xac\b\n" +
 	"\x05Event\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x123\n" +
 	"\asession\x18\x02 \x01(\v2\x19.postern.hooks.v1.SessionR\asession\x12\x0e\n" +
@@ -3326,7 +3336,8 @@ const file_hooks_proto_policy_proto_rawDesc = "" +
 	"\x04line\x18\x17 \x01(\v2\x16.postern.hooks.v1.LineR\x04line\x120\n" +
 	"\x06notice\x18\x18 \x01(\v2\x18.postern.hooks.v1.NoticeR\x06notice\x12\"\n" +
 	"\fcapabilities\x18\x19 \x03(\tR\fcapabilities\x12\x1b\n" +
-	"\tbody_size\x18\x1a \x01(\x03R\bbodySize\x1aQ\n" +
+	"\tbody_size\x18\x1a \x01(\x03R\bbodySize\x12\x15\n" +
+	"\x06now_ms\x18\x1b \x01(\x03R\x05nowMs\x1aQ\n" +
 	"\n" +
 	"NotesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +

@@ -28,6 +28,9 @@ type Event struct {
 	PrefixCut bool   // and there is more
 	File      string // with Access File: the path of the whole message
 
+	// Now is the time that the server's clock tells: in a replay, that of then.
+	Now time.Time
+
 	// BodySize is the bytes of the whole message, as Body, File or Stream bring it,
 	// where the stage brings one. Size counts what was received, before any policy
 	// changed the body.
@@ -271,7 +274,11 @@ func newEvent(x *proto.Event) (*Event, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	return &Event{Transaction: tx, Stage: at, Accepted: int(x.RecipientCount), HeaderCut: x.HeaderCut, BodySize: x.BodySize, Stream: strings.NewReader("")}, nil
+	now := time.Now()
+	if x.NowMs != 0 { // a server of revision 3
+		now = time.UnixMilli(x.NowMs)
+	}
+	return &Event{Transaction: tx, Stage: at, Now: now, Accepted: int(x.RecipientCount), HeaderCut: x.HeaderCut, BodySize: x.BodySize, Stream: strings.NewReader("")}, nil
 }
 
 // bring puts the message into ev as the policy's access asks for it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/hooks"
@@ -70,7 +71,7 @@ func (l *local) Stages() []hooks.Stage {
 // Handle implements hooks.Handler.
 func (l *local) Handle(ctx context.Context, at hooks.Stage, tx *hooks.Transaction) (hooks.Decision, error) {
 	copied := *tx
-	ev := &Event{Transaction: &copied, Stage: at, Stream: strings.NewReader("")}
+	ev := &Event{Transaction: &copied, Stage: at, Now: time.Now(), Stream: strings.NewReader("")}
 	copied.Body = nil
 	if at == hooks.Rcpt {
 		ev.Accepted, copied.Recipients = len(tx.Recipients), nil

@@ -183,7 +183,7 @@ func TestLocal(t *testing.T) {
 // What the wire brings is what the server had.
 func TestNewEvent(t *testing.T) {
 	ev, err := newEvent(&proto.Event{
-		Stage: "bounced", Id: "M", Sender: "a@example.net", Size: 5, Header: []byte("A: b\r\n"), Priority: -1,
+		Stage: "bounced", Id: "M", Sender: "a@example.net", Size: 5, Header: []byte("A: b\r\n"), Priority: -1, NowMs: 7000,
 		Session: &proto.Session{Id: "S", ClientIp: "192.0.2.1", ClientPort: 25, StartedMs: 1000, Host: "h.example", Tls: &proto.Tls{Version: "TLSv1.3"}},
 		Current: &proto.Recipient{Address: "b@example.org", Ours: true, Notes: proto.NewMap(map[string]any{"a": 1})},
 		Marks:   &proto.Marks{Tags: []string{"t"}, Scores: []*proto.Score{{Name: "s", Points: 2}}, Results: map[string]*proto.Map{"r": {Values: proto.NewMap(map[string]any{"k": "v"})}}},
@@ -193,7 +193,7 @@ func TestNewEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ev.Stage != hooks.Bounced || ev.Sender.String() != "a@example.net" || ev.Session.Client.String() != "192.0.2.1:25" || ev.Session.Host(t.Context()) != "h.example" ||
-		ev.Session.TLS.Version != "TLSv1.3" || !ev.Session.Started.Equal(time.UnixMilli(1000)) || ev.Total() != 2 || !ev.Tagged("t") || ev.Results["r"]["k"] != "v" ||
+		ev.Session.TLS.Version != "TLSv1.3" || !ev.Session.Started.Equal(time.UnixMilli(1000)) || !ev.Now.Equal(time.UnixMilli(7000)) || ev.Total() != 2 || !ev.Tagged("t") || ev.Results["r"]["k"] != "v" ||
 		!ev.Current.Ours || ev.Current.Notes["a"] != 1.0 || ev.Try.Age != 1500*time.Millisecond || ev.Try.Reply.String() != "550 5.1.1 no" || ev.Priority != -1 {
 		t.Errorf("%+v %+v", ev.Transaction, ev.Session)
 	}

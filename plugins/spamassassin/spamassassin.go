@@ -137,7 +137,7 @@ func (s *spamassassin) Message(ctx context.Context, ev *sdk.Event) (sdk.Decision
 	for i, r := range ev.Recipients {
 		to[i] = r.Address
 	}
-	v, err := s.client(to).ask(ctx, trace(ctx, ev, time.Now()), ev.BodySize, scanner.NewMessage(ev.Stream))
+	v, err := s.client(to).ask(ctx, trace(ctx, ev), ev.BodySize, scanner.NewMessage(ev.Stream))
 	if err != nil {
 		return sdk.Pass(), err
 	}
@@ -170,9 +170,9 @@ func (s *spamassassin) Learn(ctx context.Context, l *sdk.Lesson) (string, error)
 
 // trace is what spamd needs to know of the transaction: the envelope's sender, and
 // the Received field that the message is going to have.
-func trace(ctx context.Context, ev *sdk.Event, now time.Time) []byte {
+func trace(ctx context.Context, ev *sdk.Event) []byte {
 	c := ev.Session
-	hop := message.Hop{Helo: c.Helo, Host: c.Host(ctx), IP: c.Client.Addr().Unmap(), By: "postern", With: "SMTP", ID: ev.ID, At: now}
+	hop := message.Hop{Helo: c.Helo, Host: c.Host(ctx), IP: c.Client.Addr().Unmap(), By: "postern", With: "SMTP", ID: ev.ID, At: ev.Now}
 	if c.Extended {
 		hop.With = "ESMTP"
 	}
