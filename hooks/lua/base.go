@@ -3,6 +3,7 @@ package lua
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	lua "github.com/yuin/gopher-lua"
 )
@@ -16,18 +17,14 @@ var absent = [...]string{
 	"setfenv", "_printregs", "_GOPHER_LUA_VERSION",
 }
 
-// open fills the globals.
+// open fills the globals, but for the libraries that files name.
 func (st *state) open() {
 	L := st.L
 	lua.OpenBase(L)
-	lua.OpenMath(L)
 	L.SetTop(0)
 	g := L.G.Global
 	for _, name := range absent {
 		g.RawSetString(name, lua.LNil)
-	}
-	if m, ok := g.RawGetString("math").(*lua.LTable); ok {
-		m.RawSetString("randomseed", lua.LNil)
 	}
 	st.newClasses()
 	st.same = L.NewFunction(same)
@@ -42,45 +39,114 @@ func (st *state) open() {
 	st.openTables(g)
 	st.openDecisions(g)
 	st.openKinds(g)
-	st.openDNS(g)
 	st.openIP(g)
-	st.openAddr(g)
-	st.openStore(g)
-	st.openRegex(g)
-	st.openLog(g)
-	st.openJSON(g)
-	st.openHTTP(g)
-	st.openTCP(g)
-	st.openHash(g)
-	st.openBase64(g)
-	st.openTime(g)
-	st.openMetric(g)
-	st.openGeoIP(g)
-	st.openHost(g)
-	st.openLookup(g)
-	st.openMIME(g)
-	st.openSPF(g)
-	st.openDMARC(g)
-	st.openDKIM(g)
-	st.openARC(g)
-	st.guardLibraries(g)
+	for _, name := range always {
+		st.guard(name)
+	}
 }
 
-// guardLibraries makes the reading of a member that a library has not got an
-// error that says what is near.
-func (st *state) guardLibraries(g *lua.LTable) {
-	for _, m := range libraryGlobals().items {
-		t, ok := g.RawGetString(m.name).(*lua.LTable)
+// always are the libraries that every state has: values have their methods.
+var always = [...]string{"string", "table", "debug", "ip"}
+
+// byName are the libraries that a state has where its files name them. To make all of them
+// for each state took most of its time and memory.
+var byName = [...]struct {
+	name string
+	open func(*state, *lua.LTable)
+}{
+	{"math", (*state).openMath},
+	{"dns", (*state).openDNS},
+	{"addr", (*state).openAddr},
+	{"store", (*state).openStore},
+	{"regex", (*state).openRegex},
+	{"log", (*state).openLog},
+	{"json", (*state).openJSON},
+	{"http", (*state).openHTTP},
+	{"tcp", (*state).openTCP},
+	{"hash", (*state).openHash},
+	{"base64", (*state).openBase64},
+	{"time", (*state).openTime},
+	{"metric", (*state).openMetric},
+	{"geoip", (*state).openGeoIP},
+	{"host", (*state).openHost},
+	{"lookup", (*state).openLookup},
+	{"mime", (*state).openMIME},
+	{"spf", (*state).openSPF},
+	{"dmarc", (*state).openDMARC},
+	{"dkim", (*state).openDKIM},
+	{"arc", (*state).openARC},
+}
+
+// libraries is a set of those that are named, by their places in byName.
+type libraries uint32
+
+const allLibraries libraries = 1<<len(byName) - 1
+
+// librariesOf are the libraries that a compiled file may reach: those whose name it holds
+// anywhere, and all where it holds _G.
+func librariesOf(p *lua.FunctionProto) (set libraries) {
+	for _, c := range p.Constants {
+		text, ok := c.(lua.LString)
 		if !ok {
 			continue
 		}
-		meta, ok := t.Metatable.(*lua.LTable)
-		if !ok {
-			meta = st.newClass(lua.LNil)
-			t.Metatable = meta
+		if text == "_G" {
+			return allLibraries
 		}
-		meta.RawSetString("__index", st.L.NewFunction(st.missing(m.name, m.sig)))
+		for i := range byName {
+			if string(text) == byName[i].name {
+				set |= 1 << i
+			}
+		}
 	}
+	for _, inner := range p.FunctionPrototypes {
+		set |= librariesOf(inner)
+	}
+	return set
+}
+
+// openLibraries makes those of the set that the state has not got.
+func (st *state) openLibraries(set libraries) {
+	set &^= st.have
+	st.have |= set
+	for i := range byName {
+		if set&(1<<i) != 0 {
+			byName[i].open(st, st.L.G.Global)
+			st.guard(byName[i].name)
+		}
+	}
+}
+
+func (st *state) openMath(g *lua.LTable) {
+	lua.OpenMath(st.L)
+	st.L.Pop(1)
+	if m, ok := g.RawGetString("math").(*lua.LTable); ok {
+		m.RawSetString("randomseed", lua.LNil)
+	}
+}
+
+// libraryClass tells the class of a library, by whose members a name that is wrong is guessed.
+var libraryClass = sync.OnceValue(func() map[string]string {
+	classes := map[string]string{}
+	for _, m := range libraryGlobals().items {
+		classes[m.name] = m.sig
+	}
+	return classes
+})
+
+// guard makes the reading of a member that a library has not got an error that says
+// what is near.
+func (st *state) guard(name string) {
+	t, ok := st.L.G.Global.RawGetString(name).(*lua.LTable)
+	if !ok {
+		return
+	}
+	meta, ok := t.Metatable.(*lua.LTable)
+	if !ok {
+		meta = st.newClass(lua.LNil)
+		t.Metatable = meta
+	}
+	meta.RawSetString("__index", st.L.NewFunction(st.missing(name, libraryClass()[name])))
 }
 
 // globalNames lists what scripts find; the same in every state.
@@ -270,6 +336,7 @@ func (st *state) require(L *lua.LState) int {
 		L.RaiseError("%s", problem.Text)
 	}
 	st.modules[name] = nil
+	st.openLibraries(c.libraries)
 	v, err := st.runChunk(c)
 	if err != nil {
 		if st.b.over == nil {

@@ -13,13 +13,14 @@ import (
 
 // chunk is a compiled file.
 type chunk struct {
-	proto    *lua.FunctionProto
-	sum      [sha256.Size]byte // of the source
-	file     string            // its name
-	source   []byte
-	warnings []Problem
-	cover    *covered       // nil: not counted
-	lines    map[string]int // of the keys of policy{…}: "about", "settings.delay"
+	proto     *lua.FunctionProto
+	sum       [sha256.Size]byte // of the source
+	file      string            // its name
+	source    []byte
+	warnings  []Problem
+	cover     *covered       // nil: not counted
+	lines     map[string]int // of the keys of policy{…}: "about", "settings.delay"
+	libraries libraries      // that it may reach
 }
 
 // compileChunk parses, rewrites and compiles one file. known tells which globals
@@ -58,7 +59,7 @@ func compileChunk(name string, source []byte, known []string, cover *Coverage) (
 		}
 		return nil, &Problem{Text: err.Error()}
 	}
-	c = &chunk{proto: proto, file: name, source: source, sum: sum, warnings: r.warnings(), lines: lines}
+	c = &chunk{proto: proto, file: name, source: source, sum: sum, warnings: r.warnings(), lines: lines, libraries: librariesOf(proto)}
 	if cover != nil {
 		c.cover = cover.file(name, source, r.covered)
 	}

@@ -102,6 +102,7 @@ func RunProgram(ctx context.Context, name string, source []byte, globals map[str
 	st := bareState(s)
 	st.b.start(ctx)
 	st.open()
+	st.openLibraries(allLibraries)
 	for _, k := range sortedNames(globals) {
 		v := st.fromHost(globals[k])
 		if tap, ok := globals[k].(Tap); ok {

@@ -283,6 +283,7 @@ func TestReferenceOfGlobals(t *testing.T) {
 	st := bareState(&Script{name: "x", options: o.filled()})
 	defer st.L.Close()
 	st.open()
+	st.openLibraries(allLibraries)
 	for _, name := range globalNames(st) {
 		if !slices.Contains(members(""), name) {
 			t.Errorf("the table lacks the global %s", name)
@@ -328,6 +329,7 @@ func TestReferenceOfObjects(t *testing.T) {
 	st := bareState(&Script{name: "x", options: o.filled()})
 	defer st.L.Close()
 	st.open()
+	st.openLibraries(allLibraries)
 	cases := fieldCases(t)
 	for class, object := range map[string]struct {
 		class *lua.LTable

@@ -106,6 +106,7 @@ var knownGlobals = sync.OnceValue(func() []string {
 	st := bareState(&Script{options: Options{}.filled()})
 	defer st.L.Close()
 	st.open()
+	st.openLibraries(allLibraries)
 	return globalNames(st)
 })
 

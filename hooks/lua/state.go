@@ -52,6 +52,7 @@ type state struct {
 	conns []*tcpConn                // that the call has open
 	zones map[string]*time.Location // that were used before
 	late  map[*lua.LTable]func() []slot
+	have  libraries // of those that files name
 }
 
 // upvalue is a captured local as it was after load; each call begins with it.
@@ -83,6 +84,7 @@ func newState(ctx context.Context, s *Script, p *Policy, values map[string]any) 
 	st.b.limit *= 50 // loading may compute for longer: lists of 100,000 entries are read
 	st.b.start(ctx)
 	st.open()
+	st.openLibraries(s.chunk.libraries)
 	result, err := st.runChunk(s.chunk)
 	if err != nil {
 		st.L.Close()
@@ -155,36 +157,45 @@ func (st *state) finish(result lua.LValue) error {
 
 // freeze makes all that can be reached read-only.
 func (st *state) freeze() {
-	seen := map[lua.LValue]bool{}
+	seen := map[*lua.LFunction]bool{}
 	kept := map[*lua.Upvalue]bool{}
-	queue := []lua.LValue{st.L.G.Global}
-	for _, m := range st.modules {
-		queue = append(queue, m)
+	queue := make([]lua.LValue, 0, 64)
+	reach := func(v lua.LValue) {
+		switch v := v.(type) {
+		case *lua.LTable:
+			if _, ok := st.frozen[v]; !ok {
+				st.frozen[v] = struct{}{}
+				queue = append(queue, v)
+			}
+		case *lua.LFunction:
+			if len(v.Upvalues) > 0 && !seen[v] {
+				seen[v] = true
+				queue = append(queue, v)
+			}
+		}
 	}
-	queue = append(queue, st.declared.table)
+	reach(st.L.G.Global)
+	for _, m := range st.modules {
+		reach(m)
+	}
+	reach(st.declared.table)
 	for len(queue) > 0 {
 		v := queue[len(queue)-1]
 		queue = queue[:len(queue)-1]
 		switch v := v.(type) {
 		case *lua.LTable:
-			if seen[v] {
-				continue
-			}
-			seen[v] = true
-			st.frozen[v] = struct{}{}
-			queue = append(queue, v.Metatable)
-			v.ForEach(func(k, item lua.LValue) { queue = append(queue, k, item) })
+			reach(v.Metatable)
+			v.ForEach(func(k, item lua.LValue) {
+				reach(k)
+				reach(item)
+			})
 		case *lua.LFunction:
-			if seen[v] {
-				continue
-			}
-			seen[v] = true
 			for _, u := range v.Upvalues {
 				if !kept[u] {
 					kept[u] = true
 					st.upvalues = append(st.upvalues, upvalue{u, u.Value()})
 				}
-				queue = append(queue, u.Value())
+				reach(u.Value())
 			}
 		}
 	}
