@@ -79,7 +79,7 @@ func cutHeader(b []byte) (header []byte, cut bool) {
 func newSession(at hooks.Stage, s *hooks.Session) *proto.Session {
 	x := &proto.Session{
 		Id: s.ID, Listener: proto.Text(s.Listener), Protocol: s.Protocol,
-		Helo: proto.Text(s.Helo), Extended: s.Extended, User: proto.Text(s.User), Authenticated: s.Authenticated, Relaying: s.Relaying,
+		Helo: proto.Text(s.Helo), Extended: s.Extended, User: proto.Text(s.User), Account: proto.Text(s.Account), Authenticated: s.Authenticated, Relaying: s.Relaying,
 		Notes: proto.NewMap(s.Notes), Marks: newMarks(&s.Marks),
 	}
 	x.ClientIp, x.ClientPort = splitAddr(s.Client)

@@ -1954,6 +1954,9 @@ type Session struct {
 	Notes         map[string]*Value      `protobuf:"bytes,17,rep,name=notes,proto3" json:"notes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Marks         *Marks                 `protobuf:"bytes,18,opt,name=marks,proto3" json:"marks,omitempty"`
 	Totals        *Totals                `protobuf:"bytes,19,opt,name=totals,proto3" json:"totals,omitempty"` // at disconnect
+	// Number of the account that handed mail over on the server's host, where that is
+	// known. Since revision 3.
+	Account       string `protobuf:"bytes,20,opt,name=account,proto3" json:"account,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2119,6 +2122,13 @@ func (x *Session) GetTotals() *Totals {
 		return x.Totals
 	}
 	return nil
+}
+
+func (x *Session) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
 }
 
 type Tls struct {
@@ -3341,7 +3351,7 @@ const file_hooks_proto_policy_proto_rawDesc = "" +
 	"\n" +
 	"NotesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
-	"\x05value\x18\x02 \x01(\v2\x17.postern.hooks.v1.ValueR\x05value:\x028\x01\"\x89\x06\n" +
+	"\x05value\x18\x02 \x01(\v2\x17.postern.hooks.v1.ValueR\x05value:\x028\x01\"\xa3\x06\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\blistener\x18\x02 \x01(\tR\blistener\x12\x1a\n" +
@@ -3365,7 +3375,8 @@ const file_hooks_proto_policy_proto_rawDesc = "" +
 	"\x03env\x18\x10 \x03(\v2\".postern.hooks.v1.Session.EnvEntryR\x03env\x12:\n" +
 	"\x05notes\x18\x11 \x03(\v2$.postern.hooks.v1.Session.NotesEntryR\x05notes\x12-\n" +
 	"\x05marks\x18\x12 \x01(\v2\x17.postern.hooks.v1.MarksR\x05marks\x120\n" +
-	"\x06totals\x18\x13 \x01(\v2\x18.postern.hooks.v1.TotalsR\x06totals\x1a6\n" +
+	"\x06totals\x18\x13 \x01(\v2\x18.postern.hooks.v1.TotalsR\x06totals\x12\x18\n" +
+	"\aaccount\x18\x14 \x01(\tR\aaccount\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aQ\n" +

@@ -367,7 +367,7 @@ func (r *reader) session(x *proto.Session) *hooks.Session {
 	}
 	s := &hooks.Session{
 		ID: x.Id, Listener: x.Listener, Protocol: x.Protocol, Client: addrPort(x.ClientIp, x.ClientPort), Local: addrPort(x.LocalIp, x.LocalPort),
-		Helo: x.Helo, Extended: x.Extended, User: x.User, Authenticated: x.Authenticated, Relaying: x.Relaying,
+		Helo: x.Helo, Extended: x.Extended, User: x.User, Account: x.Account, Authenticated: x.Authenticated, Relaying: x.Relaying,
 		Env: x.Env, Notes: r.notes(x.Notes), Marks: r.marks(x.Marks),
 	}
 	if x.StartedMs != 0 {
