@@ -375,7 +375,7 @@ func FuzzEnvelope(f *testing.F) {
 	f.Add([]byte("{\"sender\":\"a@b\",\"recipients\":[\"c@d\"]}\nbody"))
 	f.Add([]byte("{}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		drop, err := envelope(bufio.NewReader(bytes.NewReader(b)))
+		drop, err := envelope(bufio.NewReader(bytes.NewReader(b)), nil)
 		if err == nil && len(drop.Recipients) == 0 {
 			t.Fatal("no recipient and no error")
 		}

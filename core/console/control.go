@@ -345,11 +345,28 @@ func (s *Server) shadow(w http.ResponseWriter, r *http.Request) {
 }
 
 // inject takes a message: a line with the Envelope, then the message itself.
-func (s *Server) inject(w http.ResponseWriter, r *http.Request) { s.injectBy(w, r, s.o.Inject) }
+func (s *Server) inject(w http.ResponseWriter, r *http.Request) { s.injectBy(w, r, nil, s.o.Inject) }
 
-func (s *Server) injectBy(w http.ResponseWriter, r *http.Request, take func(context.Context, queue.Drop, io.Reader) message.Reply) {
+// injectBy hands a message to take. Where large is not nil, an envelope that is large
+// waits for a place in it.
+func (s *Server) injectBy(w http.ResponseWriter, r *http.Request, large chan struct{}, take func(context.Context, queue.Drop, io.Reader) message.Reply) {
 	body := bufio.NewReaderSize(r.Body, 64<<10)
-	drop, err := envelope(body)
+	held := false
+	drop, err := envelope(body, func() error {
+		if large == nil {
+			return nil
+		}
+		select {
+		case large <- struct{}{}:
+			held = true
+			return nil
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+	})
+	if held {
+		defer func() { <-large }()
+	}
 	if err != nil {
 		s.fail(w, http.StatusBadRequest, err)
 		return
@@ -363,8 +380,9 @@ func (s *Server) injectBy(w http.ResponseWriter, r *http.Request, take func(cont
 }
 
 // envelope reads and checks the first line of an inject request.
-func envelope(b *bufio.Reader) (drop queue.Drop, err error) {
-	line, err := firstLine(b, maxInjected)
+// large is called before more than smallEnvelope of it is read.
+func envelope(b *bufio.Reader, large func() error) (drop queue.Drop, err error) {
+	line, err := firstLine(b, maxInjected, large)
 	if err != nil {
 		return drop, fmt.Errorf("reading the envelope: %w", err)
 	}
@@ -393,11 +411,18 @@ func envelope(b *bufio.Reader) (drop queue.Drop, err error) {
 }
 
 // firstLine reads up to a line feed, at most limit bytes.
-func firstLine(b *bufio.Reader, limit int) ([]byte, error) {
+// large, where it is not nil, is called once where it has more than smallEnvelope.
+func firstLine(b *bufio.Reader, limit int, large func() error) ([]byte, error) {
 	var line []byte
 	for {
 		part, err := b.ReadSlice('\n')
 		line = append(line, part...)
+		if len(line) > smallEnvelope && large != nil {
+			if err := large(); err != nil {
+				return nil, err
+			}
+			large = nil
+		}
 		if len(line) > limit {
 			return nil, errors.New("it is too long")
 		}

@@ -170,7 +170,7 @@ func (s *Server) queueImport(w http.ResponseWriter, r *http.Request) {
 }
 
 func imported(b *bufio.Reader) (*queue.Message, error) {
-	line, err := firstLine(b, maxEnvelope)
+	line, err := firstLine(b, maxEnvelope, nil)
 	if err != nil {
 		return nil, fmt.Errorf("reading the envelope: %w", err)
 	}

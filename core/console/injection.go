@@ -6,10 +6,17 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"syscall"
+	"time"
 
 	"github.com/postern-mta/postern/core/message"
 	"github.com/postern-mta/postern/core/queue"
+)
+
+// Bounds of what any account may ask of us.
+const (
+	injectionTimeout = time.Hour // for a whole request
+	largeAtATime     = 2         // envelopes beyond smallEnvelope
+	smallEnvelope    = 1 << 20   // bytes: some ten thousand recipients
 )
 
 // ListenInjection makes a socket like that of ListenControl which every account of this
@@ -28,66 +35,18 @@ func ListenInjection(path string) (net.Listener, error) {
 // ServeInjection takes messages on ln, as Client.Inject hands them over, and nothing
 // else, until ctx is done; it closes ln. Who brings a message is what the kernel says,
 // not what is said in the envelope. The client that it says it serves is believed: to be
-// judged as a stranger's gains nobody anything.
+// judged as a stranger's gains nobody anything. One account gets a share of the
+// connections, and few envelopes that are large are in memory at a time.
 func (s *Server) ServeInjection(ctx context.Context, ln net.Listener, via string) error {
-	mux := http.NewServeMux()
+	mux, large := http.NewServeMux(), make(chan struct{}, largeAtATime)
 	mux.HandleFunc("POST /inject", func(w http.ResponseWriter, r *http.Request) {
-		who := r.RemoteAddr
-		s.injectBy(w, r, func(ctx context.Context, d queue.Drop, body io.Reader) message.Reply {
-			if who == "" {
-				return message.NewReply(451, "4.7.0", "It is not known who you are")
-			}
-			d.Via, d.Trace = via, who
+		s.injectBy(w, r, large, func(ctx context.Context, d queue.Drop, body io.Reader) message.Reply {
+			d.Via, d.Trace = via, r.RemoteAddr
 			return s.o.Inject(ctx, d, body)
 		})
 	})
-	return s.serve(ctx, peerListener{ln}, &http.Server{Handler: mux})
-}
-
-// peerListener has its connections' remote address say who is there.
-type peerListener struct{ net.Listener }
-
-// Accept implements net.Listener.
-func (l peerListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return peerConn{c, peer(c)}, nil
-}
-
-type peerConn struct {
-	net.Conn
-	who string
-}
-
-// RemoteAddr implements net.Conn.
-func (c peerConn) RemoteAddr() net.Addr { return peerAddr(c.who) }
-
-type peerAddr string
-
-// Network implements net.Addr.
-func (peerAddr) Network() string { return "unix" }
-
-// String implements net.Addr.
-func (a peerAddr) String() string { return string(a) }
-
-// peer is who is at the other end of a unix socket, as qmail's Received fields have it;
-// "" where that can't be known.
-func peer(c net.Conn) string {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return ""
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return ""
-	}
-	var cred *syscall.Ucred
-	if err := raw.Control(func(fd uintptr) {
-		cred, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	}); err != nil || cred == nil {
-		return ""
-	}
-	return fmt.Sprintf("(qmail %d invoked by uid %d)", cred.Pid, cred.Uid)
+	peers := listenPeers(ln)
+	err := s.serve(ctx, peers, &http.Server{Handler: mux, ReadTimeout: injectionTimeout})
+	<-peers.ended
+	return err
 }
