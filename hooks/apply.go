@@ -40,7 +40,7 @@ var (
 // apart is m with copies of what the edits change in place; what they append to is
 // copied then.
 func (m *Marks) apart(done kinds) Marks {
-	next := Marks{slices.Clip(m.Scores), slices.Clip(m.Tags), m.Results, m.Skipped, slices.Clip(m.Kept)}
+	next := Marks{slices.Clip(m.Scores), slices.Clip(m.Tags), m.Results, m.Skipped, slices.Clip(m.Kept), m.Pardoned}
 	if done.any(changeResults) {
 		next.Results = maps.Clone(m.Results)
 	}
@@ -48,7 +48,7 @@ func (m *Marks) apart(done kinds) Marks {
 		next.Skipped = maps.Clone(m.Skipped)
 	}
 	if done.any(changeKept) {
-		next.Kept = slices.Clone(m.Kept)
+		next.Kept, next.Pardoned = slices.Clone(m.Kept), maps.Clone(m.Pardoned)
 	}
 	return next
 }
@@ -173,6 +173,12 @@ func applyOne(tx *Transaction, s *Session, marks *Marks, e Edit) error {
 		return editNotice(tx, e)
 	case Pardon:
 		pardon(marks, e)
+		if r := tx.Current; r != nil && e.Rcpt != "" && e.Value != "" && e.Rcpt == r.Address.String() {
+			if marks.Pardoned == nil {
+				marks.Pardoned = map[Pardoned]bool{}
+			}
+			marks.Pardoned[Pardoned{r.given(), e.Value}] = true
+		}
 	}
 	return nil
 }

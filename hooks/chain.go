@@ -260,6 +260,9 @@ func (c *Chain) deny(ctx context.Context, at Stage, tx *Transaction, d *Decision
 }
 
 func (l *link) applies(tx *Transaction) bool {
+	if len(tx.Pardoned) > 0 && tx.Current != nil && tx.Pardoned[Pardoned{tx.Current.given(), l.Name}] {
+		return false
+	}
 	return !tx.Skipped[l.Name] && !tx.Session.Skipped[l.Name] && !l.immune(tx.Session) && l.sampled(tx.Session) && l.When.Matches(tx)
 }
 

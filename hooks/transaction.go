@@ -113,6 +113,15 @@ type Marks struct {
 	Results map[string]map[string]any `json:"results,omitempty"`
 	Skipped map[string]bool           `json:"-"` // names of policies that are not asked any more
 	Kept    []Kept                    `json:"-"` // refusals that wait for a later stage
+
+	// Pardoned are the policies that are not asked about single recipients at stage rcpt.
+	Pardoned map[Pardoned]bool `json:"-"`
+}
+
+// Pardoned is a recipient, as the client gave it, and a policy that it is spared.
+type Pardoned struct {
+	Recipient message.Address
+	Policy    string
 }
 
 // Kept is a refusal that deny_at of its policy keeps until a later stage.
@@ -126,7 +135,7 @@ type Kept struct {
 }
 
 func (m *Marks) clone() Marks {
-	return Marks{slices.Clone(m.Scores), slices.Clone(m.Tags), maps.Clone(m.Results), maps.Clone(m.Skipped), slices.Clone(m.Kept)}
+	return Marks{slices.Clone(m.Scores), slices.Clone(m.Tags), maps.Clone(m.Results), maps.Clone(m.Skipped), slices.Clone(m.Kept), maps.Clone(m.Pardoned)}
 }
 
 // Retract takes back what a stage left that found before and left after, so that
@@ -187,6 +196,14 @@ type Recipient struct {
 	Route   string         // next hop set by a policy, "" otherwise
 	Notes   map[string]any // of this recipient
 	Edits   []Edit         // of this recipient's copy: rcpt.headers
+}
+
+// given is the recipient as the client gave it.
+func (r *Recipient) given() message.Address {
+	if r.Given.IsNull() {
+		return r.Address
+	}
+	return r.Given
 }
 
 // Refusal is what a handler of stage deny judges.

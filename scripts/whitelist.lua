@@ -1,8 +1,9 @@
 -- whitelist: spares clients, names, senders and recipients other policies.
 --
 -- Put it before them. Who is listed is not asked about by the policies of `skip`; a
--- recipient that is listed is spared what they keep until RCPT (deny_at = "rcpt"), the
--- others of the message still hear it. It decides nothing itself: whether we take mail
+-- recipient that is listed is spared what they say at RCPT, and what they keep until then
+-- (deny_at = "rcpt"); the others of the message still hear it. What they say of the message
+-- itself is spared where all its recipients are listed. It decides nothing itself: whether we take mail
 -- for a recipient is still the recipient rule's affair. Anybody can claim a HELO name
 -- and a sender: `verified` wants SPF or DKIM to say so, by the policies spf and dkim in
 -- front. The result `whitelist` has `by` and `points` are given where they are set.
@@ -63,12 +64,17 @@ function whitelist.mail(tx)
   if not whitelist.verified or spf and spf.pass then spare(tx, "sender") end
 end
 
-function whitelist.rcpt(tx, rcpt)
+function whitelist.rcpt(_, rcpt)
   if not recipients:find(rcpt) then return end
-  for _, name in ipairs(whitelist.skip) do
-    rcpt:pardon(name)
-    if #tx.recipients == 0 then tx:skip(name) end
+  for _, name in ipairs(whitelist.skip) do rcpt:pardon(name) end
+end
+
+function whitelist.data(tx)
+  if #whitelist.recipients == 0 or #tx.recipients == 0 then return end
+  for _, rcpt in ipairs(tx.recipients) do
+    if not recipients:find(rcpt) then return end
   end
+  for _, name in ipairs(whitelist.skip) do tx:skip(name) end
 end
 
 return whitelist

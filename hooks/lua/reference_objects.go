@@ -88,7 +88,7 @@ func rcptSection() section {
 		def("params", "table<string, string>", "The parameters of RCPT by their upper-case names.", "rcpt.params.NOTIFY --> nil"),
 		def("notes", "notes", "Values of your own about this recipient.", "rcpt.notes.x --> \"y\"\nrcpt.notes.x = 2\nrcpt.notes.x --> 2"),
 		def("headers", "rcpthead", "Changes of the header section in this recipient's copy alone.", "rcpt.headers:prepend(\"X-For\", rcpt.user)").edits(hooks.AddRcptHeader),
-		def(":pardon", "(policy?: string)", "Spares this recipient the refusals that deny_at of a policy keeps, or of all; the others still hear them.", "rcpt:pardon(\"dnsbl\")").edits(hooks.Pardon),
+		def(":pardon", "(policy?: string)", "Spares this recipient the refusals that deny_at of a policy keeps, or of all; the others still hear them. A policy that is named and stands behind is not asked about it at rcpt either.", "rcpt:pardon(\"dnsbl\")").edits(hooks.Pardon),
 		def(":notify", "(words: string)", "Of what the sender is told: never, or some of success, failure and delay (DSN parameter NOTIFY).", "rcpt:notify(\"failure, delay\")").edits(hooks.SetNotify),
 		def(":replace", "(address: someaddress)", "Puts another address in its place.", "rcpt:replace(\"other@example.net\")\nrcpt.address --> \"other@example.net\"").edits(hooks.ReplaceRecipient),
 		def(":route", "(url: string)", "The next hop for this recipient.", "rcpt:route(\"lmtp://mail.example.net:24\")").edits(hooks.SetRoute),
