@@ -28,7 +28,11 @@ local known = policy {
     lifetime = duration "90d" : about "how long a correspondent is remembered after the last mail to it",
     points   = number (-2) : about "of mail that is known",
     skip     = list(string) { "greylist" } : about "policies that it is spared",
-    common   = domains {} : about "organizations that everybody writes to and from: only whole addresses there are known",
+    common   = domains {
+      "gmail.com", "googlemail.com", "outlook.com", "hotmail.com", "live.com", "msn.com", "yahoo.com", "yahoo.co.jp", "ymail.com", "aol.com", "icloud.com", "me.com", "mac.com",
+      "proton.me", "protonmail.com", "gmx.de", "gmx.net", "gmx.com", "web.de", "t-online.de", "freenet.de", "orange.fr", "free.fr", "laposte.net", "libero.it", "wp.pl", "o2.pl",
+      "seznam.cz", "mail.ru", "yandex.ru", "yandex.com", "qq.com", "163.com", "126.com", "naver.com", "comcast.net", "zoho.com", "mail.com",
+    } : about "organizations that everybody writes to and from: only whole addresses there are known",
   },
 }
 

@@ -72,3 +72,23 @@ test("mail from outside is no sign, and a store that is down none either", funct
   expect(answer(t, "a@example.org")):accepts()
   expect((pcall(t.policy, t, "known_senders", { lifetime = "long" }))):equals(false)
 end)
+
+test("one who writes from where everybody does is known by the whole address", function(t)
+  t:dns { ["gmail.com"] = { txt = "v=spf1 ip4:198.51.100.0/24 -all" } }
+  t:policy "spf"
+  t:policy "known_senders"
+  local s = t:connect { ip = "192.0.2.9", helo = "inside.example.net", relaying = true }
+  s:mail "joe@example.net"
+  s:rcpt "friend@gmail.com"
+  expect(s:data "Subject: x\n\n"):accepts()
+  local function points(sender)
+    local c = t:connect { ip = "198.51.100.7", helo = "client.example.org" }
+    c:mail(sender)
+    c:rcpt "joe@example.net"
+    expect(c:data "Subject: x\n\n"):accepts()
+    local all = t:delivered()
+    return all[#all].total
+  end
+  expect(points "friend@gmail.com"):equals(-2)
+  expect(points "stranger@gmail.com"):equals(0)
+end)

@@ -70,7 +70,6 @@ function whitelist.rcpt(_, rcpt)
 end
 
 function whitelist.data(tx)
-  if #whitelist.recipients == 0 or #tx.recipients == 0 then return end
   for _, rcpt in ipairs(tx.recipients) do
     if not recipients:find(rcpt) then return end
   end
