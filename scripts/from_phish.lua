@@ -26,14 +26,15 @@ local from_phish = policy {
   immune   = { "relaying", "authenticated" },
   settings = {
     brands = map(list(string)) {
-      ["Amazon"]    = { "amazon.com", "amazon.de", "amazon.co.uk", "amazon.fr", "amazon.it", "amazon.es", "amazonses.com", "amazon.co.jp", "amazon.ca" },
+      ["Amazon"]    = { "amazon.com", "amazon.de", "amazon.co.uk", "amazon.fr", "amazon.it", "amazon.es", "amazonses.com", "amazon.co.jp", "amazon.ca",
+        "amazon.nl", "amazon.pl", "amazon.se", "amazon.ie", "amazon.in", "amazon.com.au", "amazon.com.be", "amazon.com.br", "amazon.com.mx", "amazon.com.tr", "amazon.ae", "amazon.sa", "amazon.sg", "amazon.eg", "amazon.jobs" },
       ["Apple ID"]  = { "apple.com", "icloud.com" },
       ["DocuSign"]  = { "docusign.com", "docusign.net" },
       ["Facebook"]  = { "facebook.com", "facebookmail.com", "fb.com" },
       ["LinkedIn"]  = { "linkedin.com" },
-      ["Microsoft"] = { "microsoft.com", "microsoftonline.com", "office.com", "live.com", "outlook.com", "sharepointonline.com" },
+      ["Microsoft"] = { "microsoft.com", "microsoftonline.com", "office.com", "live.com", "outlook.com", "sharepointonline.com", "office365.com", "azure.com", "xbox.com", "mail.microsoft" },
       ["Netflix"]   = { "netflix.com" },
-      ["PayPal"]    = { "paypal.com", "paypal.de", "paypal.co.uk" },
+      ["PayPal"]    = { "paypal.com", "paypal.de", "paypal.co.uk", "paypal.at", "paypal.be", "paypal.ca", "paypal.ch", "paypal.com.au", "paypal.dk", "paypal.es", "paypal.fr", "paypal.ie", "paypal.it", "paypal.nl", "paypal.pl", "paypal.pt", "paypal.se" },
     } : about "words that a brand shows, and the domains that it sends from",
     people = list(string) {} : about "names of ours that no stranger has",
     exempt = domains {} : about "domains of authors that are not looked at",

@@ -38,3 +38,15 @@ test("people of ours, and points", function(t)
   expect(t:delivered()[2].total + t:delivered()[3].total):equals(0)
   expect((pcall(t.policy, t, "from_phish", { action = "tag" }))):equals(false)
 end)
+
+test("brands write from their domains in other countries", function(t)
+  t:policy "from_phish"
+  local s = t:connect { ip = "198.51.100.7", helo = "client.example.org" }
+  for _, from in ipairs { '"PayPal" <service@paypal.fr>', '"Amazon.nl" <bestelling@amazon.nl>', '"Microsoft Teams" <no-reply@teams.mail.microsoft>' } do
+    s:mail "a@example.org"
+    s:rcpt "b@example.net"
+    expect(s:data("From: " .. from .. "\nSubject: x\n\n")):accepts()
+    local all = t:delivered()
+    expect(all[#all].total):equals(0)
+  end
+end)
