@@ -302,6 +302,9 @@ func fromFile(c *config.Config, name string, text []byte, o fileFacts) *pastMail
 	if hop.host != "" { // which only somebody knows who looked
 		p.lookups = append(p.lookups, hooks.Lookup{Kind: "host", Question: hop.ip.String(), Answer: hop.host})
 	}
+	if hop.at.IsZero() {
+		hop.at = dated(h)
+	}
 	if !hop.at.IsZero() {
 		p.at = hop.at
 	}
@@ -370,6 +373,22 @@ func readHop(received string) (h hop) {
 		h.at, _ = mail.ParseDate(strings.TrimSpace(received[i+1:])) // none where it can't be read
 	}
 	return h
+}
+
+// dated is when a message without Received fields was delivered, or else written; zero
+// where it does not say.
+func dated(h *message.Header) time.Time {
+	delivered, _ := h.Get("Delivery-Date")
+	if at, err := time.Parse(time.ANSIC, strings.TrimSpace(delivered)); err == nil {
+		return at
+	}
+	for _, name := range []string{"Delivery-Date", "Date"} {
+		text, _ := h.Get(name)
+		if at, err := mail.ParseDate(strings.TrimSpace(text)); err == nil && at.Before(time.Now()) {
+			return at
+		}
+	}
+	return time.Time{}
 }
 
 // crlf gives every line its CRLF.
