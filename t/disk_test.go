@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,13 +48,31 @@ func newBadDisk(t *testing.T, dir string) (*badDisk, error) {
 	})
 	for _, line := range []string{
 		fmt.Sprintf("truncate -s %d %s", diskSize, image),
-		"mke2fs -q -t ext4 -O ^has_journal -E nodiscard " + image,
-		"mount -o loop,errors=continue " + image + " " + dir,
+		"mke2fs -q -t ext4 -b 4096 -O ^has_journal -E nodiscard " + image,
 	} {
-		words := strings.Fields(line)
-		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("%s: %w: %s", line, err, out)
+		if _, err := command(line); err != nil {
+			return nil, err
 		}
+	}
+	if err := keepTables(image); err != nil {
+		return nil, err
+	}
+	device, err := command("losetup -f --show " + image)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() {
+		if _, err := command("losetup -d " + device); err != nil {
+			t.Error(err)
+		}
+	})
+	// The kernel takes a write that the file below took in part for a whole one: so no
+	// write is longer than a page, which is taken or not.
+	if err := os.WriteFile(filepath.Join("/sys/block", filepath.Base(device), "queue/max_sectors_kb"), []byte("4"), 0); err != nil {
+		return nil, err
+	}
+	if _, err := command("mount -o errors=continue,noinit_itable " + device + " " + dir); err != nil {
+		return nil, err
 	}
 	t.Cleanup(func() {
 		d.mend()
@@ -61,6 +81,57 @@ func newBadDisk(t *testing.T, dir string) (*badDisk, error) {
 		}
 	})
 	return d, nil
+}
+
+func command(line string) (said string, err error) {
+	words := strings.Fields(line)
+	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %s", line, err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+var fileSystemTable = regexp.MustCompile(`(?:bitmap|table) at (\d+)(?:-(\d+))?`)
+
+// keepTables gives the file system's own tables, of free blocks and of inodes, memory that
+// is not taken away; noinit_itable keeps the kernel from giving it back. An entry that could
+// not be written is read again as it was before, and without a journal nothing sets that
+// right; a disk that fails under a journal ends the file system.
+func keepTables(image string) error {
+	out, err := exec.Command("dumpe2fs", image).Output()
+	if err != nil {
+		return fmt.Errorf("dumpe2fs: %w", err)
+	}
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	const block = 4096
+	for _, m := range fileSystemTable.FindAllSubmatch(out, -1) {
+		first, err := strconv.ParseInt(string(m[1]), 10, 64)
+		if err != nil {
+			return err
+		}
+		last := first
+		if len(m[2]) > 0 {
+			if last, err = strconv.ParseInt(string(m[2]), 10, 64); err != nil {
+				return err
+			}
+		}
+		if err := syscall.Fallocate(int(f.Fd()), 0, first*block, (last-first+1)*block); err != nil {
+			return fmt.Errorf("the file system's tables: %w", err)
+		}
+	}
+	return nil
+}
+
+// fsck is what e2fsck says of the file system as it is on the disk.
+func (d *badDisk) fsck() string {
+	syscall.Sync()
+	out, err := exec.Command("e2fsck", "-fn", filepath.Join(d.back, "image")).CombinedOutput()
+	return fmt.Sprintf("%s%v", tail(string(out), 4<<10), err)
 }
 
 // free is how many bytes there are for files.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -332,6 +333,12 @@ func (r *rack) settle() {
 	t.Logf("damaged copies: %+v", r.copies)
 	if len(a.missing) > 0 || len(a.damaged) > 0 {
 		t.Logf("the queue:\n%s", r.g.ask("queue", "summary", "--json"))
+		if r.disk != nil {
+			t.Logf("the file system: %s", r.disk.fsck())
+		}
+		for _, token := range few(a.missing) {
+			t.Logf("of %s the log says:\n%s", token, told(r.g.log(), token))
+		}
 		t.Errorf("missing %d %q, damaged %d %q\n%s", len(a.missing), few(a.missing), len(a.damaged), few(a.damaged), tail(r.g.log(), 8<<10))
 	}
 	if len(a.twice) > r.twice {
@@ -348,6 +355,26 @@ func (r *rack) settle() {
 		t.Errorf("fsck: %s", out)
 	}
 }
+
+// told is what the log says of a recipient whose name begins with token, and of the
+// messages to it.
+func told(log, token string) string {
+	words := []string{token}
+	for line := range strings.Lines(log) {
+		if id := logID.FindStringSubmatch(line); id != nil && strings.Contains(line, token) && !slices.Contains(words, id[1]) {
+			words = append(words, id[1])
+		}
+	}
+	var out strings.Builder
+	for line := range strings.Lines(log) {
+		if slices.ContainsFunc(words, func(w string) bool { return strings.Contains(line, w) }) {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
+var logID = regexp.MustCompile(` id=(\S+)`)
 
 // from is the log from the first of the words on, some of it.
 func from(log string, words ...string) string {
