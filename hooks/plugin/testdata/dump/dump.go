@@ -22,6 +22,7 @@ func unsent() map[string]string {
 		"Session.Early":        "a function",
 		"Marks.Skipped":        "for the chain",
 		"Marks.Kept":           "for the chain",
+		"Marks.Pardoned":       "for the chain",
 		"Recipient.Edits":      "made at delivery",
 		"Transaction.Given":    "for the log alone",
 		"Transaction.Header":   "as Description.access says",
