@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -30,15 +29,7 @@ func TestPostgrey(t *testing.T) {
 			return d, tx
 		}
 		tx.Current = nil
-		text := strings.Replace(plainMail, "%s", "x", 1) + "x\r\n"
-		n, _ := message.HeaderLen([]byte(text))
-		tx.Header, tx.Body = message.ParseHeader([]byte(text[:n])), message.Bytes(text)
-		for _, at := range []hooks.Stage{hooks.Headers, hooks.Message} {
-			if d = chain.Run(t.Context(), at, tx); d.Verb != hooks.Pass {
-				break
-			}
-		}
-		return d, tx
+		return judge(t, chain, tx, "x", "x\r\n"), tx
 	}
 	if d, _ := attempt("bob"); d.Verb != hooks.Defer || !strings.Contains(d.Reply.Text, "please wait") {
 		t.Fatalf("the first attempt: %v %v", d.Verb, d.Reply)
@@ -60,13 +51,7 @@ func TestPostgrey(t *testing.T) {
 // startPostgrey runs a postgrey of its own, and returns when it answers.
 func startPostgrey(t *testing.T) (address string) {
 	t.Helper()
-	exe, err := exec.LookPath("postgrey")
-	if err != nil {
-		exe = "/usr/sbin/postgrey"
-	}
-	if _, err := os.Stat(exe); err != nil {
-		missing(t.Skip, t.Fatal, "postgrey, which t/packages.sh installs,")
-	}
+	exe := installed(t, "postgrey")
 	dir := openFolder(t, "postgrey")
 	address = anyPort(t)
 	args := []string{"--inet=" + address, "--dbdir=" + dir, "--pidfile=" + dir + "/pid", "--delay=1", "--greylist-text=please wait %s seconds", "--hostname=mx.example.net"}

@@ -225,10 +225,7 @@ func openFolder(t *testing.T, name string) string {
 // startRspamd runs a rspamd of its own, with no rules but ours.
 func startRspamd(t *testing.T) (worker, controller string) {
 	t.Helper()
-	exe, err := exec.LookPath("rspamd")
-	if err != nil {
-		missing(t.Skip, t.Fatal, "rspamd, which t/packages.sh installs,")
-	}
+	exe := installed(t, "rspamd")
 	dir := openFolder(t, "rspamd")
 	worker, controller = anyPort(t), anyPort(t)
 	conf := strings.NewReplacer("@DIR@", dir, "@WORKER@", worker, "@CONTROLLER@", controller).Replace(`
@@ -267,13 +264,7 @@ classifier "bayes" { tokenizer { name = "osb"; } backend = "sqlite3"; min_tokens
 // startClamd runs a clamd of its own whose database is one signature.
 func startClamd(t *testing.T) (tcp, socket string) {
 	t.Helper()
-	exe, err := exec.LookPath("clamd")
-	if err != nil {
-		exe = "/usr/sbin/clamd"
-	}
-	if _, err := os.Stat(exe); err != nil {
-		missing(t.Skip, t.Fatal, "clamd, which t/packages.sh installs,")
-	}
+	exe := installed(t, "clamd")
 	dir := openFolder(t, "clamd")
 	tcp, socket = anyPort(t), filepath.Join(dir, "socket")
 	_, port, _ := net.SplitHostPort(tcp)

@@ -87,10 +87,16 @@ func judgeBySpamd(t *testing.T, chain *hooks.Chain, subject, body string) *hooks
 // judgeBy runs a message through stages headers and message.
 func judgeBy(t *testing.T, chain *hooks.Chain, subject, body string) (d hooks.Decision, tx *hooks.Transaction) {
 	t.Helper()
-	text := strings.Replace(plainMail, "%s", subject, 1) + body
 	s := &hooks.Session{ID: message.NewID(time.Now()), Protocol: "smtp", Helo: "mail.example.org", Extended: true, Client: netip.MustParseAddrPort("127.0.0.1:4711")}
 	tx = hooks.NewTransaction(s, message.NewID(time.Now()))
 	tx.Sender = message.Address{Local: "ann", Domain: "example.org"}
+	return judge(t, chain, tx, subject, body), tx
+}
+
+// judge gives tx that message, and runs it through stages headers and message.
+func judge(t *testing.T, chain *hooks.Chain, tx *hooks.Transaction, subject, body string) (d hooks.Decision) {
+	t.Helper()
+	text := strings.Replace(plainMail, "%s", subject, 1) + body
 	n, _ := message.HeaderLen([]byte(text))
 	tx.Header, tx.Body = message.ParseHeader([]byte(text[:n])), message.Bytes(text)
 	for _, at := range []hooks.Stage{hooks.Headers, hooks.Message} {
@@ -98,20 +104,27 @@ func judgeBy(t *testing.T, chain *hooks.Chain, subject, body string) (d hooks.De
 			break
 		}
 	}
-	return d, tx
+	return d
+}
+
+// installed is where a server is that t/packages.sh installs.
+func installed(t *testing.T, name string) string {
+	t.Helper()
+	exe, err := exec.LookPath(name)
+	if err != nil {
+		exe = "/usr/sbin/" + name
+	}
+	if _, err := os.Stat(exe); err != nil {
+		missing(t.Skip, t.Fatal, name+", which t/packages.sh installs,")
+	}
+	return exe
 }
 
 // startSpamd runs a spamd of its own with local rules alone, and returns when it
 // answers.
 func startSpamd(t *testing.T) (tcp, socket string) {
 	t.Helper()
-	exe, err := exec.LookPath("spamd")
-	if err != nil {
-		exe = "/usr/sbin/spamd"
-	}
-	if _, err := os.Stat(exe); err != nil {
-		missing(t.Skip, t.Fatal, "spamd, which t/packages.sh installs,")
-	}
+	exe := installed(t, "spamd")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

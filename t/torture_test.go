@@ -336,10 +336,11 @@ func (r *rack) settle() {
 		if r.disk != nil {
 			t.Logf("the file system: %s", r.disk.fsck())
 		}
+		log := r.g.log()
 		for _, token := range few(a.missing) {
-			t.Logf("of %s the log says:\n%s", token, told(r.g.log(), token))
+			t.Logf("of %s the log says:\n%s", token, told(log, token))
 		}
-		t.Errorf("missing %d %q, damaged %d %q\n%s", len(a.missing), few(a.missing), len(a.damaged), few(a.damaged), tail(r.g.log(), 8<<10))
+		t.Errorf("missing %d %q, damaged %d %q\n%s", len(a.missing), few(a.missing), len(a.damaged), few(a.damaged), tail(log, 8<<10))
 	}
 	if len(a.twice) > r.twice {
 		t.Errorf("%d arrived twice, at most %d may", len(a.twice), r.twice)

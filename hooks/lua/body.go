@@ -106,23 +106,21 @@ func contains(ctx context.Context, b message.Body, texts [][]byte) (bool, error)
 	piece := message.NewPiece()
 	defer piece.Free()
 	p := piece[:]
-	if want := min(bodyPiece+int64(overlap), b.Size()); want <= int64(len(p)) {
-		p = p[:want]
-	} else {
-		p = make([]byte, want)
+	if overlap > len(p)/2 { // a text so long that pieces would hardly get on
+		p = make([]byte, bodyPiece+overlap)
 	}
-	for at, size := int64(0), b.Size(); ; at += bodyPiece {
+	for at, size := int64(0), b.Size(); ; at += int64(len(p) - overlap) {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		n, err := b.ReadAt(p[:min(int64(len(p)), max(0, size-at))], at)
+		n, err := b.ReadAt(p[:min(int64(len(p)), size-at)], at)
 		if err != nil && err != io.EOF {
 			return false, err
 		}
 		if containsAny(p[:n], texts) {
 			return true, nil
 		}
-		if at+bodyPiece >= size {
+		if at+int64(len(p)) >= size {
 			return false, nil
 		}
 	}

@@ -314,12 +314,10 @@ func (st *state) refusal() lua.LValue {
 	if r == nil {
 		return lua.LNil
 	}
-	t := fromPlain(map[string]any{
-		"stage": r.Stage.String(), "policy": r.Policy, "code": float64(r.Reply.Code), "enhanced": r.Reply.Status(), "text": r.Reply.Text,
-	}, st.readonly)
-	if t, ok := t.(*lua.LTable); ok {
-		t.RawSetString("conn", st.conn)
-	}
+	t := st.L.CreateTable(0, 6)
+	put(t, slot{"code", lua.LNumber(r.Reply.Code)}, textField("enhanced", r.Reply.Status()), textField("policy", r.Policy), textField("stage", r.Stage.String()),
+		textField("text", r.Reply.Text), slot{"conn", st.conn})
+	t.Metatable = st.readonly
 	return t
 }
 

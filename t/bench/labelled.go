@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -167,8 +166,6 @@ func (b *bench) corpus(ctx context.Context) (string, error) {
 	return dir, nil
 }
 
-var receivedField = regexp.MustCompile(`(?mi)^received:`)
-
 // copyMessage copies a message into a set's folder, or into that of the set's part.
 func copyMessage(from, set string) error {
 	text, err := os.ReadFile(from)
@@ -179,7 +176,7 @@ func copyMessage(from, set string) error {
 		_, text, _ = bytes.Cut(text, []byte("\n"))
 	}
 	wire := bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
-	if n, _ := message.HeaderLen(wire); !receivedField.Match(wire[:n]) {
+	if n, _ := message.HeaderLen(wire); message.ParseHeader(wire[:n]).Count("Received") == 0 {
 		set += bare
 	}
 	if err := os.MkdirAll(set, 0o755); err != nil {

@@ -46,9 +46,6 @@ func (b *bodyHash) take(p []byte) {
 	b.all += int64(len(p))
 }
 
-// bodyBlock is how much of a content is read at a time.
-const bodyBlock = 32 << 10
-
 // hashContent finds the hashes that are wanted and not known yet. The content is
 // read once, and hashed once for each canonical form among them.
 func (m *Message) hashContent(list []wanted) error {
@@ -107,7 +104,7 @@ func (m *Message) readContent(forms []*bodyHash) error {
 	}
 	piece := message.NewPiece()
 	defer piece.Free()
-	buf := piece[:bodyBlock]
+	buf := piece[:]
 	for at := m.start; at < m.body.Size(); {
 		n, err := m.body.ReadAt(buf, at)
 		if n == 0 {

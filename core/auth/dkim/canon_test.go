@@ -56,7 +56,7 @@ func TestCanonicalBody(t *testing.T) {
 	}
 	for _, body := range []string{strings.Repeat("\r\n", 100_000) + "x", strings.Repeat("word  word\t\r\n", 20_000), strings.Repeat("y", 200_000), strings.Repeat(" ", 200_000)} {
 		for _, c := range []Canon{Simple, Relaxed} {
-			if streamed(c, body, func() int { return bodyBlock }) != plain(c, body) {
+			if streamed(c, body, func() int { return message.PieceSize }) != plain(c, body) {
 				t.Errorf("%s of %d bytes %q…", c, len(body), body[:10])
 			}
 		}
